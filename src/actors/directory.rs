@@ -1,0 +1,241 @@
+//! Where actors find each other: topic name → handle, handle → addresses as they are announced.
+//!
+//! Invariants: an address is announced only after its actor has recovered; only the supervisor
+//! announces (the writing halves are visible to it alone); a handle outlives every restart, so
+//! holding one is never stale until the topic is deleted.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix::{Actor, Addr};
+use dashmap::DashMap;
+use tokio::sync::{Notify, watch};
+
+use super::ingest::IngestLogger;
+use super::topic::Topic;
+use crate::journal::TopicRecord;
+use crate::model::{TopicId, TopicName, TopicSettings};
+
+/// What is known of an actor.
+pub enum Announcement<A: Actor> {
+    /// It is being started or restarted.
+    Recovering,
+    /// It takes messages here.
+    Running(Addr<A>),
+    /// Its restart budget is spent.
+    Quarantined,
+    /// It is gone for good.
+    Ended,
+}
+
+/// Why there is no address and will be none soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The restart budget is spent; somebody has to look.
+    #[error("quarantined after too many restarts")]
+    Quarantined,
+    /// The topic was deleted, or the broker stops.
+    #[error("gone")]
+    Ended,
+}
+
+/// The reading half of an actor's announcements. Cloning shares it.
+pub struct Slot<A: Actor>(watch::Receiver<Announcement<A>>);
+
+impl<A: Actor> Clone for Slot<A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: Actor> Slot<A> {
+    pub(super) fn new() -> (watch::Sender<Announcement<A>>, Self) {
+        let (announcer, slot) = watch::channel(Announcement::Recovering);
+        (announcer, Self(slot))
+    }
+
+    /// The address, if there is one right now.
+    pub fn now(&self) -> Option<Addr<A>> {
+        match &*self.0.borrow() {
+            // A panicked actor's address is closed some moments before that is announced.
+            Announcement::Running(addr) if addr.connected() => Some(addr.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits for an address.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when waiting is of no use.
+    pub async fn running(&self) -> Result<Addr<A>, Unavailable> {
+        let mut slot = self.0.clone();
+        loop {
+            match &*slot.borrow_and_update() {
+                Announcement::Running(addr) if addr.connected() => return Ok(addr.clone()),
+                Announcement::Running(_) | Announcement::Recovering => {}
+                Announcement::Quarantined => return Err(Unavailable::Quarantined),
+                Announcement::Ended => return Err(Unavailable::Ended),
+            }
+            if slot.changed().await.is_err() {
+                return Err(Unavailable::Ended);
+            }
+        }
+    }
+
+    fn state(&self) -> TopicState {
+        match &*self.0.borrow() {
+            Announcement::Running(_) => TopicState::Running,
+            Announcement::Recovering | Announcement::Ended => TopicState::Recovering,
+            Announcement::Quarantined => TopicState::Quarantined,
+        }
+    }
+}
+
+/// What a topic's actors are doing, as API.md shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopicState {
+    /// Messages pass.
+    Running,
+    /// An actor is being brought back.
+    Recovering,
+    /// An actor's restart budget is spent.
+    Quarantined,
+}
+
+/// A topic as the other parts see it.
+pub struct TopicHandle {
+    id: TopicId,
+    name: TopicName,
+    record: RwLock<TopicRecord>,
+    /// Its ingest logger.
+    pub ingest: Slot<IngestLogger>,
+    /// Its topic actor.
+    pub topic: Slot<Topic>,
+    /// Producer sockets open now.
+    pub producers: AtomicUsize,
+    restarts: AtomicU64,
+    /// Its actors have been started; they are on first use.
+    pub(super) activated: AtomicBool,
+    /// The topic was deleted: its supervision ends.
+    pub(super) deleted: AtomicBool,
+    /// Wakes supervision to look at `deleted`, or to leave quarantine.
+    pub(super) wake_supervision: Notify,
+    /// The writing halves, until activation takes them.
+    pub(super) announcers: std::sync::Mutex<Option<Announcers>>,
+}
+
+/// The writing halves of a topic's slots.
+pub(super) struct Announcers {
+    pub(super) ingest: watch::Sender<Announcement<IngestLogger>>,
+    pub(super) topic: watch::Sender<Announcement<Topic>>,
+}
+
+impl TopicHandle {
+    pub(super) fn new(record: TopicRecord) -> Arc<Self> {
+        let (ingest_announcer, ingest) = Slot::new();
+        let (topic_announcer, topic) = Slot::new();
+        let announcers = Announcers { ingest: ingest_announcer, topic: topic_announcer };
+        Arc::new(Self {
+            id: record.id,
+            name: record.name.clone(),
+            record: RwLock::new(record),
+            ingest,
+            topic,
+            producers: AtomicUsize::new(0),
+            restarts: AtomicU64::new(0),
+            activated: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
+            wake_supervision: Notify::new(),
+            announcers: std::sync::Mutex::new(Some(announcers)),
+        })
+    }
+
+    /// The topic's number.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> TopicSettings {
+        self.record().settings
+    }
+
+    /// The topic as the catalogue has it.
+    pub fn record(&self) -> TopicRecord {
+        self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_record(&self, record: TopicRecord) {
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = record;
+    }
+
+    /// Restarts of its actors since the process began.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the supervision of its actors.
+    fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.wake_supervision.notify_waiters();
+    }
+
+    /// The worse of its actors' states. A topic nobody has used yet rests, ready to run.
+    pub fn state(&self) -> TopicState {
+        if !self.activated.load(Ordering::Acquire) {
+            return TopicState::Running;
+        }
+        self.ingest.state().max(self.topic.state())
+    }
+}
+
+/// All topics there are, by name.
+#[derive(Default)]
+pub struct Directory {
+    topics: DashMap<TopicName, Arc<TopicHandle>>,
+}
+
+impl Directory {
+    /// The topic of that name.
+    pub fn topic(&self, name: &TopicName) -> Option<Arc<TopicHandle>> {
+        self.topics.get(name).map(|handle| handle.clone())
+    }
+
+    /// All topics, ordered by name.
+    pub fn topics(&self) -> Vec<Arc<TopicHandle>> {
+        let mut topics: Vec<_> = self.topics.iter().map(|entry| entry.value().clone()).collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    /// Enters a topic. The one that is there stays, unless it is an earlier topic of that name
+    /// which is just being deleted.
+    pub(super) fn enter(&self, record: TopicRecord) -> Arc<TopicHandle> {
+        let mut entry = self
+            .topics
+            .entry(record.name.clone())
+            .or_insert_with(|| TopicHandle::new(record.clone()));
+        if entry.id < record.id {
+            entry.mark_deleted();
+            *entry = TopicHandle::new(record);
+        }
+        entry.clone()
+    }
+
+    /// Takes a topic out, if it is still the one with this id.
+    pub(super) fn remove(&self, name: &TopicName, id: TopicId) {
+        if let Some((_, handle)) = self.topics.remove_if(name, |_, handle| handle.id == id) {
+            handle.mark_deleted();
+        }
+    }
+}

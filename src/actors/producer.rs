@@ -1,0 +1,120 @@
+//! The producer: one behind each producer socket, the way from the door to the ingest logger.
+//!
+//! It hands blocks to the topic's ingest logger in the order they came, holds them while that one
+//! is away, and says so when it will not come back. When it panics, what it held comes back to
+//! the session (the oneshots drop), which sends it again to its successor.
+//!
+//! Invariants: blocks leave in the order they came; it holds no more than its session's credit,
+//! since the session sends no more.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+
+use super::directory::{TopicHandle, TopicState, Unavailable};
+use super::ingest::Ingest;
+use crate::faults::{self, Seam};
+use crate::journal::AppendError;
+
+/// Publish this block.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Publish(pub Ingest);
+
+/// The session has gone: hand over what is held, then end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Close;
+
+/// See the module.
+pub struct Producer {
+    topic: Arc<TopicHandle>,
+    held: VecDeque<Ingest>,
+    waiting: bool,
+    closing: bool,
+}
+
+impl Producer {
+    /// A producer for a topic.
+    pub fn new(topic: Arc<TopicHandle>) -> Self {
+        topic.producers.fetch_add(1, Ordering::Relaxed);
+        Self { topic, held: VecDeque::new(), waiting: false, closing: false }
+    }
+
+    fn forward(&mut self, ctx: &mut Context<Self>) {
+        if self.topic.state() == TopicState::Quarantined {
+            return self.refuse(Unavailable::Quarantined, ctx);
+        }
+        let Some(ingest) = self.topic.ingest.now() else { return self.wait(ctx) };
+        while let Some(held) = self.held.pop_front() {
+            // Should the logger die before it takes this, the oneshot drops with its mailbox.
+            ingest.do_send(held);
+            faults::reach(Seam::ProducerForwarded);
+        }
+        if self.closing {
+            ctx.stop();
+        }
+    }
+
+    fn wait(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.waiting, true) {
+            return;
+        }
+        let slot = self.topic.ingest.clone();
+        let announced = async move { slot.running().await };
+        ctx.spawn(announced.into_actor(self).map(|announced, producer, ctx| {
+            producer.waiting = false;
+            match announced {
+                Ok(_) => producer.forward(ctx),
+                Err(unavailable) => producer.refuse(unavailable, ctx),
+            }
+        }));
+    }
+
+    fn refuse(&mut self, why: Unavailable, ctx: &mut Context<Self>) {
+        for held in self.held.drain(..) {
+            let error = match why {
+                Unavailable::Quarantined => AppendError::Quarantined,
+                Unavailable::Ended => AppendError::TopicDeleted,
+            };
+            // The session may have gone; then nobody needs to know.
+            let _ = held.reply.send(Err(error));
+        }
+        if self.closing {
+            ctx.stop();
+        }
+    }
+}
+
+impl Actor for Producer {
+    type Context = Context<Self>;
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.topic.producers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Handler<Publish> for Producer {
+    type Result = ();
+
+    fn handle(&mut self, Publish(ingest): Publish, ctx: &mut Context<Self>) {
+        faults::reach(Seam::ProducerReceived);
+        self.held.push_back(ingest);
+        self.forward(ctx);
+    }
+}
+
+impl Handler<Close> for Producer {
+    type Result = ();
+
+    fn handle(&mut self, Close: Close, ctx: &mut Context<Self>) {
+        self.closing = true;
+        if self.held.is_empty() {
+            ctx.stop();
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Supervision: starting actors, noticing their deaths, bringing them back, giving up in time.
+//!
+//! actix's own supervisor does not survive a panic, so each actor's context is run as a task here
+//! and its end awaited (`supervise`); how often it may be restarted is a plain state machine
+//! (`budget`). [`Supervisor`] knows what a topic consists of and is the only writer of the
+//! directory.
+//!
+//! Invariants: one actor's death touches no other; a budget that is spent quarantines that one
+//! topic, never the node; a topic's actors start on its first use.
+
+mod budget;
+mod supervise;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use actix::ArbiterHandle;
+use serde::Deserialize;
+
+pub use budget::RestartPolicy;
+pub use supervise::ProducerHandle;
+
+use super::directory::{Directory, Slot, TopicHandle};
+use super::ingest::IngestLogger;
+use super::producer::Producer;
+use super::topic::Topic;
+use crate::journal::{Journal, TopicChange, TopicChangeError, TopicChanged, TopicRecord};
+use crate::model::{TopicName, TopicSettings};
+use crate::queue::Queue;
+use supervise::{Child, supervise};
+
+/// `[supervision]` of broker.toml.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupervisionSettings {
+    /// Threads that run ingest loggers and topics.
+    pub threads: usize,
+    /// Restarts of one actor within `restart_window_ms` before its topic is quarantined.
+    pub restarts_max: u32,
+    /// The window in which restarts are counted.
+    pub restart_window_ms: u64,
+    /// Pause before the first restart of a row; it doubles with each further one.
+    pub backoff_ms: u64,
+    /// Longest pause before a restart.
+    pub backoff_ms_max: u64,
+}
+
+impl Default for SupervisionSettings {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            restarts_max: 10,
+            restart_window_ms: 10_000,
+            backoff_ms: 5,
+            backoff_ms_max: 500,
+        }
+    }
+}
+
+/// Which topics may come into being, and with what settings.
+#[derive(Clone, Debug)]
+pub struct TopicPolicy {
+    /// Topics are created at first publish or subscribe.
+    pub auto_create: bool,
+    /// Most topics.
+    pub topics_max: usize,
+    /// Settings of a topic that asks for nothing else.
+    pub defaults: TopicSettings,
+}
+
+/// See the module. Shared by everything that needs a topic.
+pub struct Supervisor {
+    journal: Journal,
+    queue: Queue,
+    directory: Directory,
+    arbiters: Vec<ArbiterHandle>,
+    restarts: RestartPolicy,
+    topics: TopicPolicy,
+}
+
+impl Supervisor {
+    /// Supervises `topics` on the given threads.
+    pub fn new(
+        journal: Journal,
+        queue: Queue,
+        topics: Vec<TopicRecord>,
+        arbiters: Vec<ArbiterHandle>,
+        restarts: RestartPolicy,
+        policy: TopicPolicy,
+    ) -> Arc<Self> {
+        let directory = Directory::default();
+        for record in topics {
+            directory.enter(record);
+        }
+        Arc::new(Self { journal, queue, directory, arbiters, restarts, topics: policy })
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The policy for topics.
+    pub fn topic_policy(&self) -> &TopicPolicy {
+        &self.topics
+    }
+
+    /// A topic to be used, its actors started; `None` when there is none of that name.
+    pub fn topic(&self, name: &TopicName) -> Option<Arc<TopicHandle>> {
+        let handle = self.directory.topic(name)?;
+        self.activate(&handle);
+        Some(handle)
+    }
+
+    /// A topic to be published or subscribed to: created where the policy allows that.
+    ///
+    /// # Errors
+    /// [`TopicChangeError`]: not there and not to be created, or not storable.
+    pub async fn ensure_topic(&self, name: &TopicName) -> Result<Arc<TopicHandle>, TopicChangeError> {
+        if let Some(handle) = self.topic(name) {
+            return Ok(handle);
+        }
+        if !self.topics.auto_create {
+            return Err(TopicChangeError::NotFound);
+        }
+        let change = TopicChange::Ensure {
+            name: name.clone(),
+            settings: self.topics.defaults,
+            topics_max: self.topics.topics_max,
+        };
+        let changed = self.journal.change_topic(change).await?;
+        let handle = self.enter(changed.record)?;
+        self.activate(&handle);
+        Ok(handle)
+    }
+
+    /// Creates a topic or replaces its settings.
+    ///
+    /// # Errors
+    /// [`TopicChangeError`]: too many, or not storable.
+    pub async fn put_topic(
+        &self,
+        name: TopicName,
+        settings: TopicSettings,
+    ) -> Result<(Arc<TopicHandle>, bool), TopicChangeError> {
+        let topics_max = self.topics.topics_max;
+        let change = TopicChange::Replace { name, settings, topics_max };
+        let TopicChanged { record, created } = self.journal.change_topic(change).await?;
+        let handle = self.enter(record.clone())?;
+        handle.set_record(record);
+        Ok((handle, created))
+    }
+
+    /// Deletes a topic and ends its actors.
+    ///
+    /// # Errors
+    /// [`TopicChangeError::NotFound`], or not storable.
+    pub async fn delete_topic(&self, name: TopicName) -> Result<(), TopicChangeError> {
+        let change = TopicChange::Delete { name: name.clone() };
+        let deleted = self.journal.change_topic(change).await?.record.id;
+        self.directory.remove(&name, deleted);
+        self.queue.forget(deleted);
+        Ok(())
+    }
+
+    /// Brings a quarantined topic's actors back with a fresh budget; nothing for a running one.
+    pub fn recover_topic(&self, handle: &TopicHandle) {
+        handle.wake_supervision.notify_waiters();
+    }
+
+    /// Starts a producer for a session, on the calling thread.
+    pub fn start_producer(&self, topic: Arc<TopicHandle>) -> ProducerHandle {
+        let (announcer, slot) = Slot::new();
+        let (session, producer) = ProducerHandle::new(slot);
+        let child = Child { what: "producer", topic: topic.clone(), restarts: self.restarts };
+        supervise(child, announcer, move |_| {
+            // A session that left while its producer was away needs no successor.
+            let successor = session.strong_count() > 0;
+            let producer = successor.then(|| Producer::new(topic.clone()));
+            async move { producer }
+        });
+        producer
+    }
+
+    /// Enters what the journal answered, unless the topic has been deleted since.
+    fn enter(&self, record: TopicRecord) -> Result<Arc<TopicHandle>, TopicChangeError> {
+        let (name, id) = (record.name.clone(), record.id);
+        let handle = self.directory.enter(record);
+        // A deletion takes the topic from the journal first, so one of us two sees the other.
+        if self.journal.extent(handle.id()).is_none() {
+            self.directory.remove(&name, id);
+            return Err(TopicChangeError::NotFound);
+        }
+        Ok(handle)
+    }
+
+    fn activate(&self, handle: &Arc<TopicHandle>) {
+        if handle.activated.load(Ordering::Acquire) {
+            return;
+        }
+        let announcers = handle.announcers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(announcers) = announcers else { return };
+        handle.activated.store(true, Ordering::Release);
+        let (topic, restarts) = (handle.clone(), self.restarts);
+        let (journal, queue) = (self.journal.clone(), self.queue.clone());
+        let arbiter = &self.arbiters[handle.id().0 as usize % self.arbiters.len()];
+        arbiter.spawn_fn(move || {
+            let id = topic.id();
+            let child = |what| Child { what, topic: topic.clone(), restarts };
+            supervise(child("ingest logger"), announcers.ingest, move |incarnation| {
+                IngestLogger::recover(id, incarnation, journal.clone())
+            });
+            supervise(child("topic"), announcers.topic, move |_| {
+                let topic = Topic::new(id, queue.clone());
+                async move { Some(topic) }
+            });
+        });
+    }
+}

@@ -1,0 +1,158 @@
+//! The topic actor: tells a topic's readers that there is more to read.
+//!
+//! Notify, then pull: the journal's writer tells the topic that its head advanced, the topic tells
+//! its readers, and these read from the queue as far as they can take it. No payload passes here.
+//! A telling is dropped while the one before it has not been taken, so mailboxes stay short
+//! however slow a reader is.
+//!
+//! Invariants: a reader that attaches is told at once, so nothing between its last read and its
+//! attachment is missed; when the actor dies every reader notices (its [`Attachment`] ends) and
+//! attaches to the successor.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use tokio::sync::oneshot;
+
+use crate::faults::{self, Seam};
+use crate::model::TopicId;
+use crate::queue::Queue;
+
+/// There is more to read than before.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct HeadAdvanced;
+
+/// "Told and not yet taken", shared by teller and listener.
+#[derive(Clone, Debug, Default)]
+pub struct Pending(Arc<AtomicBool>);
+
+impl Pending {
+    /// The teller: true when a telling is due.
+    pub fn raise(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    /// The listener, before it looks at what there is to read.
+    pub fn take(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Tell this reader from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    /// Whom to tell.
+    pub reader: Recipient<HeadAdvanced>,
+    /// Shared with the reader.
+    pub pending: Pending,
+    /// Held as long as the reader is told; its end tells the reader that it is not any more.
+    pub attachment: Attachment,
+}
+
+/// See [`Attach`]; nothing is ever sent on it.
+pub type Attachment = oneshot::Sender<Infallible>;
+
+/// Answer when the head is beyond `offset`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AwaitHead {
+    /// The offset to be read.
+    pub offset: u64,
+    /// Dropped unanswered when the actor dies: ask its successor.
+    pub reply: oneshot::Sender<()>,
+}
+
+/// See the module.
+pub struct Topic {
+    id: TopicId,
+    queue: Queue,
+    pending: Pending,
+    readers: HashMap<u64, Attach>,
+    next_reader: u64,
+    waiting: Vec<AwaitHead>,
+}
+
+impl Topic {
+    /// The actor for a topic; its readers attach by themselves.
+    pub fn new(id: TopicId, queue: Queue) -> Self {
+        let pending = Pending::default();
+        Self { id, queue, pending, readers: HashMap::new(), next_reader: 0, waiting: Vec::new() }
+    }
+
+    fn head(&self) -> u64 {
+        self.queue.extent(self.id).map_or(0, |extent| extent.head)
+    }
+}
+
+impl Actor for Topic {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (topic, pending) = (ctx.address(), self.pending.clone());
+        self.queue.watch(
+            self.id,
+            Arc::new(move || {
+                if pending.raise() {
+                    topic.do_send(HeadAdvanced);
+                }
+            }),
+        );
+    }
+}
+
+impl Handler<HeadAdvanced> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, _: HeadAdvanced, _: &mut Context<Self>) {
+        self.pending.take();
+        faults::reach(Seam::TopicHeadAdvanced);
+        self.readers.retain(|_, attached| {
+            if attached.attachment.is_closed() {
+                return false;
+            }
+            if attached.pending.raise() {
+                attached.reader.do_send(HeadAdvanced);
+            }
+            true
+        });
+        let head = self.head();
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.offset < head) {
+            // Who stopped waiting needs no answer.
+            let _ = waiting.reply.send(());
+        }
+        faults::reach(Seam::TopicReadersTold);
+    }
+}
+
+impl Handler<Attach> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, attach: Attach, _: &mut Context<Self>) {
+        faults::reach(Seam::TopicReaderAttaching);
+        if attach.pending.raise() {
+            attach.reader.do_send(HeadAdvanced);
+        }
+        // Readers that left are dropped here too, so that a topic without news does not keep them.
+        self.readers.retain(|_, attached| !attached.attachment.is_closed());
+        self.readers.insert(self.next_reader, attach);
+        self.next_reader += 1;
+    }
+}
+
+impl Handler<AwaitHead> for Topic {
+    type Result = ();
+
+    fn handle(&mut self, wanted: AwaitHead, _: &mut Context<Self>) {
+        if wanted.offset < self.head() {
+            let _ = wanted.reply.send(());
+            return;
+        }
+        self.waiting.retain(|waiting| !waiting.reply.is_closed());
+        self.waiting.push(wanted);
+    }
+}

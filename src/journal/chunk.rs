@@ -1,0 +1,228 @@
+//! The chunk: what one journal record holds, byte for byte.
+//!
+//! A chunk is the value under a sequence (`u64`, big endian) in the `blocks` keyspace. It packs
+//! the blocks of one commit up to about [`CHUNK_BYTES`]; a larger block stands alone.
+//!
+//! ```text
+//! header     version u8 = 1 · reserved u8 = 0 · entries u16 · crc u32 · durable_sequence u64
+//! directory  entries × (topic u32 · epoch u32 · base_offset u64 · count u32 · position u32 ·
+//!                       bytes u32 · first_time u64 · last_time u64 · crc u32)
+//! bodies     the blocks' encoded records, each at its position from the chunk's start
+//! ```
+//!
+//! Integers are little endian, times are milliseconds since 1970. The header's crc is CRC32C over
+//! the sequence the chunk is stored under, the rest of the header and the directory; an entry's
+//! crc is CRC32C over its body. `durable_sequence` is the last sequence that a sync had proven
+//! durable when the chunk was made (`u64::MAX`: none).
+//!
+//! Invariant: a chunk that [`directory`] takes was written under that very sequence.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::index::IndexEntry;
+use crate::model::{Block, Epoch, Sequence, Timestamp, TopicId};
+
+/// Where a chunk is closed, in bytes of bodies.
+pub(super) const CHUNK_BYTES: usize = 32 * 1024;
+
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 16;
+const ENTRY_BYTES: usize = 48;
+const NOTHING_DURABLE: u64 = u64::MAX;
+
+/// One block in a chunk's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DirectoryEntry {
+    pub(super) topic: TopicId,
+    pub(super) entry: IndexEntry,
+}
+
+/// A finished chunk.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) sequence: Sequence,
+    pub(super) value: Bytes,
+    pub(super) entries: Vec<DirectoryEntry>,
+}
+
+/// Blocks of one topic on their way into one chunk.
+#[derive(Debug)]
+pub(super) struct Part<'a> {
+    pub(super) topic: TopicId,
+    pub(super) epoch: Epoch,
+    pub(super) base_offset: u64,
+    pub(super) blocks: &'a [Block],
+}
+
+/// Writes the parts, in order, as the chunk of `sequence`.
+pub(super) fn encode(
+    sequence: Sequence,
+    durable: Option<Sequence>,
+    published_at: Timestamp,
+    parts: &[Part<'_>],
+) -> Chunk {
+    let bodies_at = HEADER_BYTES + parts.len() * ENTRY_BYTES;
+    let bodies: usize = parts.iter().flat_map(|p| p.blocks).map(|b| b.body().len()).sum();
+    let mut out = BytesMut::with_capacity(bodies_at + bodies);
+    out.put_u8(VERSION);
+    out.put_u8(0);
+    out.put_u16_le(parts.len() as u16);
+    out.put_u32_le(0);
+    out.put_u64_le(durable.map_or(NOTHING_DURABLE, |s| s.0));
+    out.put_bytes(0, parts.len() * ENTRY_BYTES);
+    let mut entries = Vec::with_capacity(parts.len());
+    for part in parts {
+        let position = out.len();
+        for block in part.blocks {
+            out.put_slice(block.body());
+        }
+        let body = &out[position..];
+        entries.push(DirectoryEntry {
+            topic: part.topic,
+            entry: IndexEntry {
+                epoch: part.epoch,
+                base_offset: part.base_offset,
+                count: part.blocks.iter().map(Block::count).sum(),
+                sequence,
+                position: position as u32,
+                bytes: body.len() as u32,
+                time: published_at,
+                crc: crc32c::crc32c(body),
+            },
+        });
+    }
+    for (n, entry) in entries.iter().enumerate() {
+        let mut slot = &mut out[HEADER_BYTES + n * ENTRY_BYTES..];
+        put_entry(&mut slot, entry);
+    }
+    let crc = header_crc(sequence, &out[..bodies_at]);
+    out[4..8].copy_from_slice(&crc.to_le_bytes());
+    Chunk { sequence, value: out.freeze(), entries }
+}
+
+/// Reads a chunk's directory and checks it; the bodies are checked by [`body`].
+pub(super) fn directory(
+    sequence: Sequence,
+    value: &[u8],
+) -> Result<Vec<DirectoryEntry>, &'static str> {
+    let mut header = value.get(..HEADER_BYTES).ok_or("shorter than a header")?;
+    if header.get_u8() != VERSION {
+        return Err("unknown chunk version");
+    }
+    header.advance(1);
+    let entries = usize::from(header.get_u16_le());
+    let crc = header.get_u32_le();
+    let durable = header.get_u64_le();
+    let bodies_at = HEADER_BYTES + entries * ENTRY_BYTES;
+    let head = value.get(..bodies_at).ok_or("shorter than its directory")?;
+    if header_crc(sequence, head) != crc {
+        return Err("directory checksum does not match");
+    }
+    if durable != NOTHING_DURABLE && durable >= sequence.0 {
+        return Err("calls itself or a later chunk durable");
+    }
+    let entries = head[HEADER_BYTES..].chunks_exact(ENTRY_BYTES);
+    Ok(entries.map(|bytes| get_entry(sequence, bytes)).collect())
+}
+
+/// Takes a block's body out of its chunk and checks it.
+pub(super) fn body(chunk: &Bytes, entry: &IndexEntry) -> Result<Bytes, &'static str> {
+    let start = entry.position as usize;
+    let end = start + entry.bytes as usize;
+    if end > chunk.len() {
+        return Err("block reaches past its chunk");
+    }
+    let body = chunk.slice(start..end);
+    if crc32c::crc32c(&body) != entry.crc {
+        return Err("block checksum does not match");
+    }
+    Ok(body)
+}
+
+fn header_crc(sequence: Sequence, head: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&sequence.0.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &head[..4]);
+    crc32c::crc32c_append(crc, &head[8..])
+}
+
+fn put_entry(out: &mut &mut [u8], entry: &DirectoryEntry) {
+    out.put_u32_le(entry.topic.0);
+    out.put_u32_le(entry.entry.epoch.0);
+    out.put_u64_le(entry.entry.base_offset);
+    out.put_u32_le(entry.entry.count);
+    out.put_u32_le(entry.entry.position);
+    out.put_u32_le(entry.entry.bytes);
+    out.put_u64_le(entry.entry.time.0);
+    out.put_u64_le(entry.entry.time.0);
+    out.put_u32_le(entry.entry.crc);
+}
+
+fn get_entry(sequence: Sequence, mut bytes: &[u8]) -> DirectoryEntry {
+    let topic = TopicId(bytes.get_u32_le());
+    let epoch = Epoch(bytes.get_u32_le());
+    let base_offset = bytes.get_u64_le();
+    let count = bytes.get_u32_le();
+    let position = bytes.get_u32_le();
+    let body_bytes = bytes.get_u32_le();
+    let time = Timestamp(bytes.get_u64_le());
+    bytes.advance(8);
+    let crc = bytes.get_u32_le();
+    let entry =
+        IndexEntry { epoch, base_offset, count, sequence, position, bytes: body_bytes, time, crc };
+    DirectoryEntry { topic, entry }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BlockBuilder, Record};
+
+    fn block(payloads: &[&[u8]]) -> Block {
+        let mut builder = BlockBuilder::default();
+        for payload in payloads {
+            builder.push(&Record::json(payload)).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    fn sample() -> Chunk {
+        let (a, b) = (block(&[b"1", b"2"]), block(&[b"\"three\""]));
+        let part = |topic, base_offset, blocks| Part {
+            topic: TopicId(topic),
+            epoch: Epoch(1),
+            base_offset,
+            blocks,
+        };
+        let parts = [
+            part(7, 10, std::slice::from_ref(&a)),
+            part(9, 0, std::slice::from_ref(&b)),
+        ];
+        encode(Sequence(5), Some(Sequence(4)), Timestamp(99), &parts)
+    }
+
+    #[test]
+    fn a_chunk_gives_back_its_directory_and_bodies() {
+        let chunk = sample();
+        let entries = directory(Sequence(5), &chunk.value).unwrap();
+        assert_eq!(entries, chunk.entries);
+        assert_eq!(entries[0].entry.count, 2);
+        let bytes = body(&chunk.value, &entries[1].entry).unwrap();
+        assert_eq!(Record::decode(&mut &bytes[..]).unwrap().payload, b"\"three\"");
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed_and_so_is_another_sequence() {
+        let chunk = sample();
+        assert!(directory(Sequence(6), &chunk.value).is_err());
+        for bit in 0..chunk.value.len() * 8 {
+            let mut value = chunk.value.to_vec();
+            value[bit / 8] ^= 1 << (bit % 8);
+            let value = Bytes::from(value);
+            let noticed = match directory(Sequence(5), &value) {
+                Err(_) => true,
+                Ok(entries) => entries.iter().any(|e| body(&value, &e.entry).is_err()),
+            };
+            assert!(noticed, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What can go wrong with the journal, as its callers see it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::{Sequence, TopicId};
+
+/// The journal could not be opened or can no longer be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process holds the data directory.
+    #[error("the data directory {0:?} is in use by another process")]
+    Locked(PathBuf),
+    /// The data directory can't be made, read or written.
+    #[error("{path:?}: {error}")]
+    Directory {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: Arc<std::io::Error>,
+    },
+    /// A write, a sync or a read failed below us.
+    #[error("the store failed: {0}")]
+    Store(Arc<fjall::Error>),
+    /// Stored bytes are not what was written.
+    #[error("the journal is damaged at sequence {}: {what}", sequence.0)]
+    Damaged {
+        /// Where.
+        sequence: Sequence,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Stored metadata can't be read.
+    #[error("the journal's metadata is damaged: {0}")]
+    Metadata(String),
+    /// The writer has stopped, in order or after a failure.
+    #[error("the journal is stopped")]
+    Stopped,
+}
+
+impl From<fjall::Error> for JournalError {
+    fn from(error: fjall::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// Why a block was not stored. None of them has stored a part of it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The block is not the next one of its lane, or comes from a fenced incarnation: send it
+    /// again, after what comes before it.
+    #[error("out of turn: send again, in order")]
+    OutOfTurn,
+    /// The topic was deleted.
+    #[error("the topic was deleted")]
+    TopicDeleted,
+    /// The topic gave up after too many restarts.
+    #[error("the topic is quarantined")]
+    Quarantined,
+    /// The journal stores nothing any more.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Why a read gave nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The topic does not exist (any more).
+    #[error("topic {0} does not exist")]
+    NoSuchTopic(TopicId),
+    /// What was asked for is no longer kept.
+    #[error("the first message kept is {first}")]
+    Gone {
+        /// The topic's low watermark.
+        first: u64,
+    },
+    /// What was asked for has not been written yet.
+    #[error("the next message will be {head}")]
+    Ahead {
+        /// The topic's head.
+        head: u64,
+    },
+    /// The store failed, or stored bytes are damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}

@@ -1,0 +1,8 @@
+//! weir (map to come)
+pub mod actors;
+pub mod clock;
+pub mod faults;
+pub mod journal;
+pub mod model;
+pub mod queue;
+pub mod patterns;

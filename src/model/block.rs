@@ -1,0 +1,143 @@
+//! The block: a run of consecutive messages of one topic, the unit of every hand-over.
+//!
+//! A [`Block`] is what a producer sends: encoded records without a place. The journal's writer
+//! gives it a base offset and a time; from then on it is (part of) a [`PlacedBlock`], whose bytes
+//! are shared by the tail cache and every reader.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Bytes, BytesMut};
+
+use super::record::{Record, RecordError};
+use super::{Epoch, Timestamp, TopicId};
+
+/// Encoded messages on their way to the journal. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub struct Block {
+    body: Bytes,
+    count: u32,
+}
+
+impl Block {
+    /// The encoded records.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// How many messages it holds; at least one.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+/// Collects records into a block.
+#[derive(Debug, Default)]
+pub struct BlockBuilder {
+    body: BytesMut,
+    count: u32,
+}
+
+impl BlockBuilder {
+    /// Adds one message.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLong`] when a part is over its limit; the block is as it was.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
+        record.validate()?;
+        record.encode(&mut self.body);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Messages so far.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Encoded bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Hands over what was collected and starts anew; `None` when that is nothing.
+    pub fn finish(&mut self) -> Option<Block> {
+        if self.count == 0 {
+            return None;
+        }
+        let count = std::mem::take(&mut self.count);
+        Some(Block { body: self.body.split().freeze(), count })
+    }
+}
+
+/// Messages that have their place: topic, offsets and time of publication.
+#[derive(Debug)]
+pub struct PlacedBlock {
+    /// The topic they belong to.
+    pub topic: TopicId,
+    /// The topic's epoch when they were placed.
+    pub epoch: Epoch,
+    /// Offset of the first message.
+    pub base_offset: u64,
+    /// How many messages there are.
+    pub count: u32,
+    /// When the journal took them; the same for all of them.
+    pub published_at: Timestamp,
+    /// The encoded records.
+    pub body: Bytes,
+    /// The messages as clients read them in JSON, kept by whoever encodes them first.
+    pub json: OnceLock<Arc<str>>,
+}
+
+impl PlacedBlock {
+    /// The offset after the last message.
+    pub fn end_offset(&self) -> u64 {
+        self.base_offset + u64::from(self.count)
+    }
+
+    /// The messages with their offsets.
+    ///
+    /// # Errors
+    /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
+    pub fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
+        let mut rest = &self.body[..];
+        let mut offset = self.base_offset;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let record = Record::decode(&mut rest);
+            if record.is_err() {
+                rest = &[];
+            }
+            let item = record.map(|record| (offset, record));
+            offset += 1;
+            Some(item)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placed_block_counts_offsets_from_its_base() {
+        let mut builder = BlockBuilder::default();
+        builder.push(&Record::json(b"1")).unwrap();
+        builder.push(&Record::json(b"2")).unwrap();
+        let block = builder.finish().unwrap();
+        assert!(builder.finish().is_none());
+        let placed = PlacedBlock {
+            topic: TopicId(1),
+            epoch: Epoch::FIRST,
+            base_offset: 40,
+            count: block.count(),
+            published_at: Timestamp(0),
+            body: block.body().clone(),
+            json: OnceLock::new(),
+        };
+        let found: Vec<_> = placed.records().map(|r| r.unwrap()).map(|(o, r)| (o, r.payload.to_vec())).collect();
+        assert_eq!(found, [(40, b"1".to_vec()), (41, b"2".to_vec())]);
+        assert_eq!(placed.end_offset(), 42);
+    }
+}

@@ -1,0 +1,26 @@
+//! The words everything else is written in: topics, messages, blocks, receipts.
+//!
+//! Invariants: values of these types are valid once built (a [`TopicName`] has been checked, a
+//! [`Block`] holds exactly the records it counts). Nothing here does I/O, reads a clock or knows
+//! an actor, so every other part may depend on it.
+
+mod block;
+mod content_type;
+mod lane;
+mod receipt;
+mod record;
+mod timestamp;
+mod topic;
+
+pub use block::{Block, BlockBuilder, PlacedBlock};
+pub use content_type::PayloadKind;
+pub use lane::{Lane, LanePosition};
+pub use receipt::{Receipt, ReceiptKey};
+pub use record::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX,
+    MESSAGE_ID_BYTES_MAX, Record, RecordError,
+};
+pub use timestamp::Timestamp;
+pub use topic::{
+    AckLevel, Epoch, Incarnation, Mode, NameError, Sequence, TopicId, TopicName, TopicSettings,
+};

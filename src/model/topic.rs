@@ -1,0 +1,259 @@
+//! What identifies a topic and what is chosen per topic.
+//!
+//! Invariant: a [`TopicName`] holds only names that API.md allows, so no later code has to ask
+//! whether a name can reach a path, a log line or a header.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A topic's number on disk: never reused, not even after the topic is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TopicId(pub u32);
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A chunk's position in the journal: one number for all topics, without holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The position after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Counts the histories of a topic. It moves on when acknowledged messages may have been lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// The epoch every topic begins in.
+    pub const FIRST: Self = Self(1);
+}
+
+/// Counts the lives of one supervised actor since the process began; the writer fences by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// The life after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// A checked topic name: 1 to 200 of `[A-Za-z0-9_-]` with dots between non-empty segments.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TopicName(Arc<str>);
+
+/// Why a string is not a topic name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Empty, or longer than [`TopicName::LEN_MAX`] characters.
+    #[error("a name has 1 to {max} characters, this one has {len}", max = TopicName::LEN_MAX)]
+    Length {
+        /// Characters found.
+        len: usize,
+    },
+    /// A character outside `[A-Za-z0-9_.-]`.
+    #[error("a name holds only A-Z, a-z, 0-9, '_', '-' and dots between segments, not {found:?}")]
+    Character {
+        /// The first character that is not allowed.
+        found: char,
+    },
+    /// Two dots in a row, or a dot at an end.
+    #[error("a name has no empty segment: no dot at either end and no two dots in a row")]
+    EmptySegment,
+    /// A name the broker keeps for itself.
+    #[error("names that begin with `_weir.` are the broker's own")]
+    Reserved,
+}
+
+impl TopicName {
+    /// The longest name, in characters (API.md).
+    pub const LEN_MAX: usize = 200;
+
+    /// Checks a name a client sent.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule it breaks.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        let len = name.chars().count();
+        if len == 0 || len > Self::LEN_MAX {
+            return Err(NameError::Length { len });
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if let Some(found) = name.chars().find(|c| !allowed(*c)) {
+            return Err(NameError::Character { found });
+        }
+        if name.split('.').any(str::is_empty) {
+            return Err(NameError::EmptySegment);
+        }
+        if name.starts_with("_weir.") {
+            return Err(NameError::Reserved);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TopicName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::new(&name)
+    }
+}
+
+impl From<TopicName> for String {
+    fn from(name: TopicName) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
+impl std::borrow::Borrow<str> for TopicName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// How a topic survives faults (DESIGN §1). Today's broker has the hybrid one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Hybrid message logging: one store, written once when processing has finished by commit time.
+    #[default]
+    Hml,
+}
+
+/// When a stored message may be acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AckLevel {
+    /// write(2) has returned: survives the process, not the machine. Synced at least every
+    /// [`TopicSettings::sync_interval_ms`].
+    Os,
+    /// fdatasync has returned: survives power loss.
+    #[default]
+    Sync,
+}
+
+/// What can be chosen per topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicSettings {
+    /// How the topic survives faults.
+    pub mode: Mode,
+    /// When a message may be acknowledged.
+    pub ack_level: AckLevel,
+    /// Longest time, in milliseconds, that a message acknowledged at [`AckLevel::Os`] stays
+    /// unsynced.
+    pub sync_interval_ms: u64,
+    /// Largest payload, in bytes.
+    pub message_bytes_max: usize,
+}
+
+impl TopicSettings {
+    /// Bounds of [`TopicSettings::sync_interval_ms`].
+    pub const SYNC_INTERVAL_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
+    /// Bounds of [`TopicSettings::message_bytes_max`]; the upper one keeps a block's length in
+    /// 32 bits with room to spare.
+    pub const MESSAGE_BYTES_MAX: std::ops::RangeInclusive<usize> = 1..=64 * 1024 * 1024;
+
+    /// Checks the numbers against their bounds.
+    ///
+    /// # Errors
+    /// The name of the setting and what it may be.
+    pub fn validate(&self) -> Result<(), String> {
+        let within = |name: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("`{name}` is {value}, it may be {low} to {high}"))
+            }
+        };
+        let (low, high) = Self::SYNC_INTERVAL_MS.into_inner();
+        within("sync_interval_ms", self.sync_interval_ms, low, high)?;
+        let (low, high) = Self::MESSAGE_BYTES_MAX.into_inner();
+        within(
+            "message_bytes_max",
+            self.message_bytes_max as u64,
+            low as u64,
+            high as u64,
+        )
+    }
+
+    /// How many milliseconds of acknowledged messages a power loss may take: 0 is none.
+    pub fn loss_bound_ms(&self) -> u64 {
+        match self.ack_level {
+            AckLevel::Sync => 0,
+            AckLevel::Os => self.sync_interval_ms,
+        }
+    }
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            ack_level: AckLevel::default(),
+            sync_interval_ms: 1_000,
+            message_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_api_md_allows_are_taken_and_the_others_refused_with_the_rule() {
+        for good in ["a", "cars.eu-1.speed_x", "A.b.C", &"x".repeat(200)] {
+            assert_eq!(TopicName::new(good).unwrap().as_str(), good);
+        }
+        let refused = |name: &str| TopicName::new(name).unwrap_err();
+        assert_eq!(refused(""), NameError::Length { len: 0 });
+        assert_eq!(refused(&"x".repeat(201)), NameError::Length { len: 201 });
+        for (bad, found) in [("a/b", '/'), ("a b", ' '), ("ü", 'ü'), ("a\0", '\0')] {
+            assert_eq!(refused(bad), NameError::Character { found });
+        }
+        for bad in [".", "..", "a..b", ".a", "a."] {
+            assert_eq!(refused(bad), NameError::EmptySegment);
+        }
+        assert_eq!(refused("_weir.audit"), NameError::Reserved);
+    }
+
+    #[test]
+    fn settings_outside_their_bounds_are_named() {
+        let settings = TopicSettings { sync_interval_ms: 0, ..TopicSettings::default() };
+        assert!(settings.validate().unwrap_err().contains("sync_interval_ms"));
+    }
+}

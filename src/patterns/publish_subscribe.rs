@@ -1,0 +1,106 @@
+//! Publish/subscribe, the reading side: where to begin, and waiting for more.
+//!
+//! A poll pulls once, waiting a while if there is nothing; a tail attaches to the topic and pulls
+//! whenever it is told and able. Both see the same blocks from the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Recipient;
+use tokio::sync::{oneshot, watch};
+
+use crate::actors::directory::{TopicHandle, Unavailable};
+use crate::actors::topic::{Attach, AwaitHead, HeadAdvanced, Pending};
+use crate::model::{PlacedBlock, Timestamp};
+use crate::queue::{Queue, ReadError, ReadLimits};
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The first message kept.
+    Earliest,
+    /// The next message to be published.
+    Latest,
+    /// This offset.
+    Offset(u64),
+    /// The first message published at this time or later.
+    Time(Timestamp),
+}
+
+impl Start {
+    /// The offset it means now.
+    ///
+    /// # Errors
+    /// [`ReadError`]: no such topic, or the store failed.
+    pub async fn resolve(self, queue: &Queue, topic: &TopicHandle) -> Result<u64, ReadError> {
+        let id = topic.id();
+        let extent = queue.extent(id).ok_or(ReadError::NoSuchTopic(id))?;
+        match self {
+            Self::Earliest => Ok(extent.first),
+            Self::Latest => Ok(extent.head),
+            Self::Offset(offset) => Ok(offset),
+            Self::Time(time) => queue.offset_at(id, time).await,
+        }
+    }
+}
+
+/// Reads once from `from` on; if there is nothing, waits for the first new message up to `wait`,
+/// or until `draining` becomes true. Empty when there still is nothing.
+///
+/// # Errors
+/// [`ReadError`]: no such topic, not kept any more, beyond the head, or damaged.
+pub async fn poll(
+    queue: &Queue,
+    topic: &TopicHandle,
+    from: u64,
+    limits: ReadLimits,
+    wait: Duration,
+    mut draining: watch::Receiver<bool>,
+) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+    let blocks = queue.read(topic.id(), from, limits).await?;
+    if !blocks.is_empty() || wait.is_zero() {
+        return Ok(blocks);
+    }
+    tokio::select! {
+        advanced = tokio::time::timeout(wait, head_beyond(topic, from)) => {
+            if !matches!(advanced, Ok(Ok(()))) {
+                return Ok(Vec::new());
+            }
+        }
+        // Its sender lives as long as the edge.
+        _ = draining.wait_for(|draining| *draining) => return Ok(Vec::new()),
+    }
+    queue.read(topic.id(), from, limits).await
+}
+
+/// Returns once the topic's head is beyond `offset`, through any restart of its actor.
+async fn head_beyond(topic: &TopicHandle, offset: u64) -> Result<(), Unavailable> {
+    loop {
+        let actor = topic.topic.running().await?;
+        let (reply, answer) = oneshot::channel();
+        actor.do_send(AwaitHead { offset, reply });
+        if answer.await.is_ok() {
+            return Ok(());
+        }
+    }
+}
+
+/// Attaches a reader to the topic's actor and returns when it has to be attached anew, because
+/// that actor died. Dropping the future detaches the reader.
+///
+/// # Errors
+/// [`Unavailable`] when there is nothing to attach to and will not be.
+pub async fn attach(
+    topic: Arc<TopicHandle>,
+    reader: Recipient<HeadAdvanced>,
+    pending: Pending,
+) -> Result<(), Unavailable> {
+    let actor = topic.topic.running().await?;
+    let (attachment, ended) = oneshot::channel();
+    // A telling that died with the last actor must not hold back the next one's.
+    pending.take();
+    actor.do_send(Attach { reader, pending, attachment });
+    // Nothing is ever sent: it ends when the actor lets go.
+    let _ = ended.await;
+    Ok(())
+}

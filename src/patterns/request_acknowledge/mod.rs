@@ -1,0 +1,67 @@
+//! Request/acknowledge: publish, and be told when it is safe.
+//!
+//! [`publish`] is for a single block whose sender waits (HTTP); a [`SendWindow`] keeps many under
+//! way in order (a producer socket).
+//!
+//! Invariant: both send a block again only when it certainly was not stored: its oneshot dropped
+//! (it never reached the writer) or the writer refused it as out of turn. So neither ever stores
+//! a block twice.
+
+mod window;
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+pub use window::{Refused, Resend, SendWindow};
+
+use crate::actors::directory::{TopicHandle, TopicState, Unavailable};
+use crate::actors::ingest::Ingest;
+use crate::journal::{AppendError, Appended};
+use crate::model::Block;
+
+/// How long a publish waits for a topic that is being brought back before its sender is told to
+/// come again.
+pub const RECOVERY_WAIT: Duration = Duration::from_secs(5);
+
+/// Why a block was not stored.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The topic is being brought back and was not in time; nothing was handed over.
+    #[error("the topic is recovering")]
+    Recovering,
+    /// The writer or the producer said no.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl From<Unavailable> for PublishError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Append(match unavailable {
+            Unavailable::Quarantined => AppendError::Quarantined,
+            Unavailable::Ended => AppendError::TopicDeleted,
+        })
+    }
+}
+
+/// Stores one block and waits until it is safe at the topic's level.
+///
+/// # Errors
+/// [`PublishError`]; nothing of the block was stored then, unless the journal failed.
+pub async fn publish(topic: &TopicHandle, block: Block) -> Result<Appended, PublishError> {
+    loop {
+        if topic.state() == TopicState::Quarantined {
+            return Err(AppendError::Quarantined.into());
+        }
+        let ingest = tokio::time::timeout(RECOVERY_WAIT, topic.ingest.running())
+            .await
+            .map_err(|_| PublishError::Recovering)??;
+        let (reply, answer) = oneshot::channel();
+        ingest.do_send(Ingest { lane: None, block: block.clone(), reply });
+        match answer.await {
+            Ok(Ok(appended)) => return Ok(appended),
+            Ok(Err(AppendError::OutOfTurn)) | Err(_) => {}
+            Ok(Err(error)) => return Err(error.into()),
+        }
+    }
+}

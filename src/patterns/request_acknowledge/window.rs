@@ -1,0 +1,210 @@
+//! What a producer socket has sent and not yet seen answered: go-back-N without timers.
+//!
+//! Every block has a place in the lane. A block that comes back (never handed over, or out of
+//! turn) makes the window rewind: it sends nothing until everything under way has been answered
+//! or has come back too, then it sends all that is left again, in order. The writer's lane refuses
+//! whatever would have overtaken, so nothing is stored twice or out of order (see
+//! [`Lane`](crate::model::Lane)).
+//!
+//! Invariants: places under way and answered rise; entries leave the window only by an answer;
+//! once a block is refused for good, so is everything after it.
+
+use std::collections::VecDeque;
+
+use crate::model::Block;
+
+/// Blocks to hand over again, by place, in order.
+pub type Resend = Vec<(u64, Block)>;
+
+/// Tags of the blocks that will not be stored, in order.
+pub type Refused<T> = Vec<T>;
+
+/// See the module. `T` is what the sender wants to remember of a block.
+#[derive(Debug)]
+pub struct SendWindow<T> {
+    entries: VecDeque<Entry<T>>,
+    next_place: u64,
+    rewinding: bool,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    place: u64,
+    block: Block,
+    tag: T,
+    under_way: bool,
+}
+
+impl<T> Default for SendWindow<T> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), next_place: 0, rewinding: false }
+    }
+}
+
+impl<T> SendWindow<T> {
+    /// Takes a block in. Its place, if it is to be handed over now; else it goes out with a resend.
+    pub fn push(&mut self, block: Block, tag: T) -> Option<u64> {
+        let place = self.next_place;
+        self.next_place += 1;
+        let under_way = !self.rewinding;
+        self.entries.push_back(Entry { place, block, tag, under_way });
+        under_way.then_some(place)
+    }
+
+    /// The block was stored. Its tag (`None` when it had left the window), and what to send again.
+    pub fn stored(&mut self, place: u64) -> (Option<T>, Resend) {
+        // Answers come in the order of the lane, so it is the oldest one.
+        let stored = self.entries.pop_front_if(|oldest| oldest.place == place);
+        (stored.map(|entry| entry.tag), self.rewound())
+    }
+
+    /// The block was not stored and is to be sent again.
+    pub fn came_back(&mut self, place: u64) -> Resend {
+        if let Ok(n) = self.entries.binary_search_by_key(&place, |entry| entry.place) {
+            self.entries[n].under_way = false;
+            self.rewinding = true;
+        }
+        self.rewound()
+    }
+
+    /// The block was refused for good: it and everything after it leave the window. Nothing may be
+    /// pushed after that, since the lane will not take it.
+    pub fn refused(&mut self, place: u64) -> Refused<T> {
+        let keep = self.entries.partition_point(|entry| entry.place < place);
+        self.entries.split_off(keep).into_iter().map(|entry| entry.tag).collect()
+    }
+
+    /// Nothing is left to be answered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn rewound(&mut self) -> Resend {
+        if !self.rewinding || self.entries.iter().any(|entry| entry.under_way) {
+            return Vec::new();
+        }
+        self.rewinding = false;
+        let send = |entry: &mut Entry<T>| {
+            entry.under_way = true;
+            (entry.place, entry.block.clone())
+        };
+        self.entries.iter_mut().map(send).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{BlockBuilder, Lane, LanePosition, Record};
+
+    fn block() -> Block {
+        let mut builder = BlockBuilder::default();
+        builder.push(&Record::json(b"1")).unwrap();
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn nothing_overtakes_a_block_that_came_back() {
+        let mut window = SendWindow::default();
+        assert_eq!(window.push(block(), 'a'), Some(0));
+        assert_eq!(window.push(block(), 'b'), Some(1));
+        assert!(window.came_back(0).is_empty(), "b is still under way");
+        assert_eq!(window.push(block(), 'c'), None, "no new one while rewinding");
+        let places: Vec<_> = window.came_back(1).into_iter().map(|(place, _)| place).collect();
+        assert_eq!(places, [0, 1, 2]);
+        assert_eq!(window.stored(0).0, Some('a'));
+    }
+
+    #[test]
+    fn a_refusal_takes_everything_after_it_along_and_leaves_what_came_before() {
+        let mut window = SendWindow::default();
+        for tag in ['a', 'b', 'c'] {
+            window.push(block(), tag);
+        }
+        assert_eq!(window.refused(1), ['b', 'c']);
+        assert!(window.came_back(2).is_empty());
+        assert_eq!(window.stored(0).0, Some('a'));
+    }
+
+    /// The path as the window sees it: two mailboxes that can be lost with everything in them, and
+    /// the writer's lane at the end.
+    #[derive(Default)]
+    struct Path {
+        first: VecDeque<u64>,
+        second: VecDeque<u64>,
+        lane: Arc<Lane>,
+        stored: Vec<u64>,
+    }
+
+    enum Answer {
+        Stored(u64),
+        CameBack(u64),
+    }
+
+    impl Path {
+        fn step(&mut self, action: u8) -> Vec<Answer> {
+            match action {
+                0 => self.second.extend(self.first.pop_front()),
+                1 => {
+                    if let Some(place) = self.second.pop_front() {
+                        let taken = LanePosition::new(self.lane.clone(), place).take();
+                        if taken {
+                            self.stored.push(place);
+                            return vec![Answer::Stored(place)];
+                        }
+                        return vec![Answer::CameBack(place)];
+                    }
+                }
+                2 => return self.first.drain(..).map(Answer::CameBack).collect(),
+                _ => return self.second.drain(..).map(Answer::CameBack).collect(),
+            }
+            Vec::new()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_dies_on_the_way_everything_is_stored_once_and_in_order(
+            actions in proptest::collection::vec(0u8..6, 0..200),
+        ) {
+            let mut window = SendWindow::default();
+            let mut path = Path::default();
+            let mut pushed = 0u64;
+            let mut answered = Vec::new();
+            // Answers that have been given and not been seen by the window yet.
+            let mut unseen = VecDeque::new();
+            let finish = std::iter::repeat_n([0u8, 1, 5], 2_000).flatten();
+            for action in actions.into_iter().chain(finish) {
+                match action {
+                    4 => {
+                        if let Some(place) = window.push(block(), pushed) {
+                            path.first.push_back(place);
+                        }
+                        pushed += 1;
+                    }
+                    5 => {
+                        let resend = match unseen.pop_front() {
+                            Some(Answer::Stored(place)) => {
+                                let (tag, resend) = window.stored(place);
+                                answered.extend(tag);
+                                resend
+                            }
+                            Some(Answer::CameBack(place)) => window.came_back(place),
+                            None => Vec::new(),
+                        };
+                        path.first.extend(resend.into_iter().map(|(place, _)| place));
+                    }
+                    other => unseen.extend(path.step(other)),
+                }
+            }
+            let expected: Vec<u64> = (0..pushed).collect();
+            prop_assert_eq!(&path.stored, &expected);
+            prop_assert_eq!(&answered, &expected);
+            prop_assert!(window.is_empty());
+        }
+    }
+}

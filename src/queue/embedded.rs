@@ -1,0 +1,126 @@
+//! The tier behind which the journal stands.
+//!
+//! The journal's writer feeds it ([`Feed`]): committed blocks go into the tail cache first, then
+//! the topics' watchers are told. Reads take from the cache and go to the journal on a miss.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use super::tail_cache::TailCache;
+use super::{HeadWatcher, ReadError, ReadLimits, TopicExtent};
+use crate::journal::{Journal, JournalError, JournalObserver};
+use crate::model::{PlacedBlock, Timestamp, TopicId};
+
+/// What the journal's writer and the readers share.
+#[derive(Clone)]
+pub struct Feed {
+    cache: Arc<TailCache>,
+    watchers: Arc<DashMap<TopicId, HeadWatcher>>,
+}
+
+impl Feed {
+    /// A feed whose tail cache holds at most `tail_cache_bytes_max` bytes.
+    pub fn new(tail_cache_bytes_max: usize) -> Self {
+        Self { cache: Arc::new(TailCache::new(tail_cache_bytes_max)), watchers: Arc::default() }
+    }
+
+    /// What to give [`Journal::open`]; `failed` is called when the journal can write no more.
+    pub fn observer(
+        &self,
+        failed: impl FnMut(&JournalError) + Send + 'static,
+    ) -> Box<dyn JournalObserver> {
+        Box::new(FeedObserver { feed: self.clone(), failed: Box::new(failed) })
+    }
+}
+
+struct FeedObserver {
+    feed: Feed,
+    failed: Box<dyn FnMut(&JournalError) + Send>,
+}
+
+impl JournalObserver for FeedObserver {
+    fn committed(&mut self, blocks: &[Arc<PlacedBlock>]) {
+        self.feed.cache.push(blocks);
+        let mut told = None;
+        for block in blocks {
+            // A topic's blocks stand together, so each topic is told once.
+            if told == Some(block.topic) {
+                continue;
+            }
+            told = Some(block.topic);
+            let watcher = self.feed.watchers.get(&block.topic).map(|w| w.clone());
+            if let Some(watcher) = watcher {
+                watcher();
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &JournalError) {
+        (self.failed)(error);
+    }
+}
+
+/// The journal as a queue.
+#[derive(Clone)]
+pub struct Embedded {
+    journal: Journal,
+    feed: Feed,
+}
+
+impl Embedded {
+    /// Reads from `journal`, which must have been opened with `feed`'s observer.
+    pub fn new(journal: Journal, feed: Feed) -> Self {
+        Self { journal, feed }
+    }
+
+    pub(super) fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
+        self.journal.extent(topic)
+    }
+
+    pub(super) fn watch(&self, topic: TopicId, watcher: HeadWatcher) {
+        self.feed.watchers.insert(topic, watcher);
+    }
+
+    pub(super) fn forget(&self, topic: TopicId) {
+        self.feed.watchers.remove(&topic);
+        self.feed.cache.forget(topic);
+    }
+
+    pub(super) fn read_cached(
+        &self,
+        topic: TopicId,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Option<Vec<Arc<PlacedBlock>>> {
+        if self.journal.extent(topic)?.head == from {
+            return Some(Vec::new());
+        }
+        self.feed.cache.read(topic, from, limits)
+    }
+
+    pub(super) async fn read(
+        &self,
+        topic: TopicId,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+        if let Some(blocks) = self.read_cached(topic, from, limits) {
+            return Ok(blocks);
+        }
+        let journal = self.journal.clone();
+        blocking(move || journal.read(topic, from, limits)).await
+    }
+
+    pub(super) async fn offset_at(&self, topic: TopicId, time: Timestamp) -> Result<u64, ReadError> {
+        let journal = self.journal.clone();
+        blocking(move || journal.offset_at(topic, time)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|_| Err(JournalError::Metadata("a read panicked".into()).into()))
+}

@@ -1,0 +1,88 @@
+//! The message queue tier: what consumers read from, whatever stands behind it.
+//!
+//! Today that is the journal itself ([`Embedded`]); an external cluster can stand here later.
+//! Tails, polls and subscriptions read through [`Queue`] and never through the journal.
+//!
+//! Invariants: a read gives only what is safe at its topic's ack level; memory held for readers
+//! is bounded by the tail cache's budget, however many readers there are.
+
+mod embedded;
+mod tail_cache;
+
+use std::sync::Arc;
+
+pub use crate::journal::{ReadError, ReadLimits, TopicExtent};
+pub use embedded::{Embedded, Feed};
+
+use crate::model::{PlacedBlock, Timestamp, TopicId};
+
+/// Called on the writer thread when a topic's head has advanced; must not block.
+pub type HeadWatcher = Arc<dyn Fn() + Send + Sync>;
+
+/// The tier in use. Cloning shares it.
+#[derive(Clone)]
+pub enum Queue {
+    /// The broker's own journal.
+    Embedded(Embedded),
+}
+
+impl Queue {
+    /// How far a topic reaches; `None` when there is no such topic.
+    pub fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
+        match self {
+            Self::Embedded(embedded) => embedded.extent(topic),
+        }
+    }
+
+    /// Has `watcher` called whenever the topic's head advances, in place of the one before it.
+    pub fn watch(&self, topic: TopicId, watcher: HeadWatcher) {
+        match self {
+            Self::Embedded(embedded) => embedded.watch(topic, watcher),
+        }
+    }
+
+    /// Forgets a deleted topic.
+    pub fn forget(&self, topic: TopicId) {
+        match self {
+            Self::Embedded(embedded) => embedded.forget(topic),
+        }
+    }
+
+    /// Reads blocks from the one that holds `from` on, if memory has it; never waits for a disk.
+    /// The first block may begin before `from`. Empty at the head.
+    pub fn read_cached(
+        &self,
+        topic: TopicId,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Option<Vec<Arc<PlacedBlock>>> {
+        match self {
+            Self::Embedded(embedded) => embedded.read_cached(topic, from, limits),
+        }
+    }
+
+    /// As [`Queue::read_cached`], but goes to the disk (on another thread) where it has to.
+    ///
+    /// # Errors
+    /// [`ReadError`]: no such topic, not kept any more, not yet written, or damaged.
+    pub async fn read(
+        &self,
+        topic: TopicId,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+        match self {
+            Self::Embedded(embedded) => embedded.read(topic, from, limits).await,
+        }
+    }
+
+    /// The first offset published at `time` or later; the head when there is none.
+    ///
+    /// # Errors
+    /// [`ReadError::NoSuchTopic`], or the store failed.
+    pub async fn offset_at(&self, topic: TopicId, time: Timestamp) -> Result<u64, ReadError> {
+        match self {
+            Self::Embedded(embedded) => embedded.offset_at(topic, time).await,
+        }
+    }
+}
