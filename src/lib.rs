@@ -6,3 +6,7 @@ pub mod journal;
 pub mod model;
 pub mod queue;
 pub mod patterns;
+pub mod edge;
+pub mod broker;
+pub mod cli;
+pub mod config;

@@ -78,6 +78,8 @@ pub enum TopicChange {
         settings: TopicSettings,
         /// Most topics there may be after this.
         topics_max: usize,
+        /// Only if there is no topic of that name.
+        must_be_new: bool,
     },
     /// Deletes the topic.
     Delete {
@@ -101,6 +103,9 @@ pub enum TopicChangeError {
     /// No topic of that name.
     #[error("there is no such topic")]
     NotFound,
+    /// A topic that was to be new isn't.
+    #[error("there is a topic of that name")]
+    AlreadyExists,
     /// There are as many as there may be.
     #[error("there are {max} topics already, which is all that `topics_max` allows")]
     TooMany {
@@ -332,7 +337,10 @@ impl Writer {
                 Some(known) => Ok(TopicChanged { record: known.record.clone(), created: false }),
                 None => self.create(name, settings, topics_max, commit),
             },
-            TopicChange::Replace { name, settings, topics_max } => match self.known(&name) {
+            TopicChange::Replace { name, settings, topics_max, must_be_new } => match self
+                .known(&name)
+            {
+                Some(_) if must_be_new => Err(TopicChangeError::AlreadyExists),
                 Some(known) => {
                     known.record.settings = settings;
                     let record = known.record.clone();

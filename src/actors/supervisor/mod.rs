@@ -134,17 +134,18 @@ impl Supervisor {
         Ok(handle)
     }
 
-    /// Creates a topic or replaces its settings.
+    /// Creates a topic or replaces its settings; `must_be_new` does only the former.
     ///
     /// # Errors
-    /// [`TopicChangeError`]: too many, or not storable.
+    /// [`TopicChangeError`]: there already, too many, or not storable.
     pub async fn put_topic(
         &self,
         name: TopicName,
         settings: TopicSettings,
+        must_be_new: bool,
     ) -> Result<(Arc<TopicHandle>, bool), TopicChangeError> {
         let topics_max = self.topics.topics_max;
-        let change = TopicChange::Replace { name, settings, topics_max };
+        let change = TopicChange::Replace { name, settings, topics_max, must_be_new };
         let TopicChanged { record, created } = self.journal.change_topic(change).await?;
         let handle = self.enter(record.clone())?;
         handle.set_record(record);

@@ -1,0 +1,117 @@
+//! The composition root: the only file that knows every part, and the order they start and stop.
+//!
+//! Start: journal (recovers) → queue → supervisor → edge → listening. Stop: no new work, sockets
+//! see their last acknowledgement and close, the server ends, the journal syncs and ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix::Arbiter;
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, HttpServer, web};
+use anyhow::Context;
+use tokio::sync::watch;
+
+use crate::actors::supervisor::{RestartPolicy, Supervisor, TopicPolicy};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::edge::admission::Admission;
+use crate::edge::{Edge, http};
+use crate::journal::{Journal, JournalError, Opened};
+use crate::queue::{Embedded, Feed, Queue};
+
+/// Runs a broker until `stop` completes; `listening` is called once it accepts connections.
+///
+/// # Errors
+/// It could not start, or not stop in order.
+pub async fn run(
+    config: Config,
+    listening: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let feed = Feed::new(config.limits.tail_cache_bytes_max);
+    let Opened { journal, topics } =
+        Journal::open(&config.storage, Clock::system(), feed.observer(journal_failed))?;
+    tracing::info!(path = %config.storage.path.display(), topics = topics.len(), "journal recovered");
+    let queue = Queue::Embedded(Embedded::new(journal.clone(), feed));
+
+    let arbiters: Vec<_> = (0..config.supervision.threads).map(|_| Arbiter::new()).collect();
+    let supervisor = Supervisor::new(
+        journal.clone(),
+        queue.clone(),
+        topics,
+        arbiters.iter().map(Arbiter::handle).collect(),
+        restart_policy(&config),
+        TopicPolicy {
+            auto_create: config.auto_create_topics,
+            topics_max: config.limits.topics_max,
+            defaults: config.topic_defaults,
+        },
+    );
+    for (name, settings) in config.topics().map_err(anyhow::Error::msg)? {
+        let (topic, created) = supervisor.put_topic(name, settings, false).await?;
+        tracing::info!(topic = %topic.name(), created, "settings from [[topics]] applied");
+    }
+
+    let (drain, draining) = watch::channel(false);
+    let edge = web::Data::new(Edge {
+        supervisor,
+        queue,
+        receipts: journal.receipt_key().clone(),
+        admission: Admission::new(config.limits.in_flight_bytes_max),
+        limits: config.limits.clone(),
+        draining,
+        sessions: watch::Sender::new(()),
+    });
+    let in_app = edge.clone();
+    let mut server = HttpServer::new(move || App::new().app_data(in_app.clone()).configure(http::routes))
+        .max_connections(config.limits.connections_max)
+        .on_connect(|connection, _| {
+            // Without this a small answer can wait 44 ms for the client's delayed ack.
+            if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
+                let _ = tcp.set_nodelay(true);
+            }
+        })
+        .disable_signals()
+        .shutdown_timeout(1);
+    if config.server.workers > 0 {
+        server = server.workers(config.server.workers);
+    }
+    let listen = config.server.listen;
+    let server = server.bind(listen).with_context(|| format!("can't listen on {listen}"))?;
+    let address = server.addrs().first().copied().unwrap_or(listen);
+    let server = server.run();
+    let handle = server.handle();
+    let server = actix_web::rt::spawn(server);
+    listening(address);
+
+    stop.await;
+    tracing::info!("draining");
+    drain.send_replace(true);
+    let patience = Duration::from_millis(config.server.drain_timeout_ms);
+    if tokio::time::timeout(patience, edge.sessions.closed()).await.is_err() {
+        tracing::warn!(open = edge.sessions.receiver_count(), "sockets left open after draining");
+    }
+    handle.stop(true).await;
+    server.await.context("the server")?.context("the server")?;
+    journal.stop().await.context("stopping the journal")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn restart_policy(config: &Config) -> RestartPolicy {
+    let settings = &config.supervision;
+    RestartPolicy {
+        restarts_max: settings.restarts_max,
+        window: Duration::from_millis(settings.restart_window_ms),
+        backoff: Duration::from_millis(settings.backoff_ms),
+        backoff_max: Duration::from_millis(settings.backoff_ms_max),
+    }
+}
+
+/// After a failed write or sync nobody knows what is on the disk (the kernel may have dropped
+/// dirty pages), so the only way on is to start anew from what is there.
+fn journal_failed(error: &JournalError) {
+    tracing::error!(%error, "the journal failed; nothing is acknowledged any more, exiting");
+    std::process::exit(1);
+}

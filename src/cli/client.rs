@@ -1,0 +1,42 @@
+//! What the client commands share: the server's address, and a socket to it.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// A connected socket.
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+#[derive(Args)]
+pub(super) struct Server {
+    /// The broker
+    #[arg(long, env = "WEIR_SERVER", default_value = "http://127.0.0.1:7077", value_name = "URL")]
+    server: String,
+}
+
+impl Server {
+    /// Opens the socket at `path` (with its query).
+    pub(super) async fn socket(&self, path: &str) -> anyhow::Result<Socket> {
+        let Some(rest) = self.server.strip_prefix("http://") else {
+            bail!("--server {}: must begin with http://", self.server);
+        };
+        let url = format!("ws://{}{path}", rest.trim_end_matches('/'));
+        // The broker decides how large a frame may be.
+        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+        let connected =
+            tokio_tungstenite::connect_async_with_config(&url, Some(config), true).await;
+        match connected {
+            Ok((socket, _)) => Ok(socket),
+            Err(Error::Http(response)) => {
+                let body = response.body().as_deref().unwrap_or_default();
+                bail!("{}: {}", response.status(), String::from_utf8_lossy(body))
+            }
+            Err(error) => Err(error).with_context(|| {
+                format!("can't reach {} (is `weir serve` running?)", self.server)
+            }),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The command line: one file a command.
+
+mod client;
+mod publish;
+mod serve;
+mod subscribe;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// weir, a message broker for the collection tier of streaming systems.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a broker.
+    Serve(serve::Serve),
+    /// Publish a message, or every line of standard input.
+    Pub(publish::Publish),
+    /// Print a topic's messages as they come.
+    Sub(subscribe::Subscribe),
+}
+
+/// An error in what the user asked for: exit code 2, where all others are 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Parses the command line, does what it says, and says how it went.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = actix_web::rt::System::new().block_on(async {
+        match arguments.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Pub(publish) => publish.run().await,
+            Command::Sub(subscribe) => subscribe.run().await,
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! broker.toml: the sum of each part's settings, read, overlaid and checked as a whole.
+//!
+//! Invariants: an unknown key is an error; every error names the file and line, or the environment
+//! variable, and the key; nothing else in the project reads the environment for settings.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::actors::supervisor::SupervisionSettings;
+use crate::edge::{LimitSettings, ServerSettings};
+use crate::journal::StorageSettings;
+use crate::model::{TopicName, TopicSettings};
+
+/// Variables that overlay the file: `WEIR__SECTION__KEY`, or `WEIR__KEY` at the top level.
+const ENVIRONMENT_PREFIX: &str = "WEIR__";
+
+/// All settings of a broker.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`
+    pub server: ServerSettings,
+    /// `[storage]`
+    pub storage: StorageSettings,
+    /// `[limits]`
+    pub limits: LimitSettings,
+    /// `[supervision]`
+    pub supervision: SupervisionSettings,
+    /// `[topic_defaults]`: settings of a topic that asks for nothing else.
+    pub topic_defaults: TopicSettings,
+    /// Topics come into being at first publish or subscribe.
+    pub auto_create_topics: bool,
+    /// `[[topics]]`: created, or given these settings, at every start.
+    topics: Vec<Table>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: ServerSettings::default(),
+            storage: StorageSettings::default(),
+            limits: LimitSettings::default(),
+            supervision: SupervisionSettings::default(),
+            topic_defaults: TopicSettings::default(),
+            auto_create_topics: true,
+            topics: Vec::new(),
+        }
+    }
+}
+
+/// Settings that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{path}: {error}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Something in the file.
+    #[error("{path}:{line}: {key}: {what}", path = path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An environment variable.
+    #[error("environment variable {name}: {what}")]
+    InEnvironment {
+        /// The variable.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A value that came from no file, or a combination of values.
+    #[error("{key}: {what}")]
+    Value {
+        /// Section and key.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads the file (if one is given) and lets the environment overlay it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the place.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let text = match file {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?,
+        };
+        let source = Source { file, text: &text };
+        let mut config: Self = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
+        let mut table: Table = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
+        for (name, value) in environment {
+            let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            overlay(&mut table, &path.to_lowercase(), &value)
+                .and_then(|()| table.clone().try_into().map_err(|e: toml::de::Error| e.message().to_owned()))
+                .map(|overlaid| config = overlaid)
+                .map_err(|what| ConfigError::InEnvironment { name: name.clone(), what })?;
+        }
+        config.validate().map_err(|(section, key, what)| source.value(section, key, what))?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), (&'static str, String, String)> {
+        let in_section = |section| move |(key, what): (&str, String)| (section, key.to_owned(), what);
+        self.storage.validate().map_err(in_section("storage"))?;
+        self.limits.validate().map_err(in_section("limits"))?;
+        if self.supervision.threads == 0 {
+            return Err(("supervision", "threads".into(), "must be at least 1".into()));
+        }
+        self.check_topic(&self.topic_defaults)
+            .map_err(|what| ("topic_defaults", key_in(&what), what))?;
+        self.topics().map(|_| ()).map_err(|what| ("topics", key_in(&what), what))
+    }
+
+    fn check_topic(&self, settings: &TopicSettings) -> Result<(), String> {
+        settings.validate()?;
+        if settings.message_bytes_max > self.limits.message_bytes_max {
+            return Err("`message_bytes_max` is over `limits.message_bytes_max`".into());
+        }
+        Ok(())
+    }
+
+    /// The topics of `[[topics]]`: what is left out takes its default.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, with its number.
+    pub fn topics(&self) -> Result<Vec<(TopicName, TopicSettings)>, String> {
+        let defaults = Table::try_from(self.topic_defaults).map_err(|error| error.to_string())?;
+        let read = |given: &Table| {
+            let mut table = defaults.clone();
+            table.extend(given.clone());
+            let name = match table.remove("name") {
+                Some(Value::String(name)) => TopicName::new(&name).map_err(|e| format!("`name`: {e}"))?,
+                _ => return Err("`name` is missing".to_owned()),
+            };
+            let settings: TopicSettings =
+                table.try_into().map_err(|e: toml::de::Error| e.message().to_owned())?;
+            self.check_topic(&settings)?;
+            Ok((name, settings))
+        };
+        let numbered = |(n, given): (usize, &Table)| {
+            read(given).map_err(|what| format!("entry {}: {what}", n + 1))
+        };
+        self.topics.iter().enumerate().map(numbered).collect()
+    }
+}
+
+/// The first word in backquotes: messages about values name their key so.
+fn key_in(what: &str) -> String {
+    what.split('`').nth(1).unwrap_or_default().to_owned()
+}
+
+fn overlay(table: &mut Table, path: &str, value: &str) -> Result<(), String> {
+    let parsed = toml::from_str::<Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_owned()));
+    match path.split_once("__") {
+        None => {
+            table.insert(path.to_owned(), parsed);
+        }
+        Some((section, key)) => {
+            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            let section = section.as_table_mut().ok_or("is not a section with keys")?;
+            section.insert(key.to_owned(), parsed);
+        }
+    }
+    Ok(())
+}
+
+/// The file's text, for saying where something stands.
+struct Source<'a> {
+    file: Option<&'a Path>,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        let at = error.span().map_or(0, |span| span.start).min(self.text.len());
+        let line = self.text[..at].matches('\n').count() + 1;
+        let text = self.text.lines().nth(line - 1).unwrap_or_default();
+        let key = text.split('=').next().unwrap_or_default().trim().to_owned();
+        let path = self.file.unwrap_or(Path::new("")).to_owned();
+        ConfigError::InFile { path, line, key, what: error.message().to_owned() }
+    }
+
+    fn value(&self, section: &str, key: String, what: String) -> ConfigError {
+        match (self.file, self.line_of(section, &key)) {
+            (Some(path), Some(line)) => {
+                ConfigError::InFile { path: path.to_owned(), line, key, what }
+            }
+            _ => ConfigError::Value { key: format!("{section}.{key}"), what },
+        }
+    }
+
+    fn line_of(&self, section: &str, key: &str) -> Option<usize> {
+        let mut within = "";
+        for (n, line) in self.text.lines().enumerate() {
+            let line = line.trim();
+            if line.starts_with('[') {
+                within = line.split('#').next().unwrap_or_default().trim().trim_matches(['[', ']']);
+            } else if within == section && line.split('=').next().map(str::trim) == Some(key) {
+                return Some(n + 1);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("broker.toml");
+        std::fs::write(&path, text).unwrap();
+        let owned = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Config::load(Some(&path), owned).map_err(|error| {
+            error.to_string().replace(&format!("{}/", directory.path().display()), "")
+        })
+    }
+
+    #[test]
+    fn the_committed_broker_toml_states_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker.toml");
+        assert_eq!(Config::load(Some(&path), []).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_environment_overlays_the_file() {
+        let text = "[limits]\ntopics_max = 5\n";
+        let config = load(
+            text,
+            &[("WEIR__LIMITS__TOPICS_MAX", "7"), ("WEIR__STORAGE__PATH", "/x"), ("OTHER", "1")],
+        );
+        let config = config.unwrap();
+        assert_eq!(config.limits.topics_max, 7);
+        assert_eq!(config.storage.path, Path::new("/x"));
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key_or_the_variable() {
+        for (text, environment, expected) in [
+            ("[limits]\n\ncolour = 1\n", &[][..], "broker.toml:3: colour: unknown field"),
+            ("[limits]\ntopics_max = \"a\"\n", &[], "broker.toml:2: topics_max: invalid type"),
+            ("[limits]\ntopics_max = 0\n", &[], "broker.toml:2: topics_max: must be at least 1"),
+            ("[storage]\nmemtable_bytes = 5\n", &[], "broker.toml:2: memtable_bytes: must be"),
+            ("auto_create_topics = 3\n", &[], "broker.toml:1: auto_create_topics: invalid type"),
+            (
+                "[[topics]]\nname = \"a\"\nsync_interval_ms = 0\n",
+                &[],
+                "broker.toml:3: sync_interval_ms: entry 1: `sync_interval_ms` is 0",
+            ),
+            ("[[topics]]\nname = \"a b\"\n", &[], "broker.toml:2: name: entry 1: `name`: a name"),
+            ("", &[("WEIR__LIMITS__COLOUR", "1")], "environment variable WEIR__LIMITS__COLOUR: unknown"),
+            ("", &[("WEIR__LIMITS__TOPICS_MAX", "0")], "limits.topics_max: must be at least 1"),
+        ] {
+            let error = load(text, environment).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn topics_take_the_defaults_for_what_they_leave_out() {
+        let text = "[topic_defaults]\nsync_interval_ms = 9\n[[topics]]\nname = \"a\"\nack_level = \"os\"\n";
+        let topics = load(text, &[]).unwrap().topics().unwrap();
+        assert_eq!(topics[0].1.sync_interval_ms, 9);
+        assert_eq!(topics[0].1.loss_bound_ms(), 9);
+    }
+}

@@ -1,0 +1,135 @@
+//! `/v1/topics` and `/v1/topics/{topic}`.
+
+use std::sync::atomic::Ordering;
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::parameters::{number, query};
+use super::{body, topic_name};
+use crate::actors::directory::TopicHandle;
+use crate::edge::Edge;
+use crate::edge::error::{Code, Problem};
+use crate::model::{TopicName, TopicSettings};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    prefix: Option<String>,
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+/// Topics by name, a page at a time; `next` is what to give as `after` for the following page.
+pub(super) async fn list(edge: Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let query: ListQuery = query(&request)?;
+    let limit = number("limit", query.limit.as_deref(), 1..=1_000, 100)?;
+    let prefix = query.prefix.unwrap_or_default();
+    let after = query.after.unwrap_or_default();
+    let topics = edge.supervisor.directory().topics();
+    let mut matching = topics.iter().filter(|topic| {
+        let name = topic.name().as_str();
+        name.starts_with(&prefix) && (after.is_empty() || name > after.as_str())
+    });
+    let page: Vec<_> = matching.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| matching.next().is_some()).map(|topic| topic.name().as_str());
+    let shown: Vec<Value> = page.iter().map(|topic| view(&edge, topic)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "topics": shown, "next": next })))
+}
+
+pub(super) async fn show(edge: Data<Edge>, path: Path<String>) -> Result<HttpResponse, Problem> {
+    let topic = existing(&edge, &topic_name(&path)?)?;
+    Ok(HttpResponse::Ok().json(view(&edge, &topic)))
+}
+
+pub(super) async fn replace(
+    edge: Data<Edge>,
+    path: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let name = topic_name(&path)?;
+    let body = body::read(&edge, &request, payload).await?;
+    let settings = settings(&edge, &body.bytes)?;
+    let must_be_new = request.headers().get("if-none-match").is_some_and(|value| value == "*");
+    let (topic, created) = edge.supervisor.put_topic(name, settings, must_be_new).await?;
+    let mut response = if created { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(response.json(view(&edge, &topic)))
+}
+
+/// What is left out takes the broker's default for topics.
+fn settings(edge: &Edge, body: &[u8]) -> Result<TopicSettings, Problem> {
+    let mut merged = serde_json::to_value(edge.supervisor.topic_policy().defaults)
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    if !body.trim_ascii().is_empty() {
+        let given: Value =
+            serde_json::from_slice(body).map_err(|error| Problem::invalid("body", error))?;
+        let (Some(merged), Value::Object(given)) = (merged.as_object_mut(), given) else {
+            return Err(Problem::invalid("body", "must be a JSON object"));
+        };
+        merged.extend(given);
+    }
+    let settings: TopicSettings =
+        serde_json::from_value(merged).map_err(|error| Problem::invalid("settings", error))?;
+    settings.validate().map_err(|why| Problem::new(Code::InvalidRequest, why))?;
+    let ceiling = edge.limits.message_bytes_max;
+    if settings.message_bytes_max > ceiling {
+        let why = format!("this broker allows at most {ceiling} (limits.message_bytes_max)");
+        return Err(Problem::invalid("message_bytes_max", why));
+    }
+    Ok(settings)
+}
+
+pub(super) async fn delete(edge: Data<Edge>, path: Path<String>) -> Result<HttpResponse, Problem> {
+    edge.supervisor.delete_topic(topic_name(&path)?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Leaves quarantine with a fresh restart budget.
+pub(super) async fn recover(
+    edge: Data<Edge>,
+    path: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let topic = existing(&edge, &topic_name(&path)?)?;
+    let body = body::read(&edge, &request, payload).await?;
+    if !matches!(body.bytes.trim_ascii(), b"" | b"{}") {
+        return Err(Problem::invalid("accept_gap", "this topic has no gap to accept"));
+    }
+    edge.supervisor.recover_topic(&topic);
+    Ok(HttpResponse::Ok().json(view(&edge, &topic)))
+}
+
+fn existing(edge: &Edge, name: &TopicName) -> Result<std::sync::Arc<TopicHandle>, Problem> {
+    let found = edge.supervisor.directory().topic(name);
+    found.ok_or_else(|| Problem::new(Code::TopicNotFound, format!("there is no topic `{name}`")))
+}
+
+fn view(edge: &Edge, topic: &TopicHandle) -> Value {
+    let record = topic.record();
+    let extent = edge.queue.extent(topic.id());
+    let (first, head, bytes) = extent.map_or((0, 0, 0), |e| (e.first, e.head, e.bytes));
+    let mut view = json!({
+        "name": record.name,
+        "state": topic.state(),
+        "epoch": record.epoch,
+        "first": first,
+        "head": head,
+        "messages": head - first,
+        "bytes": bytes,
+        "loss_bound_ms": record.settings.loss_bound_ms(),
+        "producers": topic.producers.load(Ordering::Relaxed),
+        "subscriptions": [],
+        "restarts": topic.restarts(),
+        "gaps": [],
+    });
+    if let (Some(view), Ok(Value::Object(settings))) =
+        (view.as_object_mut(), serde_json::to_value(record.settings))
+    {
+        view.extend(settings);
+    }
+    view
+}

@@ -1,0 +1,11 @@
+//! How messages look outside: JSON in, JSON out.
+//!
+//! Invariants: what is stored is the payload's bytes, never a re-encoding of them; a payload that
+//! is declared JSON is JSON, checked when it comes in, so that it can be embedded as it is when it
+//! goes out.
+
+mod incoming;
+mod outgoing;
+
+pub use incoming::{IncomingMessage, Sender, check_payload, message_from, messages_in_frame};
+pub use outgoing::{Gathered, append_message, block_json, gather};

@@ -1,0 +1,306 @@
+//! The guard between a socket's bytes and actix-web-actors' reader.
+//!
+//! That reader takes whatever its stream yields into a buffer without bound, and the codec looks
+//! at a frame's size only when the whole frame is there. So the guard reads the frame headers as
+//! the bytes pass (RFC 6455 §5.2), refuses a declared length over the limit at once, and yields
+//! no more than a budget of bytes until the session has taken the frames it already got. A frame
+//! that has begun is let through to its end, since it can't be taken before; its length has been
+//! checked.
+//!
+//! Invariants: bytes yielded and not taken ≤ budget + one frame; what a frame cost on the wire is
+//! counted exactly (a drift of a few bytes a frame grows into megabytes); while the session is
+//! paused nothing is yielded.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use actix_web::error::PayloadError;
+use actix_web::web::Bytes;
+use futures_util::Stream;
+
+/// The longest frame header: 2 bytes, 8 of length, 4 of mask.
+const HEADER_BYTES_MAX: usize = 14;
+
+/// What guard and session share.
+#[derive(Debug)]
+pub(super) struct Budget {
+    frame_bytes_max: usize,
+    bytes_max: usize,
+    in_hand: Cell<usize>,
+    /// Wire bytes of the frames that were yielded whole and not taken, oldest first.
+    frames: RefCell<VecDeque<usize>>,
+    paused: Cell<bool>,
+    refused: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Budget {
+    /// Lets frames up to `frame_bytes_max` through, `bytes_max` bytes at a time.
+    pub(super) fn new(frame_bytes_max: usize, bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            frame_bytes_max,
+            bytes_max,
+            in_hand: Cell::new(0),
+            frames: RefCell::default(),
+            paused: Cell::new(false),
+            refused: Cell::new(false),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// The session has taken a frame.
+    pub(super) fn took_frame(&self) {
+        let bytes = self.frames.borrow_mut().pop_front().unwrap_or(0);
+        self.in_hand.set(self.in_hand.get().saturating_sub(bytes));
+        self.wake();
+    }
+
+    /// Stops reading the socket, or goes on.
+    pub(super) fn pause(&self, paused: bool) {
+        if self.paused.replace(paused) && !paused {
+            self.wake();
+        }
+    }
+
+    /// The socket is not being read, by our own choice.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.get()
+    }
+
+    /// A frame was refused for its declared length.
+    pub(super) fn refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Where in the stream of frames the guard is.
+#[derive(Debug)]
+enum Place {
+    /// Within a frame's header, of which these bytes are known.
+    Header { bytes: [u8; HEADER_BYTES_MAX], known: usize },
+    /// Within a frame's payload.
+    Payload { left: usize, wire_bytes: usize },
+}
+
+const FRAME_START: Place = Place::Header { bytes: [0; HEADER_BYTES_MAX], known: 0 };
+
+/// The header's length and the payload's, once enough of the header is known.
+fn parse_header(bytes: &[u8]) -> Option<(usize, u64)> {
+    let second = *bytes.get(1)?;
+    let mask_bytes = if second & 0x80 != 0 { 4 } else { 0 };
+    let (length_bytes, length) = match second & 0x7f {
+        126 => (2, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (8, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
+        short => (0, u64::from(short)),
+    };
+    let header_bytes = 2 + length_bytes + mask_bytes;
+    (bytes.len() >= header_bytes).then_some((header_bytes, length))
+}
+
+/// The guarded stream.
+pub(super) struct FrameGuard<S> {
+    stream: S,
+    budget: Rc<Budget>,
+    place: Place,
+    /// Read and not yielded yet.
+    held: Bytes,
+}
+
+impl<S> FrameGuard<S> {
+    pub(super) fn new(stream: S, budget: Rc<Budget>) -> Self {
+        Self { stream, budget, place: FRAME_START, held: Bytes::new() }
+    }
+
+    /// How many of the held bytes may pass now; an error when a frame is too long.
+    fn pass(&mut self) -> Result<usize, PayloadError> {
+        let budget = &self.budget;
+        let mut passed = 0;
+        while passed < self.held.len() {
+            let at_start = matches!(self.place, Place::Header { known: 0, .. });
+            if at_start && budget.in_hand.get() >= budget.bytes_max {
+                break;
+            }
+            let before = passed;
+            match &mut self.place {
+                Place::Header { bytes, known } => {
+                    bytes[*known] = self.held[passed];
+                    *known += 1;
+                    passed += 1;
+                    if let Some((header_bytes, length)) = parse_header(&bytes[..*known]) {
+                        if length > budget.frame_bytes_max as u64 {
+                            budget.refused.set(true);
+                            return Err(PayloadError::Overflow);
+                        }
+                        let left = length as usize;
+                        self.place = Place::Payload { left, wire_bytes: header_bytes + left };
+                    }
+                }
+                Place::Payload { left, .. } => {
+                    let step = (*left).min(self.held.len() - passed);
+                    *left -= step;
+                    passed += step;
+                }
+            }
+            budget.in_hand.set(budget.in_hand.get() + passed - before);
+            if let Place::Payload { left: 0, wire_bytes } = self.place {
+                budget.frames.borrow_mut().push_back(wire_bytes);
+                self.place = FRAME_START;
+            }
+        }
+        Ok(passed)
+    }
+}
+
+impl<S> Stream for FrameGuard<S>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+{
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let guard = self.get_mut();
+        if guard.budget.refused() {
+            return Poll::Ready(None);
+        }
+        if guard.budget.is_paused() {
+            *guard.budget.waker.borrow_mut() = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        loop {
+            let passed = match guard.pass() {
+                Ok(passed) => passed,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+            if passed > 0 {
+                return Poll::Ready(Some(Ok(guard.held.split_to(passed))));
+            }
+            if !guard.held.is_empty() {
+                *guard.budget.waker.borrow_mut() = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            match Pin::new(&mut guard.stream).poll_next(context) {
+                Poll::Ready(Some(Ok(bytes))) => guard.held = bytes,
+                other => return other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A masked frame with the length written in the given form: 0 short, 2 or 8 bytes.
+    fn frame(payload_bytes: usize, length_bytes: usize) -> Vec<u8> {
+        let mut frame = vec![0x82];
+        match length_bytes {
+            0 => frame.push(0x80 | payload_bytes as u8),
+            2 => {
+                frame.push(0x80 | 126);
+                frame.extend((payload_bytes as u16).to_be_bytes());
+            }
+            _ => {
+                frame.push(0x80 | 127);
+                frame.extend((payload_bytes as u64).to_be_bytes());
+            }
+        }
+        frame.extend([1, 2, 3, 4]);
+        frame.extend(vec![7; payload_bytes]);
+        frame
+    }
+
+    fn guard(
+        pieces: Vec<Vec<u8>>,
+        budget: &Rc<Budget>,
+    ) -> FrameGuard<impl Stream<Item = Result<Bytes, PayloadError>> + Unpin> {
+        let pieces = pieces.into_iter().map(|piece| Ok(Bytes::from(piece)));
+        FrameGuard::new(futures_util::stream::iter(pieces), budget.clone())
+    }
+
+    fn poll<S>(guard: &mut FrameGuard<S>) -> Poll<Option<Result<Bytes, PayloadError>>>
+    where
+        S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+    {
+        Pin::new(guard).poll_next(&mut Context::from_waker(&noop_waker()))
+    }
+
+    #[test]
+    fn a_declared_length_over_the_limit_is_refused_before_its_payload_comes() {
+        let budget = Budget::new(1_000, 100);
+        let mut header = frame(0, 8);
+        header[2..10].copy_from_slice(&(1u64 << 40).to_be_bytes());
+        let mut guard = guard(vec![header], &budget);
+        assert!(matches!(poll(&mut guard), Poll::Ready(Some(Err(PayloadError::Overflow)))));
+        assert!(budget.refused());
+        assert!(matches!(poll(&mut guard), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn a_frame_of_exactly_the_limit_passes() {
+        let budget = Budget::new(1_000, 100);
+        let mut guard = guard(vec![frame(1_000, 2)], &budget);
+        assert!(matches!(poll(&mut guard), Poll::Ready(Some(Ok(bytes))) if bytes.len() == 1_008));
+    }
+
+    #[test]
+    fn nothing_passes_while_paused() {
+        let budget = Budget::new(1_000, 100);
+        let mut guard = guard(vec![frame(1, 0)], &budget);
+        budget.pause(true);
+        assert!(poll(&mut guard).is_pending());
+        budget.pause(false);
+        assert!(poll(&mut guard).is_ready());
+    }
+
+    proptest! {
+        #[test]
+        fn however_the_bytes_come_in_the_hand_never_holds_more_than_budget_and_a_frame(
+            frames in proptest::collection::vec((0usize..126, prop_oneof![Just(0usize), Just(2), Just(8)]), 1..60),
+            cuts in proptest::collection::vec(1usize..200, 1..60),
+        ) {
+            let wire: Vec<u8> = frames.iter().flat_map(|(bytes, form)| frame(*bytes, *form)).collect();
+            let mut pieces = Vec::new();
+            let mut rest = &wire[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                pieces.push(rest.split_off(..rest.len().min(*cut)).unwrap().to_vec());
+            }
+            let budget = Budget::new(200, 64);
+            let mut guard = guard(pieces, &budget);
+            let mut seen = Vec::new();
+            let mut taken = 0;
+            loop {
+                match poll(&mut guard) {
+                    Poll::Ready(Some(bytes)) => seen.extend_from_slice(&bytes.unwrap()),
+                    Poll::Ready(None) => break,
+                    Poll::Pending => {
+                        prop_assert!(!budget.frames.borrow().is_empty(), "stuck with nothing to take");
+                        budget.took_frame();
+                        taken += 1;
+                    }
+                }
+                prop_assert!(budget.in_hand.get() <= 64 + 200 + HEADER_BYTES_MAX);
+            }
+            prop_assert_eq!(seen, wire);
+            while taken < frames.len() {
+                budget.took_frame();
+                taken += 1;
+            }
+            prop_assert_eq!(budget.in_hand.get(), 0, "every byte of every frame was given back");
+        }
+    }
+}

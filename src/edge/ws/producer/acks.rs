@@ -1,0 +1,160 @@
+//! How a producer socket's messages are answered: each, by range, or not at all.
+
+use std::fmt::Write;
+
+use crate::edge::error::Problem;
+use crate::model::{Receipt, ReceiptKey, TopicId};
+
+/// `?acks=`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::edge::ws) enum Acks {
+    /// Every message by its id, with its receipt.
+    Each,
+    /// Runs of consecutive integer ids.
+    Range,
+    /// Nothing but errors.
+    None,
+}
+
+/// The ids of a block's messages, in order; none for a one-way message.
+#[derive(Debug, Default)]
+pub(super) struct Marks(Vec<Option<Box<str>>>);
+
+impl Marks {
+    pub(super) fn push(&mut self, id: Option<&str>) {
+        self.0.push(id.map(Into::into));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Answers in the form the client chose.
+#[derive(Debug)]
+pub(super) struct AckList {
+    form: Acks,
+    topic: TopicId,
+    receipts: ReceiptKey,
+    /// With ranges: the id that must come next, once one has come.
+    next_id: Option<u64>,
+}
+
+impl AckList {
+    pub(super) fn new(form: Acks, topic: TopicId, receipts: ReceiptKey) -> Self {
+        Self { form, topic, receipts, next_id: None }
+    }
+
+    /// Checks an id against what ranges promise.
+    pub(super) fn check_id(&mut self, id: Option<&str>) -> Result<(), Problem> {
+        let (Acks::Range, Some(id)) = (self.form, id) else { return Ok(()) };
+        let number: u64 = id.parse().map_err(|_| {
+            Problem::invalid("id", "with acks=range ids are consecutive whole numbers")
+        })?;
+        if let Some(expected) = self.next_id.filter(|expected| *expected != number) {
+            let why = format!("with acks=range the next id is {expected}, not {number}");
+            return Err(Problem::invalid("id", why));
+        }
+        self.next_id = Some(number.saturating_add(1));
+        Ok(())
+    }
+
+    /// The frame for a stored block; `None` where nobody asked.
+    pub(super) fn stored(&self, marks: &Marks, base_offset: u64) -> Option<String> {
+        match self.form {
+            Acks::None => None,
+            Acks::Range => {
+                let mut ids = marks.0.iter().flatten();
+                let from = ids.next()?;
+                let to = ids.next_back().unwrap_or(from);
+                Some(format!(r#"{{"acked":{{"from":{from},"to":{to}}}}}"#))
+            }
+            Acks::Each => self.each(marks, base_offset),
+        }
+    }
+
+    fn each(&self, marks: &Marks, base_offset: u64) -> Option<String> {
+        let mut out = String::with_capacity(16 + 112 * marks.len());
+        for (id, offset) in marks.0.iter().zip(base_offset..) {
+            let Some(id) = id else { continue };
+            out.push_str(if out.is_empty() { r#"{"acks":["# } else { "," });
+            let receipt = self.receipts.seal(Receipt { topic: self.topic, sequence: offset });
+            // Writing to a String does not fail.
+            let _ = write!(
+                out,
+                r#"{{"id":{id},"receipt":"{receipt}","offset":{offset},"duplicate":false}}"#
+            );
+        }
+        if out.is_empty() {
+            return None;
+        }
+        out.push_str("]}");
+        Some(out)
+    }
+}
+
+/// The frame for messages that will not be stored; `None` where none of them has an id.
+pub(super) fn refused(marks: &Marks, problem: &Problem) -> Option<String> {
+    let error = problem.to_json();
+    let entries: Vec<String> = marks
+        .0
+        .iter()
+        .flatten()
+        .map(|id| format!(r#"{{"id":{id},"error":{error}}}"#))
+        .collect();
+    (!entries.is_empty()).then(|| format!(r#"{{"acks":[{}]}}"#, entries.join(",")))
+}
+
+/// The frame for one message that can't be taken.
+pub(super) fn message_error(id: &str, problem: &Problem) -> String {
+    format!(r#"{{"acks":[{{"id":{id},"error":{}}}]}}"#, problem.to_json())
+}
+
+/// The frame for something that can't be read; `place` is the frame, and the index in its array.
+pub(super) fn frame_error(problem: &Problem, place: (u64, Option<usize>)) -> String {
+    let (frame, index) = place;
+    let index = index.map(|n| format!(r#","index":{n}"#)).unwrap_or_default();
+    format!(r#"{{"error":{},"frame":{frame}{index}}}"#, problem.to_json())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(ids: &[Option<&str>]) -> Marks {
+        let mut marks = Marks::default();
+        for id in ids {
+            marks.push(*id);
+        }
+        marks
+    }
+
+    fn list(form: Acks) -> AckList {
+        AckList::new(form, TopicId(1), ReceiptKey::new([0; 16]))
+    }
+
+    #[test]
+    fn each_message_with_an_id_is_answered_with_its_own_offset() {
+        let frame = list(Acks::Each).stored(&marks(&[Some("1"), None, Some("\"b\"")]), 7).unwrap();
+        let frame: serde_json::Value = serde_json::from_str(&frame).unwrap();
+        assert_eq!(frame["acks"][0]["id"], 1);
+        assert_eq!(frame["acks"][0]["offset"], 7);
+        assert_eq!(frame["acks"][1]["id"], "b");
+        assert_eq!(frame["acks"][1]["offset"], 9);
+        assert_eq!(list(Acks::Each).stored(&marks(&[None]), 7), None);
+    }
+
+    #[test]
+    fn ranges_take_consecutive_ids_and_answer_with_their_ends() {
+        let mut list = list(Acks::Range);
+        for id in ["5", "6", "7"] {
+            list.check_id(Some(id)).unwrap();
+        }
+        assert!(list.check_id(Some("9")).is_err());
+        assert!(list.check_id(Some("\"8\"")).is_err());
+        let frame = list.stored(&marks(&[Some("5"), None, Some("6"), Some("7")]), 0);
+        assert_eq!(frame.unwrap(), r#"{"acked":{"from":5,"to":7}}"#);
+        let frame = list.stored(&marks(&[Some("5")]), 0);
+        assert_eq!(frame.unwrap(), r#"{"acked":{"from":5,"to":5}}"#);
+    }
+}

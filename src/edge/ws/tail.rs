@@ -1,0 +1,180 @@
+//! The tail socket: a topic's messages pushed as they are committed.
+//!
+//! It is told that there is more (or finds out when it starts) and pulls blocks from the queue,
+//! one frame at a time; the next frame is pulled only when the connection has taken the one
+//! before, so a slow reader costs one frame of memory.
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFuture};
+use actix_web::web::Data;
+use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext};
+
+use super::session::{self, Door, Session};
+use crate::actors::directory::TopicHandle;
+use crate::actors::topic::{HeadAdvanced, Pending};
+use crate::edge::Edge;
+use crate::edge::error::{Code, Problem};
+use crate::edge::wire;
+use crate::model::PlacedBlock;
+use crate::patterns::publish_subscribe;
+use crate::queue::{ReadError, ReadLimits};
+
+/// How much goes into one frame.
+const FRAME: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
+
+/// See the module.
+pub(super) struct TailSession {
+    edge: Data<Edge>,
+    topic: Arc<TopicHandle>,
+    door: Door,
+    /// Offset of the next message to send.
+    next: u64,
+    pending: Pending,
+    /// A frame is being read, or waits to be taken by the connection.
+    busy: bool,
+    frames: u64,
+}
+
+impl TailSession {
+    pub(super) fn new(edge: Data<Edge>, topic: Arc<TopicHandle>, from: u64, door: Door) -> Self {
+        let pending = Pending::default();
+        Self { edge, topic, door, next: from, pending, busy: false, frames: 0 }
+    }
+
+    fn attach(&mut self, context: &mut WebsocketContext<Self>) {
+        let reader = context.address().recipient();
+        let attached =
+            publish_subscribe::attach(self.topic.clone(), reader, self.pending.clone());
+        context.spawn(attached.into_actor(self).map(|ended, session, context| match ended {
+            Ok(()) => session.attach(context),
+            Err(unavailable) => session.end(Problem::from(unavailable), context),
+        }));
+    }
+
+    /// Sends the next frame, if there is something to send and nothing on its way.
+    fn pull(&mut self, context: &mut WebsocketContext<Self>) {
+        if self.busy {
+            return;
+        }
+        self.busy = true;
+        let (id, next) = (self.topic.id(), self.next);
+        if let Some(blocks) = self.edge.queue.read_cached(id, next, FRAME) {
+            return self.push(Ok(blocks), context);
+        }
+        let queue = self.edge.queue.clone();
+        let read = async move { queue.read(id, next, FRAME).await };
+        context.spawn(read.into_actor(self).map(|blocks, session, context| {
+            session.push(blocks, context);
+        }));
+    }
+
+    fn push(
+        &mut self,
+        blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
+        context: &mut WebsocketContext<Self>,
+    ) {
+        let gathered = match blocks {
+            Ok(blocks) if blocks.is_empty() => {
+                self.busy = false;
+                return;
+            }
+            Ok(blocks) => {
+                wire::gather(&blocks, self.next, u64::MAX, u64::MAX, &self.edge.receipts)
+            }
+            Err(ReadError::Gone { first }) => {
+                let (from, to) = (self.next, first);
+                context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
+                self.next = first;
+                return self.pull_when_taken(context);
+            }
+            Err(error) => return self.end(error.into(), context),
+        };
+        match gathered {
+            Ok(gathered) => {
+                self.next = gathered.next.unwrap_or(self.next);
+                context.text(format!(r#"{{"messages":[{}]}}"#, gathered.json));
+                self.pull_when_taken(context);
+            }
+            Err(error) => self.end(error.into(), context),
+        }
+    }
+
+    /// Goes on when the connection polls us again, which it does when it has room to write.
+    fn pull_when_taken(&mut self, context: &mut WebsocketContext<Self>) {
+        let taken = tokio::task::yield_now();
+        context.spawn(taken.into_actor(self).map(|(), session, context| {
+            session.busy = false;
+            session.pull(context);
+        }));
+    }
+
+    fn end(&mut self, problem: Problem, context: &mut WebsocketContext<Self>) {
+        context.text(format!(r#"{{"error":{}}}"#, problem.to_json()));
+        let code = match problem.code() {
+            _ if problem.is_temporary() => CloseCode::Again,
+            Code::TopicNotFound => CloseCode::Policy,
+            _ => CloseCode::Error,
+        };
+        session::close(context, code, problem.code().as_str());
+    }
+
+    fn refuse_frame(&mut self, context: &mut WebsocketContext<Self>) {
+        self.frames += 1;
+        let problem = Problem::invalid("frame", "a tail takes no messages");
+        let frame = self.frames;
+        context.text(format!(r#"{{"error":{},"frame":{frame}}}"#, problem.to_json()));
+    }
+}
+
+impl Actor for TailSession {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        session::started(self, context);
+        self.attach(context);
+    }
+}
+
+impl StreamHandler<Result<ws::Message, ProtocolError>> for TailSession {
+    fn handle(&mut self, frame: Result<ws::Message, ProtocolError>, context: &mut Self::Context) {
+        session::take_frame(self, frame, context);
+    }
+
+    fn finished(&mut self, context: &mut Self::Context) {
+        context.stop();
+    }
+}
+
+impl Session for TailSession {
+    fn door(&mut self) -> &mut Door {
+        &mut self.door
+    }
+
+    fn door_ref(&self) -> &Door {
+        &self.door
+    }
+
+    fn on_text(&mut self, _: &str, context: &mut Self::Context) {
+        self.refuse_frame(context);
+    }
+
+    fn on_binary(&mut self, _: &[u8], context: &mut Self::Context) {
+        self.refuse_frame(context);
+    }
+
+    fn on_end(&mut self, _: &mut Self::Context) {}
+
+    fn on_drain(&mut self, context: &mut Self::Context) {
+        session::close(context, CloseCode::Away, "draining");
+    }
+}
+
+impl Handler<HeadAdvanced> for TailSession {
+    type Result = ();
+
+    fn handle(&mut self, _: HeadAdvanced, context: &mut Self::Context) {
+        self.pending.take();
+        self.pull(context);
+    }
+}
