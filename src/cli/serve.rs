@@ -14,6 +14,8 @@ use crate::config::Config;
 
 /// Settings file that is used when none is named and it is there.
 const CONFIG_FILE: &str = "broker.toml";
+/// What is logged where `WEIR_LOG` says nothing else.
+const LOG_FILTER: &str = "info,actix_server=warn,fjall=warn,lsm_tree=warn";
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -83,7 +85,7 @@ impl Serve {
     }
 
     fn log(&self) {
-        let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         match self.log_format {
             LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),

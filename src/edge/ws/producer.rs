@@ -186,8 +186,8 @@ impl ProducerSession {
     }
 
     fn on_stored(&mut self, place: u64, appended: Appended, context: &mut WebsocketContext<Self>) {
-        let (sent, resend) = self.window.stored(place);
-        if let Some(sent) = sent {
+        let (answered, resend) = self.window.stored(place, appended);
+        for (sent, appended) in answered {
             self.unacked_messages -= sent.marks.len();
             self.unacked_bytes -= sent.bytes;
             if let Some(frame) = self.acks.stored(&sent.marks, appended.base_offset) {

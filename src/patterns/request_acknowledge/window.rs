@@ -6,11 +6,15 @@
 //! whatever would have overtaken, so nothing is stored twice or out of order (see
 //! [`Lane`](crate::model::Lane)).
 //!
-//! Invariants: places under way and answered rise; entries leave the window only by an answer;
-//! once a block is refused for good, so is everything after it.
+//! The writer answers in the order of the lane, but the answers wake their waiter in any order;
+//! the window gives them out in the lane's.
+//!
+//! Invariants: entries leave the window in order and only by an answer; once a block is refused for
+//! good, so is everything after it.
 
 use std::collections::VecDeque;
 
+use crate::journal::Appended;
 use crate::model::Block;
 
 /// Blocks to hand over again, by place, in order.
@@ -32,7 +36,16 @@ struct Entry<T> {
     place: u64,
     block: Block,
     tag: T,
-    under_way: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    UnderWay,
+    /// Came back, or never sent because others had come back.
+    ToSend,
+    /// Stored, while an earlier one's answer has not been seen yet.
+    Stored(Appended),
 }
 
 impl<T> Default for SendWindow<T> {
@@ -46,22 +59,25 @@ impl<T> SendWindow<T> {
     pub fn push(&mut self, block: Block, tag: T) -> Option<u64> {
         let place = self.next_place;
         self.next_place += 1;
-        let under_way = !self.rewinding;
-        self.entries.push_back(Entry { place, block, tag, under_way });
-        under_way.then_some(place)
+        let state = if self.rewinding { State::ToSend } else { State::UnderWay };
+        self.entries.push_back(Entry { place, block, tag, state });
+        (state == State::UnderWay).then_some(place)
     }
 
-    /// The block was stored. Its tag (`None` when it had left the window), and what to send again.
-    pub fn stored(&mut self, place: u64) -> (Option<T>, Resend) {
-        // Answers come in the order of the lane, so it is the oldest one.
-        let stored = self.entries.pop_front_if(|oldest| oldest.place == place);
-        (stored.map(|entry| entry.tag), self.rewound())
+    /// The block was stored. The tags of all blocks whose turn has come, and what to send again.
+    pub fn stored(&mut self, place: u64, appended: Appended) -> (Vec<(T, Appended)>, Resend) {
+        self.set(place, State::Stored(appended));
+        let mut answered = Vec::new();
+        while let Some(Entry { state: State::Stored(appended), .. }) = self.entries.front() {
+            let appended = *appended;
+            answered.extend(self.entries.pop_front().map(|entry| (entry.tag, appended)));
+        }
+        (answered, self.rewound())
     }
 
     /// The block was not stored and is to be sent again.
     pub fn came_back(&mut self, place: u64) -> Resend {
-        if let Ok(n) = self.entries.binary_search_by_key(&place, |entry| entry.place) {
-            self.entries[n].under_way = false;
+        if self.set(place, State::ToSend) {
             self.rewinding = true;
         }
         self.rewound()
@@ -79,13 +95,20 @@ impl<T> SendWindow<T> {
         self.entries.is_empty()
     }
 
+    /// False when the block has left the window.
+    fn set(&mut self, place: u64, state: State) -> bool {
+        let found = self.entries.binary_search_by_key(&place, |entry| entry.place);
+        found.map(|n| self.entries[n].state = state).is_ok()
+    }
+
     fn rewound(&mut self) -> Resend {
-        if !self.rewinding || self.entries.iter().any(|entry| entry.under_way) {
+        let under_way = |entry: &Entry<T>| entry.state == State::UnderWay;
+        if !self.rewinding || self.entries.iter().any(under_way) {
             return Vec::new();
         }
         self.rewinding = false;
         let send = |entry: &mut Entry<T>| {
-            entry.under_way = true;
+            entry.state = State::UnderWay;
             (entry.place, entry.block.clone())
         };
         self.entries.iter_mut().map(send).collect()
@@ -107,6 +130,12 @@ mod tests {
         builder.finish().unwrap()
     }
 
+    const AT: Appended = Appended { base_offset: 0 };
+
+    fn tags<T>(answered: Vec<(T, Appended)>) -> Vec<T> {
+        answered.into_iter().map(|(tag, _)| tag).collect()
+    }
+
     #[test]
     fn nothing_overtakes_a_block_that_came_back() {
         let mut window = SendWindow::default();
@@ -116,7 +145,19 @@ mod tests {
         assert_eq!(window.push(block(), 'c'), None, "no new one while rewinding");
         let places: Vec<_> = window.came_back(1).into_iter().map(|(place, _)| place).collect();
         assert_eq!(places, [0, 1, 2]);
-        assert_eq!(window.stored(0).0, Some('a'));
+        assert_eq!(tags(window.stored(0, AT).0), ['a']);
+    }
+
+    #[test]
+    fn answers_seen_in_another_order_are_given_out_in_the_lanes() {
+        let mut window = SendWindow::default();
+        for tag in ['a', 'b', 'c'] {
+            window.push(block(), tag);
+        }
+        assert!(window.stored(1, AT).0.is_empty());
+        assert_eq!(tags(window.stored(0, AT).0), ['a', 'b']);
+        assert_eq!(tags(window.stored(2, AT).0), ['c']);
+        assert!(window.is_empty());
     }
 
     #[test]
@@ -127,7 +168,7 @@ mod tests {
         }
         assert_eq!(window.refused(1), ['b', 'c']);
         assert!(window.came_back(2).is_empty());
-        assert_eq!(window.stored(0).0, Some('a'));
+        assert_eq!(tags(window.stored(0, AT).0), ['a']);
     }
 
     /// The path as the window sees it: two mailboxes that can be lost with everything in them, and
@@ -169,16 +210,16 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_dies_on_the_way_everything_is_stored_once_and_in_order(
-            actions in proptest::collection::vec(0u8..6, 0..200),
+            actions in proptest::collection::vec((0u8..6, any::<usize>()), 0..200),
         ) {
             let mut window = SendWindow::default();
             let mut path = Path::default();
             let mut pushed = 0u64;
             let mut answered = Vec::new();
             // Answers that have been given and not been seen by the window yet.
-            let mut unseen = VecDeque::new();
-            let finish = std::iter::repeat_n([0u8, 1, 5], 2_000).flatten();
-            for action in actions.into_iter().chain(finish) {
+            let mut unseen = Vec::new();
+            let finish = std::iter::repeat_n([0u8, 1, 5], 2_000).flatten().map(|action| (action, 0));
+            for (action, which) in actions.into_iter().chain(finish) {
                 match action {
                     4 => {
                         if let Some(place) = window.push(block(), pushed) {
@@ -187,14 +228,16 @@ mod tests {
                         pushed += 1;
                     }
                     5 => {
-                        let resend = match unseen.pop_front() {
-                            Some(Answer::Stored(place)) => {
-                                let (tag, resend) = window.stored(place);
-                                answered.extend(tag);
+                        if unseen.is_empty() {
+                            continue;
+                        }
+                        let resend = match unseen.swap_remove(which % unseen.len()) {
+                            Answer::Stored(place) => {
+                                let (answers, resend) = window.stored(place, AT);
+                                answered.extend(tags(answers));
                                 resend
                             }
-                            Some(Answer::CameBack(place)) => window.came_back(place),
-                            None => Vec::new(),
+                            Answer::CameBack(place) => window.came_back(place),
                         };
                         path.first.extend(resend.into_iter().map(|(place, _)| place));
                     }
