@@ -1,0 +1,18 @@
+//! weir from outside: real processes, real sockets, a real directory.
+//!
+//! `support` starts brokers, talks to them and checks histories; every other module is about one
+//! promise. Tests wait for conditions, never for time to pass.
+
+mod support;
+
+mod actor_deaths;
+mod architecture;
+mod command_line;
+mod crashes;
+mod hostile_input;
+mod journal_model;
+mod publishing;
+mod reading;
+mod readme;
+mod stopping;
+mod topics;
