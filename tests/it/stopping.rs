@@ -1,1 +1,56 @@
-//! later
+//! SIGTERM: sockets see their last acknowledgement, everything is synced, exit code 0.
+
+use reqwest::StatusCode;
+use tempfile::tempdir;
+
+use crate::support::broker::Broker;
+use crate::support::eventually;
+use crate::support::history::History;
+use crate::support::load::{Control, produce};
+use crate::support::socket::Socket;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_load_answers_what_it_took_and_keeps_it() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().join("data");
+    let broker = Broker::start(&data);
+    let control = Control::default();
+    let producers: Vec<_> = (0..4)
+        .map(|n| {
+            let (address, control) = (broker.address.clone(), control.clone());
+            tokio::spawn(produce(address, "t".into(), n, 0, control))
+        })
+        .collect();
+    eventually("it is under load", async || control.acknowledged() > 1_000).await;
+    broker.terminate();
+    let mut history = History::default();
+    for producer in producers {
+        // It ends when its socket is closed.
+        history.merge(producer.await.unwrap());
+    }
+    let status = broker.ended();
+    assert_eq!(status.code(), Some(0));
+
+    let broker = Broker::start(&data);
+    let found = broker.read_all("t").await;
+    assert_eq!(found.len(), history.acknowledged_count(), "what was stored was acknowledged");
+    history.found(found);
+    assert_eq!(history.violations(), []);
+}
+
+#[tokio::test]
+async fn a_stop_closes_sockets_with_1001_and_ends_long_polls() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut producer = Socket::producer(&broker, "t", "").await;
+    let mut tail = Socket::tail(&broker, "t", "latest").await;
+    let url = broker.url("/v1/topics/t/messages?from=latest&wait_ms=30000");
+    let poll = tokio::spawn(broker.http.get(url).send());
+    producer.send(r#"{"id":1,"data":1}"#).await;
+    assert_eq!(producer.frame().await["acks"][0]["offset"], 0);
+    broker.terminate();
+    assert_eq!(producer.close_code().await, Some(1001));
+    assert_eq!(tail.close_code().await, Some(1001));
+    assert_eq!(poll.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(broker.ended().code(), Some(0));
+}
