@@ -28,7 +28,9 @@ fn main() -> anyhow::Result<()> {
     let bare = bare_appends(directory.path())?;
     let address = start_broker(directory.path());
     let alone = one_in_flight(address)?;
-    println!("payload {PAYLOAD_BYTES} bytes, ack level sync, {CONNECTIONS} connections, {RUN:?} a run");
+    println!(
+        "payload {PAYLOAD_BYTES} bytes, ack level sync, {CONNECTIONS} connections, {RUN:?} a run"
+    );
     println!("bare append + fdatasync          p50 {:>7.0?}  p99 {:>7.0?}", bare.0, bare.1);
     println!("one message in flight            p50 {:>7.0?}  p99 {:>7.0?}", alone.0, alone.1);
     for (per_frame, in_flight) in [(1, 64), (1, 512), (64, 1_024)] {
@@ -79,7 +81,10 @@ fn payload(seed: u64) -> String {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[state as usize % 64])
+        char::from(
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+                [state as usize % 64],
+        )
     });
     format!("\"{}\"", text.take(PAYLOAD_BYTES - 2).collect::<String>())
 }

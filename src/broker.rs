@@ -64,16 +64,17 @@ pub async fn run(
         sessions: watch::Sender::new(()),
     });
     let in_app = edge.clone();
-    let mut server = HttpServer::new(move || App::new().app_data(in_app.clone()).configure(http::routes))
-        .max_connections(config.limits.connections_max)
-        .on_connect(|connection, _| {
-            // Without this a small answer can wait 44 ms for the client's delayed ack.
-            if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
-                let _ = tcp.set_nodelay(true);
-            }
-        })
-        .disable_signals()
-        .shutdown_timeout(1);
+    let mut server =
+        HttpServer::new(move || App::new().app_data(in_app.clone()).configure(http::routes))
+            .max_connections(config.limits.connections_max)
+            .on_connect(|connection, _| {
+                // Without this a small answer can wait 44 ms for the client's delayed ack.
+                if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
+                    let _ = tcp.set_nodelay(true);
+                }
+            })
+            .disable_signals()
+            .shutdown_timeout(1);
     if config.server.workers > 0 {
         server = server.workers(config.server.workers);
     }

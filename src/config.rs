@@ -111,7 +111,9 @@ impl Config {
         for (name, value) in environment {
             let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
             overlay(&mut table, &path.to_lowercase(), &value)
-                .and_then(|()| table.clone().try_into().map_err(|e: toml::de::Error| e.message().to_owned()))
+                .and_then(|()| {
+                    table.clone().try_into().map_err(|e: toml::de::Error| e.message().to_owned())
+                })
                 .map(|overlaid| config = overlaid)
                 .map_err(|what| ConfigError::InEnvironment { name: name.clone(), what })?;
         }
@@ -120,7 +122,8 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), (&'static str, String, String)> {
-        let in_section = |section| move |(key, what): (&str, String)| (section, key.to_owned(), what);
+        let in_section =
+            |section| move |(key, what): (&str, String)| (section, key.to_owned(), what);
         self.storage.validate().map_err(in_section("storage"))?;
         self.limits.validate().map_err(in_section("limits"))?;
         if self.supervision.threads == 0 {
@@ -149,7 +152,9 @@ impl Config {
             let mut table = defaults.clone();
             table.extend(given.clone());
             let name = match table.remove("name") {
-                Some(Value::String(name)) => TopicName::new(&name).map_err(|e| format!("`name`: {e}"))?,
+                Some(Value::String(name)) => {
+                    TopicName::new(&name).map_err(|e| format!("`name`: {e}"))?
+                }
                 _ => return Err("`name` is missing".to_owned()),
             };
             let settings: TopicSettings =
@@ -272,7 +277,11 @@ mod tests {
                 "broker.toml:3: sync_interval_ms: entry 1: `sync_interval_ms` is 0",
             ),
             ("[[topics]]\nname = \"a b\"\n", &[], "broker.toml:2: name: entry 1: `name`: a name"),
-            ("", &[("WEIR__LIMITS__COLOUR", "1")], "environment variable WEIR__LIMITS__COLOUR: unknown"),
+            (
+                "",
+                &[("WEIR__LIMITS__COLOUR", "1")],
+                "environment variable WEIR__LIMITS__COLOUR: unknown",
+            ),
             ("", &[("WEIR__LIMITS__TOPICS_MAX", "0")], "limits.topics_max: must be at least 1"),
         ] {
             let error = load(text, environment).unwrap_err();

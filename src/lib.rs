@@ -1,12 +1,64 @@
-//! weir (map to come)
+//! weir: a message broker for the collection tier of streaming systems.
+//!
+//! This page is the map: follow a message from socket to disk to socket.
+//!
+//! ```text
+//!  producer ─frames─► edge::ws::producer          guard: 64 KiB + one frame in hand
+//!                       │  wire: JSON → records    credit: 4,096 messages / 4 MiB a socket
+//!                       │  one Block a wake-up     admission: 64 MiB of all clients together
+//!                       ▼
+//!                     patterns::request_acknowledge::SendWindow   what is not answered yet
+//!                       │  Publish(block, lane place, oneshot)
+//!                       ▼
+//!                     actors::producer             one a socket; holds ≤ the socket's credit
+//!                       │  Ingest
+//!                       ▼
+//!                     actors::ingest               one a topic; stamps its incarnation
+//!                       │  Append
+//!                       ▼
+//!                     journal::writer              one thread: takes ≤ 1,000 messages or 1 MiB,
+//!                       │                          packs ~32 KiB chunks, one fjall batch, one sync
+//!          ┌────────────┼─────────────────────┐
+//!          ▼            ▼                     ▼
+//!       oneshot      queue: tail cache     HeadAdvanced ─► actors::topic    one a topic
+//!       "stored"     64 MiB, shared Arcs                     │ HeadAdvanced, at most one
+//!          │            │                                    ▼ pending a reader
+//!          ▼            └──── blocks, pulled ──────►  edge::ws::tail, long polls
+//!       acks                                          encoded once a block, one frame ahead
+//! ```
+//!
+//! An HTTP publish joins at `actors::ingest`; an HTTP poll reads from the queue as a tail does.
+//! What the tail cache no longer has is read from the journal, on another thread.
+//!
+//! **Why nothing acknowledged is lost or stored twice.** The oneshot travels with the block. An
+//! actor that dies drops it, which tells the sender that the block was never handed over; the
+//! writer answers every block it got. A block sent again keeps its place in the producer's lane,
+//! and the writer takes each place once, in order. A restarted ingest logger fences its
+//! predecessor off before it takes its first block ([`actors::supervisor`]).
+//!
+//! **Reading order** is message order:
+//! 1. [`model`]: topic, record, block, lane, receipt. Plain values.
+//! 2. [`journal`]: chunks in fjall, group commit, index, recovery. Threads, no actors.
+//! 3. [`queue`]: what consumers read from; the journal with a tail cache before it.
+//! 4. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
+//! 5. [`patterns`]: publish and be acknowledged; poll and tail.
+//! 6. [`edge`]: HTTP, WebSocket, JSON, admission, the one table of errors.
+//! 7. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program.
+//!
+//! [`clock`] tells the time and [`faults`] breaks things on purpose; anything may use both.
+//!
+//! Architecture invariant: a module uses only modules before it in this list (a test reads the
+//! source to hold this). Actors appear in [`actors`] and [`edge`], fjall only in [`journal`],
+//! actix-web-actors only in [`edge::ws`].
+
 pub mod actors;
+pub mod broker;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod edge;
 pub mod faults;
 pub mod journal;
 pub mod model;
-pub mod queue;
 pub mod patterns;
-pub mod edge;
-pub mod broker;
-pub mod cli;
-pub mod config;
+pub mod queue;

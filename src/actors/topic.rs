@@ -26,6 +26,9 @@ use crate::queue::Queue;
 #[rtype(result = "()")]
 pub struct HeadAdvanced;
 
+/// Whom a topic tells.
+pub type Reader = Recipient<HeadAdvanced>;
+
 /// "Told and not yet taken", shared by teller and listener.
 #[derive(Clone, Debug, Default)]
 pub struct Pending(Arc<AtomicBool>);
@@ -47,7 +50,7 @@ impl Pending {
 #[rtype(result = "()")]
 pub struct Attach {
     /// Whom to tell.
-    pub reader: Recipient<HeadAdvanced>,
+    pub reader: Reader,
     /// Shared with the reader.
     pub pending: Pending,
     /// Held as long as the reader is told; its end tells the reader that it is not any more.

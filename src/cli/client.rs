@@ -34,9 +34,8 @@ impl Server {
                 let body = response.body().as_deref().unwrap_or_default();
                 bail!("{}: {}", response.status(), String::from_utf8_lossy(body))
             }
-            Err(error) => Err(error).with_context(|| {
-                format!("can't reach {} (is `weir serve` running?)", self.server)
-            }),
+            Err(error) => Err(error)
+                .with_context(|| format!("can't reach {} (is `weir serve` running?)", self.server)),
         }
     }
 }

@@ -104,7 +104,8 @@ impl Producer {
             match frame {
                 Message::Text(text) => self.take(&text)?,
                 Message::Close(reason) => {
-                    let why = reason.map(|r| format!("{} {}", r.code, r.reason)).unwrap_or_default();
+                    let why =
+                        reason.map(|r| format!("{} {}", r.code, r.reason)).unwrap_or_default();
                     bail!("the broker closed the socket ({why}); {}", lost());
                 }
                 _ => {}
@@ -134,7 +135,9 @@ impl Producer {
             Some((offset, receipt)) if count == 1 => {
                 println!("offset {offset}, receipt {receipt}");
             }
-            Some((offset, _)) => println!("{count} messages acknowledged, the last at offset {offset}"),
+            Some((offset, _)) => {
+                println!("{count} messages acknowledged, the last at offset {offset}")
+            }
             None => println!("nothing to publish"),
         }
     }

@@ -101,7 +101,8 @@ impl LimitSettings {
         }
         let largest = self.body_bytes_max.max(self.frame_bytes_max);
         if self.in_flight_bytes_max < 2 * largest {
-            let least = "must be at least twice the larger of `body_bytes_max` and `frame_bytes_max`";
+            let least =
+                "must be at least twice the larger of `body_bytes_max` and `frame_bytes_max`";
             return Err(("in_flight_bytes_max", least.into()));
         }
         Ok(())

@@ -17,10 +17,13 @@
 //!
 //! Invariant: a chunk that [`directory`] takes was written under that very sequence.
 
+use std::ops::Range;
+use std::sync::OnceLock;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::index::IndexEntry;
-use crate::model::{Block, Epoch, Sequence, Timestamp, TopicId};
+use crate::model::{Block, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
 
 /// Where a chunk is closed, in bytes of bodies.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
@@ -43,6 +46,13 @@ pub(super) struct Chunk {
     pub(super) sequence: Sequence,
     pub(super) value: Bytes,
     pub(super) entries: Vec<DirectoryEntry>,
+}
+
+impl Chunk {
+    /// Its blocks as readers get them.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = PlacedBlock> {
+        self.entries.iter().map(|found| block(found.topic, &self.value, &found.entry))
+    }
 }
 
 /// Blocks of one topic on their way into one chunk.
@@ -100,7 +110,7 @@ pub(super) fn encode(
     Chunk { sequence, value: out.freeze(), entries }
 }
 
-/// Reads a chunk's directory and checks it; the bodies are checked by [`body`].
+/// Reads a chunk's directory and checks it; the bodies are checked by [`verify`].
 pub(super) fn directory(
     sequence: Sequence,
     value: &[u8],
@@ -125,18 +135,31 @@ pub(super) fn directory(
     Ok(entries.map(|bytes| get_entry(sequence, bytes)).collect())
 }
 
-/// Takes a block's body out of its chunk and checks it.
-pub(super) fn body(chunk: &Bytes, entry: &IndexEntry) -> Result<Bytes, &'static str> {
-    let start = entry.position as usize;
-    let end = start + entry.bytes as usize;
-    if end > chunk.len() {
-        return Err("block reaches past its chunk");
-    }
-    let body = chunk.slice(start..end);
-    if crc32c::crc32c(&body) != entry.crc {
+/// Checks that a block's body is in its chunk as it was written.
+pub(super) fn verify(chunk: &[u8], entry: &IndexEntry) -> Result<(), &'static str> {
+    let body = chunk.get(range(entry)).ok_or("block reaches past its chunk")?;
+    if crc32c::crc32c(body) != entry.crc {
         return Err("block checksum does not match");
     }
-    Ok(body)
+    Ok(())
+}
+
+/// A block of a chunk that was just written or has been [verified](verify). Shares its bytes.
+pub(super) fn block(topic: TopicId, chunk: &Bytes, entry: &IndexEntry) -> PlacedBlock {
+    PlacedBlock {
+        topic,
+        epoch: entry.epoch,
+        base_offset: entry.base_offset,
+        count: entry.count,
+        published_at: entry.time,
+        body: chunk.slice(range(entry)),
+        json: OnceLock::new(),
+    }
+}
+
+fn range(entry: &IndexEntry) -> Range<usize> {
+    let start = entry.position as usize;
+    start..start + entry.bytes as usize
 }
 
 fn header_crc(sequence: Sequence, head: &[u8]) -> u32 {
@@ -193,10 +216,7 @@ mod tests {
             base_offset,
             blocks,
         };
-        let parts = [
-            part(7, 10, std::slice::from_ref(&a)),
-            part(9, 0, std::slice::from_ref(&b)),
-        ];
+        let parts = [part(7, 10, std::slice::from_ref(&a)), part(9, 0, std::slice::from_ref(&b))];
         encode(Sequence(5), Some(Sequence(4)), Timestamp(99), &parts)
     }
 
@@ -206,8 +226,10 @@ mod tests {
         let entries = directory(Sequence(5), &chunk.value).unwrap();
         assert_eq!(entries, chunk.entries);
         assert_eq!(entries[0].entry.count, 2);
-        let bytes = body(&chunk.value, &entries[1].entry).unwrap();
-        assert_eq!(Record::decode(&mut &bytes[..]).unwrap().payload, b"\"three\"");
+        let DirectoryEntry { topic, entry } = &entries[1];
+        verify(&chunk.value, entry).unwrap();
+        let block = super::block(*topic, &chunk.value, entry);
+        assert_eq!(Record::decode(&mut &block.body[..]).unwrap().payload, b"\"three\"");
     }
 
     #[test]
@@ -220,7 +242,7 @@ mod tests {
             let value = Bytes::from(value);
             let noticed = match directory(Sequence(5), &value) {
                 Err(_) => true,
-                Ok(entries) => entries.iter().any(|e| body(&value, &e.entry).is_err()),
+                Ok(entries) => entries.iter().any(|e| verify(&value, &e.entry).is_err()),
             };
             assert!(noticed, "bit {bit}");
         }

@@ -94,7 +94,7 @@ impl TopicIndex {
     }
 
     /// The tail's entries from the block that holds `offset` on; `None` when they begin later.
-    pub(super) fn from_tail(&self, offset: u64) -> Option<impl Iterator<Item = &IndexEntry>> {
+    pub(super) fn tail_from(&self, offset: u64) -> Option<impl Iterator<Item = &IndexEntry>> {
         if self.tail.front().is_none_or(|front| front.base_offset > offset) {
             return None;
         }
@@ -124,8 +124,7 @@ impl Page {
     }
 
     pub(super) fn encode(&self, key: &[u8]) -> Vec<u8> {
-        let mut out =
-            Vec::with_capacity(PAGE_HEADER_BYTES + self.entries.len() * PAGE_ENTRY_BYTES);
+        let mut out = Vec::with_capacity(PAGE_HEADER_BYTES + self.entries.len() * PAGE_ENTRY_BYTES);
         out.put_u8(PAGE_VERSION);
         out.put_bytes(0, 7);
         out.put_u64_le(self.bytes_before);
@@ -263,7 +262,7 @@ mod tests {
         assert!(!index.push(entry(0, 1)), "an overlap");
         assert!(index.push(entry(2, 1)));
         assert_eq!((index.head, index.bytes), (4, 20));
-        let found: Vec<_> = index.from_tail(3).unwrap().map(|e| e.base_offset).collect();
+        let found: Vec<_> = index.tail_from(3).unwrap().map(|e| e.base_offset).collect();
         assert_eq!(found, [2]);
     }
 

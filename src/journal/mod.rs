@@ -24,7 +24,9 @@
 //!
 //! No actix here, and no async: the callers' oneshots are only answered, never awaited.
 
+mod catalogue;
 mod chunk;
+mod command;
 mod error;
 mod index;
 mod lock;
@@ -41,19 +43,21 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+pub use catalogue::{TopicChange, TopicChangeError, TopicChanged};
+pub use command::{Append, Appended};
 pub use error::{AppendError, JournalError, ReadError};
 pub use reader::ReadLimits;
 pub use settings::StorageSettings;
-pub use writer::{Append, Appended, TopicChange, TopicChangeError, TopicChanged};
 
 use crate::clock::Clock;
 use crate::model::{
     Epoch, Incarnation, PlacedBlock, ReceiptKey, TopicId, TopicName, TopicSettings,
 };
+use command::Command;
 use index::TopicIndex;
 use lock::DirectoryLock;
 use store::Store;
-use writer::{Command, Writer};
+use writer::Writer;
 
 /// A topic as the catalogue keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +98,7 @@ struct Shared {
     topics: DashMap<TopicId, Arc<TopicState>>,
 }
 
+#[derive(Debug)]
 struct TopicState {
     index: RwLock<TopicIndex>,
 }
@@ -169,7 +174,10 @@ impl Journal {
     ///
     /// # Errors
     /// What the change ran into, or [`JournalError::Stopped`].
-    pub async fn change_topic(&self, change: TopicChange) -> Result<TopicChanged, TopicChangeError> {
+    pub async fn change_topic(
+        &self,
+        change: TopicChange,
+    ) -> Result<TopicChanged, TopicChangeError> {
         self.ask(|reply| Command::ChangeTopic(change, reply))
             .await
             .unwrap_or(Err(TopicChangeError::Journal(JournalError::Stopped)))
@@ -180,7 +188,11 @@ impl Journal {
     ///
     /// # Errors
     /// [`AppendError::TopicDeleted`], or the journal has stopped.
-    pub async fn fence(&self, topic: TopicId, incarnation: Incarnation) -> Result<u64, AppendError> {
+    pub async fn fence(
+        &self,
+        topic: TopicId,
+        incarnation: Incarnation,
+    ) -> Result<u64, AppendError> {
         self.ask(|reply| Command::Fence { topic, incarnation, reply })
             .await
             .unwrap_or(Err(AppendError::Journal(JournalError::Stopped)))

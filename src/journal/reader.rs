@@ -4,7 +4,7 @@
 //! the index; every body is checked before it is handed out; a miss looks at the index once more
 //! before it is called damage, because a tail may just have become a page or a topic been deleted.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -53,7 +53,8 @@ impl Journal {
                     Some((sequence, chunk)) if *sequence == entry.sequence => chunk.clone(),
                     _ => self.chunk(topic, entry.sequence)?,
                 };
-                blocks.push(Arc::new(placed(topic, &chunk, &entry)?));
+                chunk::verify(&chunk, &entry).map_err(|what| damaged(entry.sequence, what))?;
+                blocks.push(Arc::new(chunk::block(topic, &chunk, &entry)));
                 last_chunk = Some((entry.sequence, chunk));
                 messages += entry.end_offset() - next.max(entry.base_offset);
                 bytes += u64::from(entry.bytes);
@@ -117,7 +118,7 @@ impl Journal {
             if offset == index.head {
                 return Ok(Vec::new());
             }
-            if let Some(entries) = index.from_tail(offset) {
+            if let Some(entries) = index.tail_from(offset) {
                 return Ok(entries.copied().collect());
             }
         }
@@ -138,22 +139,12 @@ impl Journal {
             Some(chunk) => Ok(chunk),
             None => {
                 self.state(topic)?;
-                Err(JournalError::Damaged { sequence, what: "the chunk is missing" }.into())
+                Err(damaged(sequence, "the chunk is missing"))
             }
         }
     }
 }
 
-fn placed(topic: TopicId, chunk: &Bytes, entry: &IndexEntry) -> Result<PlacedBlock, JournalError> {
-    let damaged = |what| JournalError::Damaged { sequence: entry.sequence, what };
-    let body = chunk::body(chunk, entry).map_err(damaged)?;
-    Ok(PlacedBlock {
-        topic,
-        epoch: entry.epoch,
-        base_offset: entry.base_offset,
-        count: entry.count,
-        published_at: entry.time,
-        body,
-        json: OnceLock::new(),
-    })
+fn damaged(sequence: Sequence, what: &'static str) -> ReadError {
+    JournalError::Damaged { sequence, what }.into()
 }

@@ -39,7 +39,7 @@ pub(super) fn recover(store: &Store) -> Result<Recovered, JournalError> {
             return Err(damaged("the chunk is missing"));
         }
         for found in chunk::directory(sequence, &value).map_err(damaged)? {
-            chunk::body(&value, &found.entry).map_err(damaged)?;
+            chunk::verify(&value, &found.entry).map_err(damaged)?;
             // Blocks of deleted topics stay until their space is reclaimed.
             let Some((_, index)) = topics.get_mut(&found.topic) else { continue };
             let known_by_page = found.entry.end_offset() <= index.head;

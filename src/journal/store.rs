@@ -113,7 +113,11 @@ impl Store {
     }
 
     /// The topic's page that holds `offset`, or would: the last one that begins at or before it.
-    pub(super) fn page_at(&self, topic: TopicId, offset: u64) -> Result<Option<Page>, JournalError> {
+    pub(super) fn page_at(
+        &self,
+        topic: TopicId,
+        offset: u64,
+    ) -> Result<Option<Page>, JournalError> {
         let range = Page::key(topic, 0)..=Page::key(topic, offset);
         let Some(guard) = self.index.range(range).next_back() else { return Ok(None) };
         let (key, value) = guard.into_inner()?;

@@ -9,145 +9,28 @@
 //! incarnation is not the expected one is refused before it gets an offset; after a failure every
 //! command is refused with it.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::catalogue::{Catalogue, Edit, TopicChange, TopicChangeError, TopicChanged};
 use super::chunk::Chunk;
+use super::command::{Answer, Append, Appended, Command};
 use super::index::{PAGE_ENTRIES, Page, PageQueue};
 use super::packer::Packer;
 use super::recovery::Recovered;
 use super::store::Positions;
-use super::{
-    AppendError, JournalError, JournalObserver, Shared, TopicRecord, TopicState,
-};
+use super::{AppendError, JournalError, JournalObserver, Shared, TopicRecord};
 use crate::clock::Clock;
-use crate::model::{
-    AckLevel, Block, Epoch, Incarnation, LanePosition, PlacedBlock, Sequence, Timestamp, TopicId,
-    TopicName, TopicSettings,
-};
+use crate::model::{AckLevel, Sequence, Timestamp, TopicId};
 
 /// Messages after which a commit takes no more.
 const COMMIT_MESSAGES: u64 = 1_000;
 /// Bytes after which a commit takes no more.
 const COMMIT_BYTES: usize = 1024 * 1024;
-
-/// A block on its way to disk, and who wants to know.
-#[derive(Debug)]
-pub struct Append {
-    /// The topic it belongs to.
-    pub topic: TopicId,
-    /// The ingest logger that sends it.
-    pub incarnation: Incarnation,
-    /// Its place in its producer's order; `None` where no order is promised.
-    pub lane: Option<LanePosition>,
-    /// The messages.
-    pub block: Block,
-    /// Answered when the block is stored or refused; dropped only if it was never handed over.
-    pub reply: oneshot::Sender<Result<Appended, AppendError>>,
-}
-
-/// A block that is stored at its topic's level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Offset of its first message.
-    pub base_offset: u64,
-}
-
-/// A change of the catalogue.
-#[derive(Clone, Debug)]
-pub enum TopicChange {
-    /// Creates the topic unless it is there.
-    Ensure {
-        /// Its name.
-        name: TopicName,
-        /// Its settings, if it is created.
-        settings: TopicSettings,
-        /// Most topics there may be after this.
-        topics_max: usize,
-    },
-    /// Creates the topic or replaces its settings.
-    Replace {
-        /// Its name.
-        name: TopicName,
-        /// Its settings.
-        settings: TopicSettings,
-        /// Most topics there may be after this.
-        topics_max: usize,
-        /// Only if there is no topic of that name.
-        must_be_new: bool,
-    },
-    /// Deletes the topic.
-    Delete {
-        /// Its name.
-        name: TopicName,
-    },
-}
-
-/// What a [`TopicChange`] did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicChanged {
-    /// The topic as it is now, or was last.
-    pub record: TopicRecord,
-    /// It did not exist before.
-    pub created: bool,
-}
-
-/// Why a [`TopicChange`] did nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum TopicChangeError {
-    /// No topic of that name.
-    #[error("there is no such topic")]
-    NotFound,
-    /// A topic that was to be new isn't.
-    #[error("there is a topic of that name")]
-    AlreadyExists,
-    /// There are as many as there may be.
-    #[error("there are {max} topics already, which is all that `topics_max` allows")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
-    /// The journal stores nothing any more.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
-
-/// What the writer is asked to do.
-pub(super) enum Command {
-    Append(Append),
-    ChangeTopic(TopicChange, oneshot::Sender<Result<TopicChanged, TopicChangeError>>),
-    Fence {
-        topic: TopicId,
-        incarnation: Incarnation,
-        reply: oneshot::Sender<Result<u64, AppendError>>,
-    },
-    Stop(oneshot::Sender<Result<(), JournalError>>),
-}
-
-impl Command {
-    /// Answers the command with a failure. An asker that is gone needs no answer.
-    pub(super) fn refuse(self, error: JournalError) {
-        match self {
-            Self::Append(append) => drop(append.reply.send(Err(error.into()))),
-            Self::ChangeTopic(_, reply) => drop(reply.send(Err(error.into()))),
-            Self::Fence { reply, .. } => drop(reply.send(Err(error.into()))),
-            Self::Stop(reply) => drop(reply.send(Err(error))),
-        }
-    }
-}
-
-/// What only the writer knows of a topic.
-struct WriterTopic {
-    record: TopicRecord,
-    state: Arc<TopicState>,
-    incarnation: Incarnation,
-    next_offset: u64,
-}
 
 /// The writer thread's state.
 pub(super) struct Writer {
@@ -155,10 +38,8 @@ pub(super) struct Writer {
     commands: Receiver<Command>,
     clock: Clock,
     observer: Box<dyn JournalObserver>,
-    topics: HashMap<TopicId, WriterTopic>,
-    names: HashMap<TopicName, TopicId>,
+    catalogue: Catalogue,
     next_sequence: Sequence,
-    next_topic_id: u32,
     /// The last sequence known to be on the disk itself.
     durable: Option<Sequence>,
     /// When what was committed without a sync must be synced at the latest.
@@ -181,13 +62,6 @@ struct Commit {
     stop: Option<oneshot::Sender<Result<(), JournalError>>>,
 }
 
-/// What is said once the commit has returned.
-enum Answer {
-    Appended(oneshot::Sender<Result<Appended, AppendError>>, Appended),
-    TopicChanged(oneshot::Sender<Result<TopicChanged, TopicChangeError>>, TopicChanged),
-    Fenced(oneshot::Sender<Result<u64, AppendError>>, u64),
-}
-
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -197,28 +71,20 @@ impl Writer {
         observer: Box<dyn JournalObserver>,
     ) -> Self {
         let mut pages = PageQueue::default();
-        let mut topics = HashMap::new();
-        let mut names = HashMap::new();
+        let mut catalogue = Catalogue::new(shared.clone(), recovered.next_topic_id);
         for (record, index) in recovered.topics {
             if let Some(entry) = index.tail.front() {
                 pages.insert(entry.sequence, record.id);
             }
-            let next_offset = index.head;
-            let state = TopicState::new(index);
-            shared.topics.insert(record.id, state.clone());
-            names.insert(record.name.clone(), record.id);
-            let incarnation = Incarnation(0);
-            topics.insert(record.id, WriterTopic { record, state, incarnation, next_offset });
+            catalogue.enter(record, index);
         }
         Self {
             shared,
             commands,
             clock,
             observer,
-            topics,
-            names,
+            catalogue,
             next_sequence: recovered.next_sequence,
-            next_topic_id: recovered.next_topic_id,
             durable: None,
             sync_at: None,
             last_time: recovered.last_time,
@@ -288,7 +154,7 @@ impl Writer {
                 Ok(changed) => commit.answers.push(Answer::TopicChanged(reply, changed)),
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Command::Fence { topic, incarnation, reply } => match self.topics.get_mut(&topic) {
+            Command::Fence { topic, incarnation, reply } => match self.catalogue.get_mut(topic) {
                 Some(known) => {
                     known.incarnation = known.incarnation.max(incarnation);
                     commit.answers.push(Answer::Fenced(reply, known.next_offset));
@@ -301,7 +167,7 @@ impl Writer {
 
     fn take_append(&mut self, append: Append, commit: &mut Commit) {
         let Append { topic, incarnation, lane, block, reply } = append;
-        let Some(known) = self.topics.get_mut(&topic) else {
+        let Some(known) = self.catalogue.get_mut(topic) else {
             let _ = reply.send(Err(AppendError::TopicDeleted));
             return;
         };
@@ -331,63 +197,20 @@ impl Writer {
         change: TopicChange,
         commit: &mut Commit,
     ) -> Result<TopicChanged, TopicChangeError> {
-        commit.sync = true;
-        match change {
-            TopicChange::Ensure { name, settings, topics_max } => match self.known(&name) {
-                Some(known) => Ok(TopicChanged { record: known.record.clone(), created: false }),
-                None => self.create(name, settings, topics_max, commit),
-            },
-            TopicChange::Replace { name, settings, topics_max, must_be_new } => match self
-                .known(&name)
-            {
-                Some(_) if must_be_new => Err(TopicChangeError::AlreadyExists),
-                Some(known) => {
-                    known.record.settings = settings;
-                    let record = known.record.clone();
-                    commit.topics_put.push(record.clone());
-                    Ok(TopicChanged { record, created: false })
+        let (changed, edit) = self.catalogue.change(change)?;
+        commit.sync |= !matches!(edit, Edit::None);
+        match edit {
+            Edit::None => {}
+            Edit::Put(record) => commit.topics_put.push(record),
+            Edit::Remove(topic, state) => {
+                if let Some(entry) = state.read_index().tail.front() {
+                    self.pages.remove(entry.sequence, topic);
                 }
-                None => self.create(name, settings, topics_max, commit),
-            },
-            TopicChange::Delete { name } => {
-                let id = self.names.remove(&name).ok_or(TopicChangeError::NotFound)?;
-                let known = self.topics.remove(&id).ok_or(TopicChangeError::NotFound)?;
-                if let Some(entry) = known.state.read_index().tail.front() {
-                    self.pages.remove(entry.sequence, id);
-                }
-                self.shared.topics.remove(&id);
-                commit.topics_put.retain(|record| record.id != id);
-                commit.topics_removed.push(id);
-                Ok(TopicChanged { record: known.record, created: false })
+                commit.topics_put.retain(|record| record.id != topic);
+                commit.topics_removed.push(topic);
             }
         }
-    }
-
-    fn known(&mut self, name: &TopicName) -> Option<&mut WriterTopic> {
-        self.topics.get_mut(self.names.get(name)?)
-    }
-
-    fn create(
-        &mut self,
-        name: TopicName,
-        settings: TopicSettings,
-        topics_max: usize,
-        commit: &mut Commit,
-    ) -> Result<TopicChanged, TopicChangeError> {
-        if self.topics.len() >= topics_max {
-            return Err(TopicChangeError::TooMany { max: topics_max });
-        }
-        let id = TopicId(self.next_topic_id);
-        self.next_topic_id += 1;
-        let record = TopicRecord { id, name: name.clone(), epoch: Epoch::FIRST, settings };
-        let state = TopicState::new(Default::default());
-        self.shared.topics.insert(id, state.clone());
-        self.names.insert(name, id);
-        let incarnation = Incarnation(0);
-        let known = WriterTopic { record: record.clone(), state, incarnation, next_offset: 0 };
-        self.topics.insert(id, known);
-        commit.topics_put.push(record.clone());
-        Ok(TopicChanged { record, created: true })
+        Ok(changed)
     }
 
     /// Makes a commit real, then tells everybody.
@@ -400,9 +223,12 @@ impl Writer {
 
         if !chunks.is_empty() || !commit.topics_put.is_empty() || !commit.topics_removed.is_empty()
         {
-            let level = if commit.sync { AckLevel::Sync } else { AckLevel::Os };
+            // A busy writer has no idle moment for the sync that is promised in between.
+            let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
+            let sync = commit.sync || overdue;
+            let level = if sync { AckLevel::Sync } else { AckLevel::Os };
             self.write(&commit, &chunks, &due, next_sequence, level)?;
-            if commit.sync {
+            if sync {
                 self.made_durable(next_sequence);
             } else if let Some(within) = commit.sync_within {
                 let at = Instant::now() + within;
@@ -412,9 +238,9 @@ impl Writer {
             self.next_sequence = next_sequence;
             self.enter_into_index(&chunks, &due);
         }
-        let placed = place(&chunks, published_at);
-        if !placed.is_empty() {
-            self.observer.committed(&placed);
+        let blocks: Vec<_> = chunks.iter().flat_map(Chunk::blocks).map(Arc::new).collect();
+        if !blocks.is_empty() {
+            self.observer.committed(&blocks);
         }
         for answer in commit.answers {
             answer.give();
@@ -427,7 +253,7 @@ impl Writer {
     fn due_pages(&self, chunks: &[Chunk]) -> Vec<TopicId> {
         let mut due = self.pages.due();
         for entry in chunks.iter().flat_map(|chunk| &chunk.entries) {
-            let Some(known) = self.topics.get(&entry.topic) else { continue };
+            let Some(known) = self.catalogue.get(entry.topic) else { continue };
             if known.state.read_index().tail.len() >= PAGE_ENTRIES && !due.contains(&entry.topic) {
                 due.push(entry.topic);
             }
@@ -463,18 +289,18 @@ impl Writer {
         batch.put_positions(Positions {
             next_sequence: next_sequence.0,
             indexed_sequence: indexed.0,
-            next_topic_id: self.next_topic_id,
+            next_topic_id: self.catalogue.next_topic_id(),
         });
         batch.commit(level)
     }
 
     fn page(&self, topic: TopicId) -> Option<Page> {
-        self.topics.get(&topic)?.state.read_index().page()
+        self.catalogue.get(topic)?.state.read_index().page()
     }
 
     fn enter_into_index(&mut self, chunks: &[Chunk], paged: &[TopicId]) {
         for topic in paged {
-            let Some(known) = self.topics.get(topic) else { continue };
+            let Some(known) = self.catalogue.get(*topic) else { continue };
             let mut index = known.state.index.write().unwrap_or_else(PoisonError::into_inner);
             if let Some(first) = index.tail.front() {
                 self.pages.remove(first.sequence, *topic);
@@ -483,7 +309,7 @@ impl Writer {
         }
         for entry in chunks.iter().flat_map(|chunk| &chunk.entries) {
             // A topic deleted by this very commit has no index any more.
-            let Some(known) = self.topics.get(&entry.topic) else { continue };
+            let Some(known) = self.catalogue.get(entry.topic) else { continue };
             let mut index = known.state.index.write().unwrap_or_else(PoisonError::into_inner);
             if index.tail.is_empty() {
                 self.pages.insert(entry.entry.sequence, entry.topic);
@@ -511,35 +337,4 @@ impl Writer {
         self.enter_into_index(&[], &tails);
         self.sync()
     }
-}
-
-impl Answer {
-    /// Whoever asked may have gone; then nobody needs to know.
-    fn give(self) {
-        match self {
-            Self::Appended(reply, appended) => drop(reply.send(Ok(appended))),
-            Self::TopicChanged(reply, changed) => drop(reply.send(Ok(changed))),
-            Self::Fenced(reply, head) => drop(reply.send(Ok(head))),
-        }
-    }
-}
-
-fn place(chunks: &[Chunk], published_at: Timestamp) -> Vec<Arc<PlacedBlock>> {
-    let mut placed = Vec::new();
-    for chunk in chunks {
-        for in_chunk in &chunk.entries {
-            let entry = &in_chunk.entry;
-            let start = entry.position as usize;
-            placed.push(Arc::new(PlacedBlock {
-                topic: in_chunk.topic,
-                epoch: entry.epoch,
-                base_offset: entry.base_offset,
-                count: entry.count,
-                published_at,
-                body: chunk.value.slice(start..start + entry.bytes as usize),
-                json: OnceLock::new(),
-            }));
-        }
-    }
-    placed
 }

@@ -136,7 +136,8 @@ mod tests {
             body: block.body().clone(),
             json: OnceLock::new(),
         };
-        let found: Vec<_> = placed.records().map(|r| r.unwrap()).map(|(o, r)| (o, r.payload.to_vec())).collect();
+        let found: Vec<_> =
+            placed.records().map(|r| r.unwrap()).map(|(o, r)| (o, r.payload.to_vec())).collect();
         assert_eq!(found, [(40, b"1".to_vec()), (41, b"2".to_vec())]);
         assert_eq!(placed.end_offset(), 42);
     }

@@ -21,9 +21,7 @@ impl PayloadKind {
                 && essence[essence.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
         };
         let starts_with = |prefix: &str| {
-            essence
-                .get(..prefix.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            essence.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
         if essence.eq_ignore_ascii_case("application/json") || ends_with("+json") {
             Self::Json

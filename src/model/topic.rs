@@ -202,12 +202,7 @@ impl TopicSettings {
         let (low, high) = Self::SYNC_INTERVAL_MS.into_inner();
         within("sync_interval_ms", self.sync_interval_ms, low, high)?;
         let (low, high) = Self::MESSAGE_BYTES_MAX.into_inner();
-        within(
-            "message_bytes_max",
-            self.message_bytes_max as u64,
-            low as u64,
-            high as u64,
-        )
+        within("message_bytes_max", self.message_bytes_max as u64, low as u64, high as u64)
     }
 
     /// How many milliseconds of acknowledged messages a power loss may take: 0 is none.

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Recipient;
 use tokio::sync::{oneshot, watch};
 
 use crate::actors::directory::{TopicHandle, Unavailable};
-use crate::actors::topic::{Attach, AwaitHead, HeadAdvanced, Pending};
+use crate::actors::topic::{Attach, AwaitHead, Pending, Reader};
 use crate::model::{PlacedBlock, Timestamp};
 use crate::queue::{Queue, ReadError, ReadLimits};
 
@@ -92,7 +91,7 @@ async fn head_beyond(topic: &TopicHandle, offset: u64) -> Result<(), Unavailable
 /// [`Unavailable`] when there is nothing to attach to and will not be.
 pub async fn attach(
     topic: Arc<TopicHandle>,
-    reader: Recipient<HeadAdvanced>,
+    reader: Reader,
     pending: Pending,
 ) -> Result<(), Unavailable> {
     let actor = topic.topic.running().await?;

@@ -112,7 +112,11 @@ impl Embedded {
         blocking(move || journal.read(topic, from, limits)).await
     }
 
-    pub(super) async fn offset_at(&self, topic: TopicId, time: Timestamp) -> Result<u64, ReadError> {
+    pub(super) async fn offset_at(
+        &self,
+        topic: TopicId,
+        time: Timestamp,
+    ) -> Result<u64, ReadError> {
         let journal = self.journal.clone();
         blocking(move || journal.offset_at(topic, time)).await
     }

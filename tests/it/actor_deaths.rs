@@ -140,10 +140,8 @@ async fn a_spent_restart_budget_quarantines_that_topic_alone_until_somebody_reco
 
     let recover = broker.http.post(broker.url("/v1/topics/bad/recover")).send().await.unwrap();
     assert_eq!(recover.status(), StatusCode::OK);
-    eventually("it runs again", async || {
-        broker.json("/v1/topics/bad").await["state"] == "running"
-    })
-    .await;
+    eventually("it runs again", async || broker.json("/v1/topics/bad").await["state"] == "running")
+        .await;
     assert_eq!(broker.publish("bad", "x/y", "1").await.status(), StatusCode::ACCEPTED);
     assert_eq!(broker.json("/readyz").await["degraded"], json!([]));
 }

@@ -1,1 +1,142 @@
-//! later
+//! Reads the source and holds what DESIGN and `lib.rs` say about its shape.
+
+use std::path::{Path, PathBuf};
+
+/// What each part may use of the others, in the order of the map in `lib.rs`.
+const MAY_USE: [(&str, &[&str]); 12] = [
+    ("model", &[]),
+    ("clock", &["model"]),
+    ("faults", &[]),
+    ("journal", &["model", "clock", "faults"]),
+    ("queue", &["model", "clock", "journal"]),
+    ("actors", &["model", "clock", "faults", "journal", "queue"]),
+    ("patterns", &["model", "clock", "journal", "queue", "actors"]),
+    ("edge", &["model", "clock", "faults", "journal", "queue", "actors", "patterns"]),
+    ("config", &["model", "journal", "queue", "actors", "edge"]),
+    ("broker", &["model", "clock", "journal", "queue", "actors", "patterns", "edge", "config"]),
+    ("cli", &["model", "broker", "config"]),
+    ("main", &["cli"]),
+];
+
+/// Crates that stand in some parts only.
+const CONFINED: [(&str, &[&str]); 6] = [
+    ("actix::", &["actors", "edge", "broker"]),
+    ("actix_web::", &["edge", "broker", "cli/mod.rs"]),
+    ("actix_web_actors", &["edge/ws"]),
+    ("actix_http", &["edge/ws"]),
+    ("fjall::", &["journal"]),
+    ("std::env", &["cli"]),
+];
+
+/// Longest file, in lines before its tests.
+const LINES_MAX: usize = 360;
+
+struct Source {
+    /// Below `src`, with slashes.
+    path: String,
+    /// Without the unit tests at the end.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+                let path = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+                found.push(Source { path, code: code.to_owned() });
+            }
+        }
+    }
+    assert!(found.len() > 40, "the source is there");
+    found
+}
+
+impl Source {
+    fn part(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap_or_default()
+    }
+
+    /// Lines that are not comments.
+    fn statements(&self) -> impl Iterator<Item = &str> {
+        self.code.lines().filter(|line| !line.trim_start().starts_with("//"))
+    }
+
+    /// The parts that it names as `crate::part`.
+    fn used(&self) -> Vec<&str> {
+        let mut used = Vec::new();
+        for statement in self.statements() {
+            for rest in statement.split("crate::").skip(1) {
+                used.push(rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap());
+            }
+        }
+        used
+    }
+}
+
+fn violations(sources: &[Source]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for source in sources {
+        let path = &source.path;
+        let mut complain = |what: String| violations.push(format!("src/{path}: {what}"));
+        if !source.code.starts_with("//!") {
+            complain("does not begin with what it is for (//!)".into());
+        }
+        if source.code.lines().count() > LINES_MAX {
+            complain(format!("is longer than {LINES_MAX} lines: two rooms would be clearer"));
+        }
+        for vague in ["utils", "helpers", "common", "misc"] {
+            if path.split(['/', '.']).any(|name| name == vague) {
+                complain(format!("`{vague}` says nothing"));
+            }
+        }
+        for (name, parts) in CONFINED {
+            let inside = parts.iter().any(|part| path.starts_with(part));
+            if !inside && source.statements().any(|statement| statement.contains(name)) {
+                complain(format!("`{name}` belongs to {parts:?}"));
+            }
+        }
+        if path == "lib.rs" {
+            continue;
+        }
+        let Some((part, allowed)) = MAY_USE.iter().find(|(part, _)| *part == source.part()) else {
+            complain("is no part of the map".into());
+            continue;
+        };
+        for used in source.used() {
+            if used != *part && !allowed.contains(&used) {
+                complain(format!("`{part}` may not use `{used}`"));
+            }
+        }
+    }
+    violations
+}
+
+#[test]
+fn the_source_has_the_shape_that_the_map_says() {
+    assert_eq!(violations(&sources()), [""; 0]);
+}
+
+#[test]
+fn a_source_of_another_shape_is_noticed() {
+    for (path, code, complaint) in [
+        ("model/x.rs", "//! x\nuse crate::journal::Journal;", "`model` may not use `journal`"),
+        ("journal/x.rs", "//! x\nuse actix::Actor;", "`actix::` belongs to"),
+        ("actors/x.rs", "//! x\nfjall::open();", "`fjall` belongs to"),
+        ("edge/http/x.rs", "//! x\nuse actix_web_actors::ws;", "`actix_web_actors` belongs to"),
+        ("edge/x.rs", "use std::fmt;", "does not begin with"),
+        ("edge/utils.rs", "//! x", "`utils` says nothing"),
+        ("shelf/x.rs", "//! x", "is no part of the map"),
+        ("edge/y.rs", &format!("//! x{}", "\n".repeat(LINES_MAX + 1)), "is longer than"),
+    ] {
+        let found = violations(&[Source { path: path.into(), code: code.into() }]);
+        assert!(found.iter().any(|found| found.contains(complaint)), "{path}: {found:?}");
+    }
+}

@@ -29,13 +29,22 @@ async fn cycle(data: &Path, number: u64, histories: &mut [History]) {
         for producer in 0..PRODUCERS_A_TOPIC {
             // Numbers rise from cycle to cycle, so that order can be checked across them.
             let first_number = number << 24;
-            let load =
-                produce(broker.address.clone(), (*topic).into(), producer, first_number, control.clone());
+            let load = produce(
+                broker.address.clone(),
+                (*topic).into(),
+                producer,
+                first_number,
+                control.clone(),
+            );
             producers.push((n, tokio::spawn(load)));
         }
     }
     eventually("publishing works again", async || control.acknowledged() > 0).await;
-    assert!(start.elapsed() < Duration::from_secs(10), "publishing again after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "publishing again after {:?}",
+        start.elapsed()
+    );
     let last = rand::rng().random_range(1..6_000);
     eventually("the random moment", async || control.acknowledged() > last).await;
     broker.kill();

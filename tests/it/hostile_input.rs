@@ -43,7 +43,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 /// The code of the close frame the server ends with.
 async fn close_code(mut stream: TcpStream) -> u16 {
     let mut bytes = Vec::new();
-    let end = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut bytes));
+    let end =
+        tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut bytes));
     // A reset after the close frame is an end too.
     let _ = end.await.expect("an end within 20 s");
     let close = bytes.windows(2).rposition(|w| w[0] == 0x88 && w[1] >= 2);

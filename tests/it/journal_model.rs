@@ -157,7 +157,8 @@ impl Subject {
         };
         assert_eq!(blocks.is_empty(), from == head);
         let mut expected = from;
-        for (offset, record) in blocks.iter().flat_map(|block| block.records().map(Result::unwrap)) {
+        for (offset, record) in blocks.iter().flat_map(|block| block.records().map(Result::unwrap))
+        {
             if offset < from {
                 continue;
             }

@@ -46,9 +46,12 @@ async fn a_raw_message_is_acknowledged_with_a_receipt_and_comes_back_as_it_was()
 async fn payloads_are_shown_by_their_content_type() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
-    for (content_type, body) in
-        [("text/plain", &b"h\xc3\xa9"[..]), ("text/plain", b"\xff"), ("image/png", b"\x00\x01"), ("text/csv", b"")]
-    {
+    for (content_type, body) in [
+        ("text/plain", &b"h\xc3\xa9"[..]),
+        ("text/plain", b"\xff"),
+        ("image/png", b"\x00\x01"),
+        ("text/csv", b""),
+    ] {
         let answer = broker.publish("t", content_type, body).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
     }
@@ -65,11 +68,13 @@ async fn a_body_that_is_not_what_it_says_or_too_large_is_refused_and_nothing_is_
     let broker = Broker::start(&directory.path().join("data"));
     broker.put_topic("t", json!({ "message_bytes_max": 10 })).await;
     problem(broker.publish("t", "application/json", "{").await, 400, "invalid-request").await;
-    let refused = problem(broker.publish("t", "x/y", [0; 11]).await, 413, "message-too-large").await;
+    let refused =
+        problem(broker.publish("t", "x/y", [0; 11]).await, 413, "message-too-large").await;
     assert_eq!(refused["limit"], 10);
     problem(broker.publish("a%20b", "x/y", "1").await, 400, "invalid-name").await;
     problem(broker.publish("_weir.x", "x/y", "1").await, 400, "invalid-name").await;
-    problem(broker.publish("t", "application/x-ndjson", "1").await, 415, "unsupported-media-type").await;
+    problem(broker.publish("t", "application/x-ndjson", "1").await, 415, "unsupported-media-type")
+        .await;
     assert_eq!(broker.publish("t", "x/y", [0; 10]).await.status(), StatusCode::ACCEPTED);
     assert_eq!(broker.json("/v1/topics/t").await["head"], 1);
 }
@@ -90,7 +95,8 @@ async fn one_bad_message_of_a_batch_never_hides_the_others_outcome() {
     let all_bad = broker.publish("t", BATCH, r#"{"messages":[{"id":1,"data":1}]}"#).await;
     assert_eq!(all_bad.status(), StatusCode::BAD_REQUEST);
     problem(broker.publish("t", BATCH, r#"{"messages":[]}"#).await, 400, "invalid-request").await;
-    problem(broker.publish("t", BATCH, r#"{"messages":[],"x":1}"#).await, 400, "invalid-request").await;
+    problem(broker.publish("t", BATCH, r#"{"messages":[],"x":1}"#).await, 400, "invalid-request")
+        .await;
 }
 
 #[tokio::test]
@@ -188,7 +194,8 @@ async fn frames_that_cannot_be_taken_are_answered_with_their_place_and_close_not
 #[tokio::test]
 async fn beyond_its_credit_a_socket_is_not_read_and_nothing_is_lost() {
     let directory = tempdir().unwrap();
-    let environment = [("WEIR__LIMITS__CREDIT_MESSAGES", "4"), ("WEIR__LIMITS__CREDIT_BYTES", "2000")];
+    let environment =
+        [("WEIR__LIMITS__CREDIT_MESSAGES", "4"), ("WEIR__LIMITS__CREDIT_BYTES", "2000")];
     let broker = Broker::start_with(&directory.path().join("data"), &environment);
     let mut socket = Socket::producer(&broker, "t", "?acks=range").await;
     for id in 1..=500 {

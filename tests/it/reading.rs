@@ -76,8 +76,17 @@ async fn polls_that_cannot_be_answered_say_why() {
     assert_eq!(broker.get("/v1/topics/none").await.status(), 404, "a poll creates nothing");
     publish_numbers(&broker, "t", 0..1).await;
     for query in [
-        "from=2", "from=x", "from=-1", "from=99999999999999999999", "max=0", "max=10001", "max=a",
-        "max_bytes=0", "wait_ms=30001", "form=1", "from=",
+        "from=2",
+        "from=x",
+        "from=-1",
+        "from=99999999999999999999",
+        "max=0",
+        "max=10001",
+        "max=a",
+        "max_bytes=0",
+        "wait_ms=30001",
+        "form=1",
+        "from=",
     ] {
         let answer = broker.get(&format!("/v1/topics/t/messages?{query}")).await;
         let problem = problem(answer, 400, "invalid-request").await;

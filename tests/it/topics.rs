@@ -109,19 +109,15 @@ async fn a_deleted_topic_is_gone_and_its_name_begins_anew() {
 #[tokio::test]
 async fn topics_come_into_being_as_the_policy_allows() {
     let directory = tempdir().unwrap();
-    let broker = Broker::start_with(
-        &directory.path().join("one"),
-        &[("WEIR__LIMITS__TOPICS_MAX", "2")],
-    );
+    let broker =
+        Broker::start_with(&directory.path().join("one"), &[("WEIR__LIMITS__TOPICS_MAX", "2")]);
     for topic in ["a", "b"] {
         assert_eq!(broker.publish(topic, "x/y", "1").await.status(), StatusCode::ACCEPTED);
     }
     problem(broker.publish("c", "x/y", "1").await, 429, "too-many-topics").await;
 
-    let broker = Broker::start_with(
-        &directory.path().join("two"),
-        &[("WEIR__AUTO_CREATE_TOPICS", "false")],
-    );
+    let broker =
+        Broker::start_with(&directory.path().join("two"), &[("WEIR__AUTO_CREATE_TOPICS", "false")]);
     problem(broker.publish("a", "x/y", "1").await, 404, "topic-not-found").await;
     assert!(Socket::try_open(&broker.address, "/v1/topics/a/tail").await.is_err());
 }

@@ -116,7 +116,10 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`TopicChangeError`]: not there and not to be created, or not storable.
-    pub async fn ensure_topic(&self, name: &TopicName) -> Result<Arc<TopicHandle>, TopicChangeError> {
+    pub async fn ensure_topic(
+        &self,
+        name: &TopicName,
+    ) -> Result<Arc<TopicHandle>, TopicChangeError> {
         if let Some(handle) = self.topic(name) {
             return Ok(handle);
         }

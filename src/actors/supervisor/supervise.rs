@@ -4,8 +4,8 @@
 //! is made only after the one before has wholly ended (its mailbox closed, its oneshots dropped).
 
 use std::future::Future;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context};

@@ -36,7 +36,8 @@ pub(super) async fn publish(
         return Err(Problem::new(Code::Draining, "take your message to another node"));
     }
     let name = topic_name(&path)?;
-    let content_type = header(&request, CONTENT_TYPE.as_str())?.unwrap_or("application/octet-stream");
+    let content_type =
+        header(&request, CONTENT_TYPE.as_str())?.unwrap_or("application/octet-stream");
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if RESERVED_FORMS.contains(&essence.as_str()) {
         let why = format!("`{essence}` is not taken yet; use a raw body or {BATCH_JSON}");
@@ -85,9 +86,8 @@ async fn publish_raw(
     let appended = request_acknowledge::publish(topic, block).await?;
     let offset = appended.base_offset;
     let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });
-    Ok(HttpResponse::Accepted()
-        .insert_header((LOCATION, format!("/v1/receipts/{receipt}")))
-        .json(json!({
+    Ok(HttpResponse::Accepted().insert_header((LOCATION, format!("/v1/receipts/{receipt}"))).json(
+        json!({
             "receipt": receipt,
             "topic": topic.name(),
             "stage": "logged",
@@ -95,7 +95,8 @@ async fn publish_raw(
             "loss_bound_ms": settings.loss_bound_ms(),
             "offset": offset,
             "duplicate": false,
-        })))
+        }),
+    ))
 }
 
 #[derive(Deserialize)]
@@ -197,9 +198,10 @@ pub(super) async fn poll(
     let max_bytes = number("max_bytes", query.max_bytes.as_deref(), 1..=64 << 20, 1 << 20)?;
     let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
     accepts_json(&request)?;
-    let topic = edge.supervisor.topic(&name).ok_or_else(|| {
-        Problem::new(Code::TopicNotFound, format!("there is no topic `{name}`"))
-    })?;
+    let topic = edge
+        .supervisor
+        .topic(&name)
+        .ok_or_else(|| Problem::new(Code::TopicNotFound, format!("there is no topic `{name}`")))?;
     let from = from.resolve(&edge.queue, &topic).await?;
     let blocks = publish_subscribe::poll(
         &edge.queue,

@@ -87,7 +87,11 @@ impl IncomingMessage<'_> {
     ///
     /// # Errors
     /// The field and its limit; the block is as it was.
-    pub fn push_to(&self, block: &mut BlockBuilder, message_bytes_max: usize) -> Result<(), Problem> {
+    pub fn push_to(
+        &self,
+        block: &mut BlockBuilder,
+        message_bytes_max: usize,
+    ) -> Result<(), Problem> {
         let (payload, default_type) = self.payload()?;
         let content_type = self.content_type.as_deref().unwrap_or(default_type);
         check_payload(content_type, &payload, message_bytes_max)?;
@@ -116,8 +120,9 @@ impl IncomingMessage<'_> {
                 Ok((Cow::Owned(bytes), "application/octet-stream"))
             }
             (Some(data), None) => {
-                let json = PayloadKind::of(self.content_type.as_deref().unwrap_or("application/json"))
-                    == PayloadKind::Json;
+                let json =
+                    PayloadKind::of(self.content_type.as_deref().unwrap_or("application/json"))
+                        == PayloadKind::Json;
                 if json {
                     return Ok((Cow::Borrowed(data.get().as_bytes()), "application/json"));
                 }
@@ -146,8 +151,9 @@ pub fn check_payload(
     }
     if PayloadKind::of(content_type) == PayloadKind::Json {
         // Read as a raw value: checks syntax and UTF-8 without recursion, builds nothing.
-        serde_json::from_slice::<&RawValue>(payload)
-            .map_err(|error| Problem::invalid("data", format!("is declared JSON but isn't: {error}")))?;
+        serde_json::from_slice::<&RawValue>(payload).map_err(|error| {
+            Problem::invalid("data", format!("is declared JSON but isn't: {error}"))
+        })?;
     }
     Ok(())
 }
@@ -167,7 +173,8 @@ mod tests {
 
     #[test]
     fn json_is_kept_byte_for_byte() {
-        for data in ["{\"a\" : 1.0e0,\n \"a\":2}", "null", "\"\\u00e9\"", "12345678901234567890123"] {
+        for data in ["{\"a\" : 1.0e0,\n \"a\":2}", "null", "\"\\u00e9\"", "12345678901234567890123"]
+        {
             let (content_type, payload) = stored(&format!("{{\"data\":{data}}}")).unwrap();
             assert_eq!(content_type, "application/json");
             assert_eq!(payload, data.as_bytes());
@@ -196,7 +203,10 @@ mod tests {
             (r#"{"data":1,"content_type":"text/plain"}"#, "`data`"),
             (r#"{"data_base64":"eA==","content_type":"application/json"}"#, "`data`"),
             (r#"{"data":1,"ttl_ms":-1}"#, "invalid value"),
-            (r#"{"data":"0123456789012345678901234567890123456789012345678901234567890123"}"#, "64"),
+            (
+                r#"{"data":"0123456789012345678901234567890123456789012345678901234567890123"}"#,
+                "64",
+            ),
             ("[", "EOF"),
         ] {
             let error = stored(raw).unwrap_err();

@@ -43,7 +43,8 @@ pub fn append_message(
     let token = receipts.seal(receipt);
     let offset = receipt.sequence;
     // Writing to a String does not fail.
-    let _ = write!(out, r#"{{"offset":{offset},"receipt":"{token}","published_at":"{published_at}""#);
+    let _ =
+        write!(out, r#"{{"offset":{offset},"receipt":"{token}","published_at":"{published_at}""#);
     member(out, "content_type", record.content_type);
     if let Some(key) = record.key {
         member(out, "key", key);
@@ -184,7 +185,11 @@ mod tests {
             Record::json(b"{\"a\": 1}"),
             Record::of("text/plain", "line\n\"é\"".as_bytes()),
             Record::of("text/plain", &[0xff]),
-            Record { key: Some("k\u{1}"), attributes: vec![("a", "b")], ..Record::of("x/y", b"\0") },
+            Record {
+                key: Some("k\u{1}"),
+                attributes: vec![("a", "b")],
+                ..Record::of("x/y", b"\0")
+            },
         ]);
         let json = block_json(&block, &ReceiptKey::new([0; 16])).unwrap();
         let messages: serde_json::Value = serde_json::from_str(&format!("[{json}]")).unwrap();
@@ -203,7 +208,7 @@ mod tests {
         let block = placed(&[Record::json(b"1"), Record::json(b"2"), Record::json(b"3")]);
         let key = ReceiptKey::new([0; 16]);
         let pick = |from, count_max, bytes_max| {
-            let gathered = gather(&[block.clone()], from, count_max, bytes_max, &key).unwrap();
+            let gathered = gather(std::slice::from_ref(&block), from, count_max, bytes_max, &key).unwrap();
             (gathered.count, gathered.next)
         };
         assert_eq!(pick(5, 100, 1_000), (3, Some(8)));

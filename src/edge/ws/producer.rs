@@ -116,9 +116,10 @@ impl ProducerSession {
             Err(problem) => return out.push(acks::frame_error(&problem, place)),
         };
         let id = message.id.map(|id| id.get());
-        let taken = self.acks.check_id(id).and_then(|()| {
-            message.push_to(&mut self.collected, message_bytes_max)
-        });
+        let taken = self
+            .acks
+            .check_id(id)
+            .and_then(|()| message.push_to(&mut self.collected, message_bytes_max));
         match (taken, id) {
             (Ok(()), _) => self.marks.push(id),
             (Err(problem), Some(id)) => out.push(acks::message_error(id, &problem)),

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFuture,
+};
 use actix_web::web::Data;
 use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext};
 
@@ -44,8 +46,7 @@ impl TailSession {
 
     fn attach(&mut self, context: &mut WebsocketContext<Self>) {
         let reader = context.address().recipient();
-        let attached =
-            publish_subscribe::attach(self.topic.clone(), reader, self.pending.clone());
+        let attached = publish_subscribe::attach(self.topic.clone(), reader, self.pending.clone());
         context.spawn(attached.into_actor(self).map(|ended, session, context| match ended {
             Ok(()) => session.attach(context),
             Err(unavailable) => session.end(Problem::from(unavailable), context),
@@ -79,9 +80,7 @@ impl TailSession {
                 self.busy = false;
                 return;
             }
-            Ok(blocks) => {
-                wire::gather(&blocks, self.next, u64::MAX, u64::MAX, &self.edge.receipts)
-            }
+            Ok(blocks) => wire::gather(&blocks, self.next, u64::MAX, u64::MAX, &self.edge.receipts),
             Err(ReadError::Gone { first }) => {
                 let (from, to) = (self.next, first);
                 context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));

@@ -22,8 +22,13 @@ impl Broker {
 
     /// The same with environment variables, say `WEIR__LIMITS__TOPICS_MAX`.
     pub fn start_with(data: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::start_at(data, "127.0.0.1:0", environment)
+    }
+
+    /// The same on a given address.
+    pub fn start_at(data: &Path, listen: &str, environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", listen, "--data"])
             .arg(data)
             .current_dir(data.parent().expect("a directory within another"))
             .envs(environment.iter().copied())
@@ -82,7 +87,12 @@ impl Broker {
     }
 
     /// Publishes a raw body.
-    pub async fn publish(&self, topic: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Response {
+    pub async fn publish(
+        &self,
+        topic: &str,
+        content_type: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Response {
         let url = self.url(&format!("/v1/topics/{topic}/messages"));
         let request = self.http.post(url).header("content-type", content_type);
         request.body(body.into()).send().await.expect("an answer")
@@ -101,7 +111,11 @@ impl Broker {
         let mut messages = Vec::new();
         let mut from = 0;
         loop {
-            let page = self.json(&format!("/v1/topics/{topic}/messages?from={from}&max=10000&max_bytes=10000000")).await;
+            let page = self
+                .json(&format!(
+                    "/v1/topics/{topic}/messages?from={from}&max=10000&max_bytes=10000000"
+                ))
+                .await;
             from = page["next"].as_u64().expect("next");
             let mut found = page["messages"].as_array().expect("messages").clone();
             if found.is_empty() {

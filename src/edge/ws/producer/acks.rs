@@ -96,12 +96,8 @@ impl AckList {
 /// The frame for messages that will not be stored; `None` where none of them has an id.
 pub(super) fn refused(marks: &Marks, problem: &Problem) -> Option<String> {
     let error = problem.to_json();
-    let entries: Vec<String> = marks
-        .0
-        .iter()
-        .flatten()
-        .map(|id| format!(r#"{{"id":{id},"error":{error}}}"#))
-        .collect();
+    let entries: Vec<String> =
+        marks.0.iter().flatten().map(|id| format!(r#"{{"id":{id},"error":{error}}}"#)).collect();
     (!entries.is_empty()).then(|| format!(r#"{{"acks":[{}]}}"#, entries.join(",")))
 }
 
