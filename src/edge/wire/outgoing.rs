@@ -208,7 +208,8 @@ mod tests {
         let block = placed(&[Record::json(b"1"), Record::json(b"2"), Record::json(b"3")]);
         let key = ReceiptKey::new([0; 16]);
         let pick = |from, count_max, bytes_max| {
-            let gathered = gather(std::slice::from_ref(&block), from, count_max, bytes_max, &key).unwrap();
+            let gathered =
+                gather(std::slice::from_ref(&block), from, count_max, bytes_max, &key).unwrap();
             (gathered.count, gathered.next)
         };
         assert_eq!(pick(5, 100, 1_000), (3, Some(8)));
