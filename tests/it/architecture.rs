@@ -129,7 +129,7 @@ fn a_source_of_another_shape_is_noticed() {
     for (path, code, complaint) in [
         ("model/x.rs", "//! x\nuse crate::journal::Journal;", "`model` may not use `journal`"),
         ("journal/x.rs", "//! x\nuse actix::Actor;", "`actix::` belongs to"),
-        ("actors/x.rs", "//! x\nfjall::open();", "`fjall` belongs to"),
+        ("actors/x.rs", "//! x\nfjall::open();", "`fjall::` belongs to"),
         ("edge/http/x.rs", "//! x\nuse actix_web_actors::ws;", "`actix_web_actors` belongs to"),
         ("edge/x.rs", "use std::fmt;", "does not begin with"),
         ("edge/utils.rs", "//! x", "`utils` says nothing"),
