@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix::Arbiter;
+use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
@@ -64,17 +65,18 @@ pub async fn run(
         sessions: watch::Sender::new(()),
     });
     let in_app = edge.clone();
-    let mut server =
-        HttpServer::new(move || App::new().app_data(in_app.clone()).configure(http::routes))
-            .max_connections(config.limits.connections_max)
-            .on_connect(|connection, _| {
-                // Without this a small answer can wait 44 ms for the client's delayed ack.
-                if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
-                    let _ = tcp.set_nodelay(true);
-                }
-            })
-            .disable_signals()
-            .shutdown_timeout(1);
+    let mut server = HttpServer::new(move || {
+        App::new().app_data(in_app.clone()).wrap(from_fn(http::catch_panic)).configure(http::routes)
+    })
+    .max_connections(config.limits.connections_max)
+    .on_connect(|connection, _| {
+        // Without this a small answer can wait 44 ms for the client's delayed ack.
+        if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
+            let _ = tcp.set_nodelay(true);
+        }
+    })
+    .disable_signals()
+    .shutdown_timeout(1);
     if config.server.workers > 0 {
         server = server.workers(config.server.workers);
     }

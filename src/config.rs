@@ -107,6 +107,7 @@ impl Config {
         };
         let source = Source { file, text: &text };
         let mut config: Self = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
+        let mut overlaid = Vec::new();
         let mut table: Table = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
         for (name, value) in environment {
             let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
@@ -114,10 +115,17 @@ impl Config {
                 .and_then(|()| {
                     table.clone().try_into().map_err(|e: toml::de::Error| e.message().to_owned())
                 })
-                .map(|overlaid| config = overlaid)
+                .map(|with_it| config = with_it)
                 .map_err(|what| ConfigError::InEnvironment { name: name.clone(), what })?;
+            overlaid.push(name);
         }
-        config.validate().map_err(|(section, key, what)| source.value(section, key, what))?;
+        config.validate().map_err(|(section, key, what)| {
+            let variable = format!("{ENVIRONMENT_PREFIX}{section}__{key}").to_uppercase();
+            match overlaid.into_iter().find(|name| name.to_uppercase() == variable) {
+                Some(name) => ConfigError::InEnvironment { name, what },
+                None => source.value(section, key, what),
+            }
+        })?;
         Ok(config)
     }
 
@@ -249,6 +257,17 @@ mod tests {
     fn the_committed_broker_toml_states_the_defaults() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker.toml");
         assert_eq!(Config::load(Some(&path), []).unwrap(), Config::default());
+        // Every key: what may stand in a section is told to who writes something else there.
+        let text = std::fs::read_to_string(path).unwrap();
+        for section in ["server", "storage", "limits", "supervision", "topic_defaults"] {
+            assert!(text.contains(&format!("\n[{section}]\n")), "{section}");
+            let error = load(&format!("[{section}]\nno_such_key = 1"), &[]).unwrap_err();
+            let keys: Vec<_> = error.split('`').skip(3).step_by(2).collect();
+            assert!(keys.len() > 2, "{error}");
+            for key in keys {
+                assert!(text.contains(&format!("\n{key} = ")), "{section}.{key}");
+            }
+        }
     }
 
     #[test]
@@ -282,7 +301,11 @@ mod tests {
                 &[("WEIR__LIMITS__COLOUR", "1")],
                 "environment variable WEIR__LIMITS__COLOUR: unknown",
             ),
-            ("", &[("WEIR__LIMITS__TOPICS_MAX", "0")], "limits.topics_max: must be at least 1"),
+            (
+                "[limits]\ntopics_max = 5\n",
+                &[("WEIR__LIMITS__TOPICS_MAX", "0")],
+                "environment variable WEIR__LIMITS__TOPICS_MAX: must be at least 1",
+            ),
         ] {
             let error = load(text, environment).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

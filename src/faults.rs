@@ -23,11 +23,15 @@ pub enum Seam {
     TopicReadersTold,
     /// The topic is asked to take a reader.
     TopicReaderAttaching,
+    /// A request handler has begun to publish.
+    HandlerPublishing,
+    /// A producer session has been given a frame.
+    SessionFrame,
 }
 
 impl Seam {
     /// Every seam, in the order a message passes them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ProducerReceived,
         Self::ProducerForwarded,
         Self::IngestReceived,
@@ -35,6 +39,8 @@ impl Seam {
         Self::TopicHeadAdvanced,
         Self::TopicReadersTold,
         Self::TopicReaderAttaching,
+        Self::HandlerPublishing,
+        Self::SessionFrame,
     ];
 }
 

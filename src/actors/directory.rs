@@ -107,7 +107,8 @@ pub enum TopicState {
 pub struct TopicHandle {
     id: TopicId,
     name: TopicName,
-    record: RwLock<TopicRecord>,
+    /// With the version of the change that made it so.
+    record: RwLock<(u64, TopicRecord)>,
     /// Its ingest logger.
     pub ingest: Slot<IngestLogger>,
     /// Its topic actor.
@@ -139,7 +140,7 @@ impl TopicHandle {
         Arc::new(Self {
             id: record.id,
             name: record.name.clone(),
-            record: RwLock::new(record),
+            record: RwLock::new((0, record)),
             ingest,
             topic,
             producers: AtomicUsize::new(0),
@@ -168,11 +169,15 @@ impl TopicHandle {
 
     /// The topic as the catalogue has it.
     pub fn record(&self) -> TopicRecord {
-        self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.record.read().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
-    pub(super) fn set_record(&self, record: TopicRecord) {
-        *self.record.write().unwrap_or_else(PoisonError::into_inner) = record;
+    /// Takes a changed record over, unless a newer change has been.
+    pub(super) fn set_record(&self, version: u64, record: TopicRecord) {
+        let mut known = self.record.write().unwrap_or_else(PoisonError::into_inner);
+        if version > known.0 && record.id == self.id {
+            *known = (version, record);
+        }
     }
 
     /// Restarts of its actors since the process began.

@@ -105,6 +105,10 @@ impl Actor for Topic {
                 }
             }),
         );
+        // A deletion takes the topic away first and forgets it then: one of us two is the later.
+        if self.queue.extent(self.id).is_none() {
+            self.queue.forget(self.id);
+        }
     }
 }
 

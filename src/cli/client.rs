@@ -7,6 +7,8 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::Usage;
+
 /// A connected socket.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -20,10 +22,11 @@ pub(super) struct Server {
 impl Server {
     /// Opens the socket at `path` (with its query).
     pub(super) async fn socket(&self, path: &str) -> anyhow::Result<Socket> {
-        let Some(rest) = self.server.strip_prefix("http://") else {
-            bail!("--server {}: must begin with http://", self.server);
+        let address = self.server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let Some(address) = address.filter(|address| !address.is_empty()) else {
+            return Err(Usage(format!("--server {}: must be http://ADDR:PORT", self.server)).into());
         };
-        let url = format!("ws://{}{path}", rest.trim_end_matches('/'));
+        let url = format!("ws://{address}{path}");
         // The broker decides how large a frame may be.
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let connected =

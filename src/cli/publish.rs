@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 
 use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Usage;
 use super::client::{Server, Socket};
@@ -22,7 +25,7 @@ pub(super) struct Publish {
     /// The topic
     topic: String,
     /// The message; without it, every line of standard input is one. What is valid JSON is sent
-    /// as JSON, anything else as text
+    /// as JSON, other text as text, anything else as bytes
     message: Option<String>,
     #[command(flatten)]
     server: Server,
@@ -50,15 +53,11 @@ impl Publish {
         let mut producer = Producer { socket, next_id: 1, unacked: VecDeque::new(), last: None };
         match self.message {
             Some(message) => {
-                producer.send(&message).await?;
+                producer.send(message.as_bytes()).await?;
                 producer.settle(0).await?;
             }
             None => {
-                let mut lines = BufReader::new(tokio::io::stdin()).lines();
-                while let Some(line) = lines.next_line().await.context("standard input")? {
-                    producer.send(&line).await?;
-                    producer.settle(UNACKED_MAX).await?;
-                }
+                producer.publish_lines().await?;
                 producer.settle(0).await?;
             }
         }
@@ -76,20 +75,50 @@ struct Producer {
 }
 
 impl Producer {
-    async fn send(&mut self, message: &str) -> anyhow::Result<()> {
+    async fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
         let id = self.next_id;
-        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(message).is_ok();
-        let frame = if is_json {
+        let frame = match std::str::from_utf8(message) {
             // As it is: a re-encoding could change numbers.
-            format!(r#"{{"id":{id},"data":{message}}}"#)
-        } else {
-            let content_type = "text/plain; charset=utf-8";
-            json!({ "id": id, "content_type": content_type, "data": message }).to_string()
+            Ok(json) if serde_json::from_str::<&RawValue>(json).is_ok() => {
+                format!(r#"{{"id":{id},"data":{json}}}"#)
+            }
+            Ok(text) => {
+                let content_type = "text/plain; charset=utf-8";
+                json!({ "id": id, "content_type": content_type, "data": text }).to_string()
+            }
+            Err(_) => json!({ "id": id, "data_base64": STANDARD.encode(message) }).to_string(),
         };
         self.socket.feed(Message::text(frame)).await.context("the connection broke")?;
         self.next_id += 1;
         self.unacked.push_back(id);
         Ok(())
+    }
+
+    /// Publishes standard input line by line, as the lines come; answers and pings meanwhile.
+    async fn publish_lines(&mut self) -> anyhow::Result<()> {
+        let mut input = BufReader::new(tokio::io::stdin());
+        let mut line = Vec::new();
+        loop {
+            tokio::select! {
+                // What was read of a line stays in `line` if the socket is faster.
+                read = input.read_until(b'\n', &mut line) => {
+                    let ended = read.context("standard input")? == 0;
+                    if !line.is_empty() {
+                        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                        self.send(text.strip_suffix(b"\r").unwrap_or(text)).await?;
+                        line.clear();
+                    }
+                    if ended {
+                        return Ok(());
+                    }
+                    if !input.buffer().contains(&b'\n') {
+                        self.socket.flush().await.context("the connection broke")?;
+                    }
+                    self.settle(UNACKED_MAX).await?;
+                }
+                frame = self.socket.next() => self.take_frame(frame)?,
+            }
+        }
     }
 
     /// Waits until no more than so many messages are unacknowledged.
@@ -99,17 +128,21 @@ impl Producer {
         }
         self.socket.flush().await.context("the connection broke")?;
         while self.unacked.len() > unacked_max {
-            let lost = || format!("{} messages were not acknowledged", self.unacked.len());
-            let frame = self.socket.next().await.with_context(lost)?.with_context(lost)?;
-            match frame {
-                Message::Text(text) => self.take(&text)?,
-                Message::Close(reason) => {
-                    let why =
-                        reason.map(|r| format!("{} {}", r.code, r.reason)).unwrap_or_default();
-                    bail!("the broker closed the socket ({why}); {}", lost());
-                }
-                _ => {}
+            let frame = self.socket.next().await;
+            self.take_frame(frame)?;
+        }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, frame: Option<Result<Message, Error>>) -> anyhow::Result<()> {
+        let lost = || format!("{} messages were not acknowledged", self.unacked.len());
+        match frame.with_context(lost)?.with_context(lost)? {
+            Message::Text(text) => self.take(&text)?,
+            Message::Close(reason) => {
+                let why = reason.map(|r| format!("{} {}", r.code, r.reason)).unwrap_or_default();
+                bail!("the broker closed the socket ({why}); {}", lost());
             }
+            _ => {}
         }
         Ok(())
     }

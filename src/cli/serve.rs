@@ -66,7 +66,10 @@ impl Serve {
     fn settings(&self) -> anyhow::Result<Config> {
         let found = Path::new(CONFIG_FILE);
         let file = self.config.as_deref().or_else(|| found.exists().then_some(found));
-        let mut config = Config::load(file, std::env::vars()).map_err(|e| Usage(e.to_string()))?;
+        // A variable that is no text is none of ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+        let mut config = Config::load(file, environment).map_err(|e| Usage(e.to_string()))?;
         if let Some(listen) = self.listen {
             config.server.listen = listen;
         }

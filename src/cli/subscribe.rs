@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::StreamExt;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Usage;
 use super::client::Server;
-use crate::model::TopicName;
+use crate::model::{Timestamp, TopicName};
 
 /// Pause between attempts to come back.
 const RETRY: Duration = Duration::from_millis(500);
@@ -46,15 +46,25 @@ struct Received<'a> {
     offset: u64,
     #[serde(borrow)]
     content_type: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     data_base64: Option<Cow<'a, str>>,
 }
 
+/// A member that is there and null is a value too.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
 impl Subscribe {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let topic = TopicName::new(&self.topic).map_err(|e| Usage(format!("TOPIC: {e}")))?;
+        let known = matches!(self.from.as_str(), "earliest" | "latest");
+        if !known && self.from.parse::<u64>().is_err() && self.from.parse::<Timestamp>().is_err() {
+            let why = "must be an offset, `earliest`, `latest` or an RFC 3339 time";
+            return Err(Usage(format!("--from {}: {why}", self.from)).into());
+        }
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut connected_before = false;
         while left > 0 {
@@ -82,6 +92,9 @@ impl Subscribe {
                 }
             }
             if left > 0 {
+                if self.from == "latest" {
+                    eprintln!("weir: disconnected; what is published meanwhile will be missing");
+                }
                 tokio::time::sleep(RETRY).await;
             }
         }

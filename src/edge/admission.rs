@@ -1,7 +1,8 @@
 //! The byte budget at the door: what all clients together may have under way to the journal.
 //!
 //! actix's mailboxes are no backpressure, so memory is bounded here: a block or a body is let in
-//! only with a [`Permit`] for its bytes, which goes when the block has been answered.
+//! only with a [`Permit`] for its bytes, which travels with the block and goes with its last clone,
+//! wherever that is, so that neither a lost socket nor a slow disk gives it back too soon.
 //!
 //! Invariant: the permits out never cover more than the budget.
 

@@ -8,8 +8,9 @@ use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Serialize, Serializer};
 
+use crate::actors::directory::Unavailable;
 use crate::journal::{AppendError, JournalError, ReadError, TopicChangeError};
-use crate::model::{NameError, RecordError};
+use crate::model::{NameError, RecordError, TopicName};
 use crate::patterns::request_acknowledge::PublishError;
 
 /// What went wrong, in a word a program can test for.
@@ -143,9 +144,9 @@ impl Problem {
         Self { limit: Some(limit as u64), ..Self::new(Code::MessageTooLarge, detail) }
     }
 
-    /// A body or frame over the broker's limit.
-    pub fn body_too_large(what: &str, limit: usize) -> Self {
-        let detail = format!("the {what} has more than the {limit} bytes that are allowed");
+    /// A body over the broker's limit.
+    pub fn body_too_large(limit: usize) -> Self {
+        let detail = format!("the body has more than the {limit} bytes that are allowed");
         Self { limit: Some(limit as u64), ..Self::new(Code::BodyTooLarge, detail) }
     }
 
@@ -157,6 +158,11 @@ impl Problem {
     /// The word for programs.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// There is no topic of this name.
+    pub fn no_topic(name: &TopicName) -> Self {
+        Self::new(Code::TopicNotFound, format!("there is no topic `{name}`"))
     }
 
     /// Trying again may help.
@@ -180,6 +186,8 @@ impl std::fmt::Display for Problem {
         write!(f, "{}: {}", self.code.as_str(), self.detail)
     }
 }
+
+impl std::error::Error for Problem {}
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
@@ -205,7 +213,9 @@ impl From<NameError> for Problem {
 impl From<RecordError> for Problem {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::TooLong { .. } => Self::new(Code::InvalidRequest, error.to_string()),
+            RecordError::TooLong { .. } | RecordError::ContentType => {
+                Self::new(Code::InvalidRequest, error.to_string())
+            }
             RecordError::Malformed => Self::new(Code::Internal, error.to_string()),
         }
     }
@@ -235,6 +245,12 @@ impl From<PublishError> for Problem {
             PublishError::Recovering => Self::new(Code::Recovering, error.to_string()),
             PublishError::Append(error) => error.into(),
         }
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(unavailable: Unavailable) -> Self {
+        PublishError::from(unavailable).into()
     }
 }
 

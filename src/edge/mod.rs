@@ -3,8 +3,9 @@
 //! `http` and `ws` turn requests and frames into calls of the patterns, `wire` knows how messages
 //! look outside, `admission` bounds what is inside, `error` is the one table of error answers.
 //!
-//! Invariants: nothing a client sends is kept before its bytes are admitted; every refusal is a
-//! problem object that names what is wrong; the edge keeps no state that a restart would lose,
+//! Invariants: a block goes on only with its bytes admitted, and before that a client can make us
+//! hold one body piece, or a socket's frames in hand and one message; every refusal is a problem
+//! object that names what is wrong; the edge keeps no state that a restart would lose,
 //! except what its clients will send again.
 
 pub mod admission;

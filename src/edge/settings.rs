@@ -36,6 +36,8 @@ pub struct LimitSettings {
     pub frame_bytes_max: usize,
     /// Most fragments of one WebSocket message.
     pub fragments_max: usize,
+    /// Most messages in one batch body, and in one frame of a producer socket.
+    pub batch_messages_max: usize,
     /// Largest request body, in bytes.
     pub body_bytes_max: usize,
     /// Bytes of messages that all clients together may have under way to the journal.
@@ -59,6 +61,7 @@ impl Default for LimitSettings {
             message_bytes_max: MIB,
             frame_bytes_max: 4 * MIB,
             fragments_max: 1_024,
+            batch_messages_max: 10_000,
             body_bytes_max: 16 * MIB,
             in_flight_bytes_max: 64 * MIB,
             credit_messages: 4_096,
@@ -79,6 +82,7 @@ impl LimitSettings {
         let positive = [
             ("message_bytes_max", self.message_bytes_max),
             ("fragments_max", self.fragments_max),
+            ("batch_messages_max", self.batch_messages_max),
             ("credit_messages", self.credit_messages),
             ("credit_bytes", self.credit_bytes),
             ("topics_max", self.topics_max),
@@ -98,6 +102,15 @@ impl LimitSettings {
         }
         if self.body_bytes_max < self.message_bytes_max {
             return Err(("body_bytes_max", "must be at least `message_bytes_max`".into()));
+        }
+        // A block is as long as the frame or body it came in, and its length stands in 32 bits.
+        const LENGTH_MAX: usize = 1024 * 1024 * 1024;
+        for (key, value) in
+            [("frame_bytes_max", self.frame_bytes_max), ("body_bytes_max", self.body_bytes_max)]
+        {
+            if value > LENGTH_MAX {
+                return Err((key, format!("may be at most {LENGTH_MAX} (1 GiB)")));
+            }
         }
         let largest = self.body_bytes_max.max(self.frame_bytes_max);
         if self.in_flight_bytes_max < 2 * largest {

@@ -48,6 +48,8 @@ pub struct TopicChanged {
     pub record: TopicRecord,
     /// It did not exist before.
     pub created: bool,
+    /// Rises with every change, so that an answer that is seen late can be told from a newer one.
+    pub version: u64,
 }
 
 /// Why a [`TopicChange`] did nothing.
@@ -94,11 +96,12 @@ pub(super) struct Catalogue {
     topics: HashMap<TopicId, WriterTopic>,
     names: HashMap<TopicName, TopicId>,
     next_topic_id: u32,
+    version: u64,
 }
 
 impl Catalogue {
     pub(super) fn new(shared: Arc<Shared>, next_topic_id: u32) -> Self {
-        Self { shared, topics: HashMap::new(), names: HashMap::new(), next_topic_id }
+        Self { shared, topics: HashMap::new(), names: HashMap::new(), next_topic_id, version: 0 }
     }
 
     /// Enters a topic, new or recovered, and shows it to readers.
@@ -130,11 +133,13 @@ impl Catalogue {
         &mut self,
         change: TopicChange,
     ) -> Result<(TopicChanged, Edit), TopicChangeError> {
+        self.version += 1;
+        let version = self.version;
         match change {
             TopicChange::Ensure { name, settings, topics_max } => match self.named(&name) {
                 Some(known) => {
                     let record = known.record.clone();
-                    Ok((TopicChanged { record, created: false }, Edit::None))
+                    Ok((TopicChanged { record, created: false, version }, Edit::None))
                 }
                 None => self.create(name, settings, topics_max),
             },
@@ -144,7 +149,8 @@ impl Catalogue {
                     Some(known) => {
                         known.record.settings = settings;
                         let record = known.record.clone();
-                        let changed = TopicChanged { record: record.clone(), created: false };
+                        let now = record.clone();
+                        let changed = TopicChanged { record: now, created: false, version };
                         Ok((changed, Edit::Put(record)))
                     }
                     None => self.create(name, settings, topics_max),
@@ -171,14 +177,17 @@ impl Catalogue {
         self.next_topic_id += 1;
         let record = TopicRecord { id, name, epoch: Epoch::FIRST, settings };
         self.enter(record.clone(), TopicIndex::default());
-        Ok((TopicChanged { record: record.clone(), created: true }, Edit::Put(record)))
+        let version = self.version;
+        let changed = TopicChanged { record: record.clone(), created: true, version };
+        Ok((changed, Edit::Put(record)))
     }
 
     fn delete(&mut self, name: &TopicName) -> Result<(TopicChanged, Edit), TopicChangeError> {
         let id = self.names.remove(name).ok_or(TopicChangeError::NotFound)?;
         let known = self.topics.remove(&id).ok_or(TopicChangeError::NotFound)?;
         self.shared.topics.remove(&id);
-        let changed = TopicChanged { record: known.record, created: false };
+        let (record, version) = (known.record, self.version);
+        let changed = TopicChanged { record, created: false, version };
         Ok((changed, Edit::Remove(id, known.state)))
     }
 }

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::catalogue::{TopicChange, TopicChangeError, TopicChanged};
 use super::{AppendError, JournalError};
-use crate::model::{Block, Incarnation, LanePosition, TopicId};
+use crate::model::{AckLevel, Block, Incarnation, LanePosition, TopicId, TopicSettings};
 
 /// A block on its way to disk, and who wants to know.
 #[derive(Debug)]
@@ -26,6 +26,24 @@ pub struct Append {
 pub struct Appended {
     /// Offset of its first message.
     pub base_offset: u64,
+    /// What its acknowledgement is worth.
+    pub worth: Worth,
+}
+
+/// What an acknowledgement is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worth {
+    /// When the message was acknowledged.
+    pub ack_level: AckLevel,
+    /// How many milliseconds of acknowledged messages a power loss may take.
+    pub loss_bound_ms: u64,
+}
+
+impl Worth {
+    /// What these settings make of it.
+    pub fn of(settings: &TopicSettings) -> Self {
+        Self { ack_level: settings.ack_level, loss_bound_ms: settings.loss_bound_ms() }
+    }
 }
 
 /// What the writer is asked to do.
@@ -60,6 +78,15 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// The commit failed. (An answer that is dropped would say "never handed over".)
+    pub(super) fn refuse(self, error: &JournalError) {
+        match self {
+            Self::Appended(reply, _) => drop(reply.send(Err(error.clone().into()))),
+            Self::TopicChanged(reply, _) => drop(reply.send(Err(error.clone().into()))),
+            Self::Fenced(reply, _) => drop(reply.send(Err(error.clone().into()))),
+        }
+    }
+
     /// Whoever asked may have gone; then nobody needs to know.
     pub(super) fn give(self) {
         match self {

@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 pub use catalogue::{TopicChange, TopicChangeError, TopicChanged};
-pub use command::{Append, Appended};
+pub use command::{Append, Appended, Worth};
 pub use error::{AppendError, JournalError, ReadError};
 pub use reader::ReadLimits;
 pub use settings::StorageSettings;

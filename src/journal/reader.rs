@@ -1,8 +1,9 @@
 //! Reading blocks by offset and by time, beside the writer and without stopping it.
 //!
 //! Invariants: a reader sees only what is committed at its topic's level, since only that is in
-//! the index; every body is checked before it is handed out; a miss looks at the index once more
-//! before it is called damage, because a tail may just have become a page or a topic been deleted.
+//! the index; every body is checked before it is handed out; a miss is
+//! called damage only if the topic is still there (a tail becomes a page before it is cleared, so a
+//! reader that misses in one finds the other).
 
 use std::sync::Arc;
 

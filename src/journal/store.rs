@@ -6,8 +6,8 @@
 //!   receipt key under `receipt-key`, the format version under `format`.
 //!
 //! What is set here and why is in DESIGN §4: few keyspaces and at least two workers (fjall 3.1.13
-//! deadlocks its own workers otherwise), small memtables, no WAL compression. No other file of
-//! the project names fjall's types.
+//! deadlocks its own workers otherwise), small memtables, no WAL compression. No other file
+//! works with fjall; its error stands in [`JournalError`].
 
 use std::path::Path;
 

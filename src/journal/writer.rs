@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::catalogue::{Catalogue, Edit, TopicChange, TopicChangeError, TopicChanged};
 use super::chunk::Chunk;
-use super::command::{Answer, Append, Appended, Command};
+use super::command::{Answer, Append, Appended, Command, Worth};
 use super::index::{PAGE_ENTRIES, Page, PageQueue};
 use super::packer::Packer;
 use super::recovery::Recovered;
@@ -179,7 +179,8 @@ impl Writer {
         known.next_offset += u64::from(block.count());
         commit.messages += u64::from(block.count());
         commit.bytes += block.body().len();
-        let settings = &known.record.settings;
+        let TopicRecord { epoch, settings, .. } = &known.record;
+        commit.packer.add(topic, *epoch, base_offset, block);
         match settings.ack_level {
             AckLevel::Sync => commit.sync = true,
             AckLevel::Os => {
@@ -188,8 +189,8 @@ impl Writer {
                 commit.sync_within = Some(sooner);
             }
         }
-        commit.packer.add(topic, known.record.epoch, base_offset, block);
-        commit.answers.push(Answer::Appended(reply, Appended { base_offset }));
+        let worth = Worth::of(settings);
+        commit.answers.push(Answer::Appended(reply, Appended { base_offset, worth }));
     }
 
     fn take_change(
@@ -227,7 +228,10 @@ impl Writer {
             let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
             let sync = commit.sync || overdue;
             let level = if sync { AckLevel::Sync } else { AckLevel::Os };
-            self.write(&commit, &chunks, &due, next_sequence, level)?;
+            if let Err(error) = self.write(&commit, &chunks, &due, next_sequence, level) {
+                commit.answers.into_iter().for_each(|answer| answer.refuse(&error));
+                return Err(error);
+            }
             if sync {
                 self.made_durable(next_sequence);
             } else if let Some(within) = commit.sync_within {

@@ -12,13 +12,26 @@ use super::record::{Record, RecordError};
 use super::{Epoch, Timestamp, TopicId};
 
 /// Encoded messages on their way to the journal. Cloning shares the bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Block {
     body: Bytes,
     count: u32,
+    _charge: Option<Arc<dyn Send + Sync>>,
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Block").field("count", &self.count).field("body", &self.body).finish()
+    }
 }
 
 impl Block {
+    /// The block, holding on to `charge` until its last clone is dropped: what its bytes take of
+    /// some budget, wherever they are.
+    pub fn charged(self, charge: impl Send + Sync + 'static) -> Self {
+        Self { _charge: Some(Arc::new(charge)), ..self }
+    }
+
     /// The encoded records.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -41,7 +54,7 @@ impl BlockBuilder {
     /// Adds one message.
     ///
     /// # Errors
-    /// [`RecordError::TooLong`] when a part is over its limit; the block is as it was.
+    /// [`RecordError`] when a part is over its limit; the block is as it was.
     pub fn push(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
         record.validate()?;
         record.encode(&mut self.body);
@@ -65,7 +78,7 @@ impl BlockBuilder {
             return None;
         }
         let count = std::mem::take(&mut self.count);
-        Some(Block { body: self.body.split().freeze(), count })
+        Some(Block { body: self.body.split().freeze(), count, _charge: None })
     }
 }
 
@@ -84,11 +97,20 @@ pub struct PlacedBlock {
     pub published_at: Timestamp,
     /// The encoded records.
     pub body: Bytes,
-    /// The messages as clients read them in JSON, kept by whoever encodes them first.
+    /// The messages as clients read them in JSON, kept by whoever encodes them first, unless they
+    /// take more than [`PlacedBlock::json_bytes_max`].
     pub json: OnceLock<Arc<str>>,
 }
 
+/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time.
+const JSON_OVERHEAD_BYTES: usize = 192;
+
 impl PlacedBlock {
+    /// The largest JSON form that is kept; what a cache has to reckon with.
+    pub fn json_bytes_max(&self) -> usize {
+        self.body.len() + JSON_OVERHEAD_BYTES * self.count as usize
+    }
+
     /// The offset after the last message.
     pub fn end_offset(&self) -> u64 {
         self.base_offset + u64::from(self.count)

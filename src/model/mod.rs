@@ -23,4 +23,5 @@ pub use record::{
 pub use timestamp::Timestamp;
 pub use topic::{
     AckLevel, Epoch, Incarnation, Mode, NameError, Sequence, TopicId, TopicName, TopicSettings,
+    TopicSettingsChange,
 };

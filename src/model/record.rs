@@ -63,6 +63,9 @@ pub enum RecordError {
         /// What is allowed.
         max: usize,
     },
+    /// A content type that could not stand in a header.
+    #[error("`content_type` must be printable ASCII, and not empty")]
+    ContentType,
     /// Stored bytes that this format cannot have written.
     #[error("stored bytes are no record")]
     Malformed,
@@ -89,12 +92,16 @@ impl<'a> Record<'a> {
     /// Checks every part but the payload, whose limit is the topic's.
     ///
     /// # Errors
-    /// [`RecordError::TooLong`] names the field and its limit.
+    /// [`RecordError`] names the field and its limit.
     pub fn validate(&self) -> Result<(), RecordError> {
         let check = |field, unit, len, max| {
             if len > max { Err(RecordError::TooLong { field, len, unit, max }) } else { Ok(()) }
         };
         check("content_type", "bytes", self.content_type.len(), CONTENT_TYPE_BYTES_MAX)?;
+        let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        if self.content_type.is_empty() || !self.content_type.bytes().all(printable) {
+            return Err(RecordError::ContentType);
+        }
         check("key", "bytes", self.key.map_or(0, str::len), KEY_BYTES_MAX)?;
         check("message_id", "bytes", self.message_id.map_or(0, str::len), MESSAGE_ID_BYTES_MAX)?;
         check("attributes", "entries", self.attributes.len(), ATTRIBUTES_MAX)?;
@@ -205,6 +212,14 @@ mod tests {
         assert!(error.to_string().contains("`key` has 1025 bytes"), "{error}");
         let record = Record { key: Some(&long[1..]), ..Record::json(b"1") };
         record.validate().unwrap();
+    }
+
+    #[test]
+    fn a_content_type_that_would_break_a_header_is_refused() {
+        for bad in ["", "a\r\nSet-Cookie: b", "text/plain; charset=\u{e9}"] {
+            assert_eq!(Record::of(bad, b"").validate(), Err(RecordError::ContentType), "{bad:?}");
+        }
+        Record::of("text/plain; charset=\"utf-8\"", b"").validate().unwrap();
     }
 
     proptest! {

@@ -180,11 +180,32 @@ pub struct TopicSettings {
     pub message_bytes_max: usize,
 }
 
+/// Settings as a client gives them: what is left out stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicSettingsChange {
+    mode: Option<Mode>,
+    ack_level: Option<AckLevel>,
+    sync_interval_ms: Option<u64>,
+    message_bytes_max: Option<usize>,
+}
+
+impl TopicSettingsChange {
+    /// The settings with this change made.
+    pub fn apply_to(self, settings: TopicSettings) -> TopicSettings {
+        TopicSettings {
+            mode: self.mode.unwrap_or(settings.mode),
+            ack_level: self.ack_level.unwrap_or(settings.ack_level),
+            sync_interval_ms: self.sync_interval_ms.unwrap_or(settings.sync_interval_ms),
+            message_bytes_max: self.message_bytes_max.unwrap_or(settings.message_bytes_max),
+        }
+    }
+}
+
 impl TopicSettings {
     /// Bounds of [`TopicSettings::sync_interval_ms`].
     pub const SYNC_INTERVAL_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
-    /// Bounds of [`TopicSettings::message_bytes_max`]; the upper one keeps a block's length in
-    /// 32 bits with room to spare.
+    /// Bounds of [`TopicSettings::message_bytes_max`].
     pub const MESSAGE_BYTES_MAX: std::ops::RangeInclusive<usize> = 1..=64 * 1024 * 1024;
 
     /// Checks the numbers against their bounds.

@@ -61,11 +61,10 @@ pub async fn poll(
         return Ok(blocks);
     }
     tokio::select! {
-        advanced = tokio::time::timeout(wait, head_beyond(topic, from)) => {
-            if !matches!(advanced, Ok(Ok(()))) {
-                return Ok(Vec::new());
-            }
-        }
+        advanced = tokio::time::timeout(wait, head_beyond(topic, from)) => match advanced {
+            Ok(advanced) => advanced?,
+            Err(_) => return Ok(Vec::new()),
+        },
         // Its sender lives as long as the edge.
         _ = draining.wait_for(|draining| *draining) => return Ok(Vec::new()),
     }
@@ -73,9 +72,14 @@ pub async fn poll(
 }
 
 /// Returns once the topic's head is beyond `offset`, through any restart of its actor.
-async fn head_beyond(topic: &TopicHandle, offset: u64) -> Result<(), Unavailable> {
+async fn head_beyond(topic: &TopicHandle, offset: u64) -> Result<(), ReadError> {
     loop {
-        let actor = topic.topic.running().await?;
+        let actor = match topic.topic.running().await {
+            Ok(actor) => actor,
+            Err(Unavailable::Ended) => return Err(ReadError::NoSuchTopic(topic.id())),
+            // Nobody will tell; who waits does so as long as it wanted to.
+            Err(Unavailable::Quarantined) => std::future::pending().await,
+        };
         let (reply, answer) = oneshot::channel();
         actor.do_send(AwaitHead { offset, reply });
         if answer.await.is_ok() {

@@ -3,8 +3,8 @@
 //! Today that is the journal itself ([`Embedded`]); an external cluster can stand here later.
 //! Tails, polls and subscriptions read through [`Queue`] and never through the journal.
 //!
-//! Invariants: a read gives only what is safe at its topic's ack level; memory held for readers
-//! is bounded by the tail cache's budget, however many readers there are.
+//! Invariants: a read gives only what is safe at its topic's ack level; what is kept for readers,
+//! the JSON form of messages included, is bounded by the tail cache's budget.
 
 mod embedded;
 mod tail_cache;

@@ -11,9 +11,12 @@ use dashmap::DashMap;
 use super::ReadLimits;
 use crate::model::{PlacedBlock, TopicId};
 
-/// What a cached block costs besides its bytes: its entry here and the messages' JSON form, of
-/// about the body's size, which readers leave in it.
+/// What a cached block costs besides its bytes and the JSON form that readers leave in it.
 const BLOCK_OVERHEAD_BYTES: usize = 256;
+
+fn cost(block: &PlacedBlock) -> usize {
+    block.body.len() + block.json_bytes_max() + BLOCK_OVERHEAD_BYTES
+}
 
 pub(super) struct TailCache {
     bytes_max: usize,
@@ -37,7 +40,7 @@ impl TailCache {
     pub(super) fn push(&self, blocks: &[Arc<PlacedBlock>]) {
         let mut age = self.age.lock().unwrap_or_else(PoisonError::into_inner);
         for block in blocks {
-            let bytes = 2 * block.body.len() + BLOCK_OVERHEAD_BYTES;
+            let bytes = cost(block);
             age.bytes += bytes;
             age.order.push_back((block.topic, bytes));
             self.tails.entry(block.topic).or_default().push_back(block.clone());
@@ -127,8 +130,7 @@ mod tests {
 
     #[test]
     fn the_oldest_blocks_of_all_topics_go_first_when_the_budget_is_spent() {
-        let cost = 2 * block(1, 0, 1_000).body.len() + BLOCK_OVERHEAD_BYTES;
-        let cache = TailCache::new(2 * cost);
+        let cache = TailCache::new(2 * cost(&block(1, 0, 1_000)));
         cache.push(&[block(1, 0, 1_000)]);
         cache.push(&[block(2, 0, 1_000)]);
         cache.push(&[block(2, 2, 1_000)]);

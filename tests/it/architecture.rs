@@ -97,6 +97,9 @@ fn violations(sources: &[Source]) -> Vec<String> {
                 complain(format!("`{vague}` says nothing"));
             }
         }
+        if source.statements().any(|statement| statement.contains("super::super")) {
+            complain("reaches over its parent's head: name the part it uses".into());
+        }
         for (name, parts) in CONFINED {
             let inside = parts.iter().any(|part| path.starts_with(part));
             if !inside && source.statements().any(|statement| statement.contains(name)) {
@@ -132,6 +135,7 @@ fn a_source_of_another_shape_is_noticed() {
         ("actors/x.rs", "//! x\nfjall::open();", "`fjall::` belongs to"),
         ("edge/http/x.rs", "//! x\nuse actix_web_actors::ws;", "`actix_web_actors` belongs to"),
         ("edge/x.rs", "use std::fmt;", "does not begin with"),
+        ("edge/http/x.rs", "//! x\nuse super::super::super::cli;", "over its parent's head"),
         ("edge/utils.rs", "//! x", "`utils` says nothing"),
         ("shelf/x.rs", "//! x", "is no part of the map"),
         ("edge/y.rs", &format!("//! x{}", "\n".repeat(LINES_MAX + 1)), "is longer than"),

@@ -7,7 +7,7 @@ use tempfile::tempdir;
 
 use crate::support::broker::Broker;
 
-fn weir(broker: &Broker, arguments: &[&str], input: &str) -> Output {
+fn weir(broker: &Broker, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let mut process = Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(arguments)
         .env("WEIR_SERVER", broker.url(""))
@@ -17,7 +17,7 @@ fn weir(broker: &Broker, arguments: &[&str], input: &str) -> Output {
         .spawn()
         .unwrap();
     // It may end without reading.
-    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = process.stdin.take().unwrap().write_all(input.as_ref());
     process.wait_with_output().unwrap()
 }
 
@@ -40,6 +40,17 @@ async fn what_pub_takes_from_an_argument_or_lines_sub_prints() {
 }
 
 #[tokio::test]
+async fn lines_that_are_no_text_are_published_as_bytes() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let lines = weir(&broker, &["pub", "t"], b"one\n\xff\xfe\nthree\r\n");
+    assert!(lines.status.success(), "{}", text(&lines.stderr));
+    let found = broker.read_all("t").await;
+    assert_eq!((&found[0]["data"], &found[1]["data_base64"]), (&"one".into(), &"//4=".into()));
+    assert_eq!(found[2]["data"], "three");
+}
+
+#[tokio::test]
 async fn what_goes_wrong_is_said_and_shows_in_the_exit_code() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
@@ -48,7 +59,9 @@ async fn what_goes_wrong_is_said_and_shows_in_the_exit_code() {
         (&["pub", "a b", "x"][..], 2, "TOPIC: a name holds only"),
         (&["pub", "small", "123"], 1, "message-too-large"),
         (&["pub", "t", "x", "--server", "http://127.0.0.1:1"], 1, "is `weir serve` running?"),
-        (&["sub", "t", "--from", "yesterday"], 1, "RFC 3339"),
+        (&["pub", "t", "x", "--server", "gopher:"], 2, "must be http://"),
+        (&["sub", "t", "--from", "yesterday"], 2, "RFC 3339"),
+        (&["sub", "t", "--from", "7"], 1, "the next message will be 0"),
         (&["nonsense"], 2, "unrecognized subcommand"),
         (&["serve", "--listen", "0.0.0.0:0", "--data", "/nonexistent"], 2, "--insecure"),
         (&["serve", "--config", "/nonexistent.toml"], 2, "/nonexistent.toml"),

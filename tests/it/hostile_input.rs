@@ -8,7 +8,7 @@ use crate::support::broker::Broker;
 use crate::support::socket::Socket;
 
 /// A socket on which any bytes can be sent.
-async fn raw_socket(broker: &Broker) -> TcpStream {
+pub async fn raw_socket(broker: &Broker) -> TcpStream {
     let mut stream = TcpStream::connect(&broker.address).await.unwrap();
     let request = format!(
         "GET /v1/topics/t/producer HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\n\
@@ -26,7 +26,7 @@ async fn raw_socket(broker: &Broker) -> TcpStream {
 }
 
 /// A masked frame; the mask is zero, so the payload stands as it is.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
         short @ 0..126 => frame.push(0x80 | short as u8),
@@ -104,4 +104,45 @@ async fn a_message_in_fragments_with_a_ping_between_them_is_taken() {
     stream.write_all(&bytes.concat()).await.unwrap();
     let mut tail = Socket::tail(&broker, "t", "earliest").await;
     assert_eq!(tail.messages(1).await[0]["data"], "hé");
+}
+
+#[tokio::test]
+async fn messages_followed_by_the_end_of_the_connection_are_taken() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut head = 0;
+    for count in [1, 10, 100, 1_000] {
+        let mut stream = raw_socket(&broker).await;
+        let message = frame(0x81, b"{\"data\":1}");
+        stream.write_all(&message.repeat(count)).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        head += count;
+        assert_eq!(broker.json("/v1/topics/t").await["head"], head);
+    }
+}
+
+#[tokio::test]
+async fn frames_that_are_only_announced_cost_no_memory() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let before = broker.resident_bytes();
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        let mut stream = raw_socket(&broker).await;
+        let mut begun = vec![0x81, 0x80 | 127];
+        begun.extend(4_000_000u64.to_be_bytes());
+        begun.extend([0; 14]);
+        stream.write_all(&begun).await.unwrap();
+        streams.push(stream);
+    }
+    // They have been read once a later socket's message has been answered on every worker.
+    for _ in 0..8 {
+        let mut socket = Socket::producer(&broker, "t", "").await;
+        socket.send(r#"{"id":1,"data":1}"#).await;
+        socket.frame().await;
+    }
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "200 sockets made it grow by {grown} bytes");
 }

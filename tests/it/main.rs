@@ -10,6 +10,7 @@ mod support;
 
 mod actor_deaths;
 mod architecture;
+mod bounds;
 mod command_line;
 mod crashes;
 mod hostile_input;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::support::broker::{Broker, problem};
-use crate::support::socket::Socket;
+use crate::support::socket::{Event, Socket};
 
 const BATCH: &str = "application/vnd.weir.messages+json";
 
@@ -140,6 +140,70 @@ async fn ranges_of_ids_are_acknowledged_together_and_must_be_consecutive() {
     let refused = socket.frame().await;
     assert_eq!(refused["acks"][0]["error"]["code"], "invalid-request");
     assert_eq!(broker.read_all("t").await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_range_leaves_out_what_was_refused_and_the_rest_goes_on() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut socket = Socket::producer(&broker, "t", "?acks=range").await;
+    // One that lacks its data, and one with a field nobody knows.
+    let frame =
+        r#"[{"id":1,"data":1},{"id":2},{"id":3,"data":3},{"id":4,"colour":4},{"id":5,"data":5}]"#;
+    socket.send(frame).await;
+    let mut refused = Vec::new();
+    let mut acked = Vec::new();
+    while acked.len() < 3 || refused.len() < 2 {
+        let answer = socket.frame().await;
+        match answer["acked"]["from"].as_u64() {
+            Some(from) => acked.extend(from..=answer["acked"]["to"].as_u64().unwrap()),
+            None => refused.push(answer["acks"][0]["id"].as_u64().unwrap()),
+        }
+    }
+    assert_eq!((acked, refused), (vec![1, 3, 5], vec![2, 4]));
+}
+
+#[tokio::test]
+async fn a_client_that_says_goodbye_still_gets_its_acknowledgements() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    for round in 0..5 {
+        let mut socket = Socket::producer(&broker, "t", "?acks=range").await;
+        let frame: Vec<_> = (1..=500).map(|id| json!({ "id": id, "data": id })).collect();
+        socket.send(json!(frame)).await;
+        let goodbye = tokio_tungstenite::tungstenite::Message::Close(None);
+        futures_util::SinkExt::send(&mut socket.0, goodbye).await.unwrap();
+        assert_eq!(socket.frame().await, json!({ "acked": { "from": 1, "to": 500 } }));
+        assert!(matches!(socket.event().await, Event::Closed(_)));
+        assert_eq!(broker.json("/v1/topics/t").await["head"], (round + 1) * 500);
+    }
+}
+
+#[tokio::test]
+async fn there_is_a_limit_to_the_messages_of_one_batch_and_one_frame() {
+    let directory = tempdir().unwrap();
+    let environment = [("WEIR__LIMITS__BATCH_MESSAGES_MAX", "3")];
+    let broker = Broker::start_with(&directory.path().join("data"), &environment);
+    let batch = |count| json!({ "messages": vec![json!({ "data": 1 }); count] }).to_string();
+    let answer = broker.publish("t", BATCH, batch(3)).await;
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    let refused = problem(broker.publish("t", BATCH, batch(4)).await, 400, "invalid-request").await;
+    assert!(refused["detail"].as_str().unwrap().contains("at most 3"), "{refused}");
+    let mut socket = Socket::producer(&broker, "t", "").await;
+    socket.send("[5,5,5,5]").await;
+    let refused = socket.frame().await;
+    assert!(refused["error"]["detail"].as_str().unwrap().contains("at most 3"), "{refused}");
+    assert_eq!(broker.json("/v1/topics/t").await["head"], 3);
+}
+
+#[tokio::test]
+async fn only_objects_are_messages() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    problem(broker.publish("t", BATCH, r#"[[{"data":1}]]"#).await, 400, "invalid-request").await;
+    let mut socket = Socket::producer(&broker, "t", "").await;
+    socket.send("[[1,7]]").await;
+    assert_eq!(socket.frame().await["error"]["code"], "invalid-request");
 }
 
 #[tokio::test]

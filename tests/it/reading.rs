@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::tempdir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::broker::{Broker, problem};
 use crate::support::socket::{Event, Socket};
@@ -113,6 +115,51 @@ async fn a_long_poll_returns_with_the_first_new_message() {
 }
 
 #[tokio::test]
+async fn a_poll_longer_than_a_page_is_streamed_and_keeps_to_its_limits() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let body = vec![b'x'; 100_000];
+    for _ in 0..20 {
+        broker.publish("t", "text/plain", body.clone()).await;
+    }
+    for (query, count) in [
+        ("from=0&max_bytes=10000000", 20),
+        ("from=0&max=15&max_bytes=10000000", 15),
+        ("from=0&max_bytes=750000", 7),
+        ("from=3&max_bytes=10000000", 17),
+    ] {
+        let page = broker.json(&format!("/v1/topics/t/messages?{query}")).await;
+        let messages = page["messages"].as_array().unwrap();
+        let first = messages[0]["offset"].as_u64().unwrap();
+        let offsets: Vec<_> = messages.iter().map(|m| m["offset"].as_u64().unwrap()).collect();
+        assert_eq!(offsets, (first..first + count).collect::<Vec<_>>(), "{query}");
+        assert_eq!(page["next"], first + count, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn polls_nobody_reads_cost_a_page_each() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    for _ in 0..40 {
+        broker.publish("t", "application/octet-stream", vec![0; 1 << 20]).await;
+    }
+    broker.read_all("t").await;
+    let before = broker.resident_bytes();
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(&broker.address).await.unwrap();
+        let request = "GET /v1/topics/t/messages?max_bytes=67108864 HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // Its head is there: the answer has begun.
+        stream.read_exact(&mut [0; 100]).await.unwrap();
+        unread.push(stream);
+    }
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 300 << 20, "40 unread polls of 40 MiB made it grow by {grown} bytes");
+}
+
+#[tokio::test]
 async fn a_tail_is_pushed_what_is_published_from_where_it_asked() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
@@ -167,6 +214,17 @@ async fn a_tail_that_sends_is_told_so_and_goes_on() {
     assert_eq!(tail.frame().await["error"]["code"], "invalid-request");
     publish_numbers(&broker, "t", 0..1).await;
     assert_eq!(tail.messages(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_long_poll_of_a_topic_that_is_deleted_says_so() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    publish_numbers(&broker, "t", 0..1).await;
+    let poll = broker.get("/v1/topics/t/messages?from=1&wait_ms=30000");
+    let delete = broker.http.delete(broker.url("/v1/topics/t")).send();
+    let (answer, _) = tokio::join!(poll, delete);
+    problem(answer, 404, "topic-not-found").await;
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::support::broker::{Broker, problem};
+use crate::support::eventually;
+use crate::support::load::{Control, produce};
 use crate::support::socket::Socket;
 
 #[tokio::test]
@@ -19,7 +21,7 @@ async fn settings_are_replaced_as_a_whole_and_survive_a_restart() {
     let expected = json!({
         "name": "cars.eu", "mode": "hml", "ack_level": "os", "sync_interval_ms": 50,
         "message_bytes_max": 1_048_576, "state": "running", "epoch": 1, "first": 0, "head": 0,
-        "messages": 0, "bytes": 0, "loss_bound_ms": 50, "producers": 0, "subscriptions": [],
+        "messages": 0, "bytes": 0, "loss_bound_ms": 50, "producers": 0, "subscriptions": 0,
         "restarts": 0, "gaps": [],
     });
     assert_eq!(created, expected);
@@ -32,6 +34,47 @@ async fn settings_are_replaced_as_a_whole_and_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn a_producer_is_told_when_what_its_acknowledgements_are_worth_changes() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut producer = Socket::producer(&broker, "t", "").await;
+    broker.put_topic("t", json!({ "ack_level": "os", "sync_interval_ms": 70 })).await;
+    producer.send(r#"{"id":1,"data":1}"#).await;
+    let welcome = producer.frame().await;
+    assert_eq!(welcome["welcome"]["ack_level"], "os");
+    assert_eq!(welcome["welcome"]["loss_bound_ms"], 70);
+    assert_eq!(producer.frame().await["acks"][0]["offset"], 0);
+    let answer: Value = broker.publish("t", "x/y", "1").await.json().await.unwrap();
+    assert_eq!((&answer["ack_level"], &answer["loss_bound_ms"]), (&json!("os"), &json!(70)));
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_under_load_takes_its_producers_along_and_no_other() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().join("data");
+    let broker = Broker::start(&data);
+    let control = Control::default();
+    let load = |topic: &str, producer| {
+        let (address, control) = (broker.address.clone(), control.clone());
+        tokio::spawn(produce(address, topic.into(), producer, 0, control))
+    };
+    let (doomed, kept) = (load("doomed", 0), load("kept", 1));
+    eventually("both are under load", async || control.acknowledged() > 500).await;
+    let deleted = broker.http.delete(broker.url("/v1/topics/doomed")).send().await.unwrap();
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+    doomed.await.unwrap();
+    let before = control.acknowledged();
+    eventually("the other goes on", async || control.acknowledged() > before + 500).await;
+    control.stop();
+    let mut history = kept.await.unwrap();
+    broker.kill();
+    let broker = Broker::start(&data);
+    history.found(broker.read_all("kept").await);
+    assert_eq!(history.violations(), []);
+    problem(broker.get("/v1/topics/doomed").await, 404, "topic-not-found").await;
+}
+
+#[tokio::test]
 async fn settings_that_cannot_be_are_refused_by_name() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
@@ -40,6 +83,7 @@ async fn settings_that_cannot_be_are_refused_by_name() {
         (json!({ "mode": "none" }), "none"),
         (json!({ "ack_level": "memory" }), "memory"),
         (json!({ "sync_interval_ms": 0 }), "sync_interval_ms"),
+        (json!({ "sync_interval_ms": 1.5 }), "sync_interval_ms"),
         (json!({ "message_bytes_max": 1_048_577 }), "message_bytes_max"),
         (json!([1]), "body"),
     ] {
@@ -119,6 +163,8 @@ async fn topics_come_into_being_as_the_policy_allows() {
     let broker =
         Broker::start_with(&directory.path().join("two"), &[("WEIR__AUTO_CREATE_TOPICS", "false")]);
     problem(broker.publish("a", "x/y", "1").await, 404, "topic-not-found").await;
+    problem(broker.publish("b", "application/json", "{").await, 400, "invalid-request").await;
+    problem(broker.get("/v1/topics/b").await, 404, "topic-not-found").await;
     assert!(Socket::try_open(&broker.address, "/v1/topics/a/tail").await.is_err());
 }
 

@@ -6,7 +6,8 @@
 //! directory.
 //!
 //! Invariants: one actor's death touches no other; a budget that is spent quarantines that one
-//! topic, never the node; a topic's actors start on its first use.
+//! topic, never the node (a producer that spends it costs its own socket only); a topic's actors
+//! start on its first use.
 
 mod budget;
 mod supervise;
@@ -149,9 +150,9 @@ impl Supervisor {
     ) -> Result<(Arc<TopicHandle>, bool), TopicChangeError> {
         let topics_max = self.topics.topics_max;
         let change = TopicChange::Replace { name, settings, topics_max, must_be_new };
-        let TopicChanged { record, created } = self.journal.change_topic(change).await?;
+        let TopicChanged { record, created, version } = self.journal.change_topic(change).await?;
         let handle = self.enter(record.clone())?;
-        handle.set_record(record);
+        handle.set_record(version, record);
         Ok((handle, created))
     }
 
@@ -176,7 +177,8 @@ impl Supervisor {
     pub fn start_producer(&self, topic: Arc<TopicHandle>) -> ProducerHandle {
         let (announcer, slot) = Slot::new();
         let (session, producer) = ProducerHandle::new(slot);
-        let child = Child { what: "producer", topic: topic.clone(), restarts: self.restarts };
+        let (topic_of, restarts) = (topic.clone(), self.restarts);
+        let child = Child { what: "producer", topic: topic_of, restarts, recoverable: false };
         supervise(child, announcer, move |_| {
             // A session that left while its producer was away needs no successor.
             let successor = session.strong_count() > 0;
@@ -210,7 +212,7 @@ impl Supervisor {
         let arbiter = &self.arbiters[handle.id().0 as usize % self.arbiters.len()];
         arbiter.spawn_fn(move || {
             let id = topic.id();
-            let child = |what| Child { what, topic: topic.clone(), restarts };
+            let child = |what| Child { what, topic: topic.clone(), restarts, recoverable: true };
             supervise(child("ingest logger"), announcers.ingest, move |incarnation| {
                 IngestLogger::recover(id, incarnation, journal.clone())
             });

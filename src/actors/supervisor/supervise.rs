@@ -11,10 +11,10 @@ use std::time::Instant;
 use actix::{Actor, AsyncContext, Context};
 use tokio::sync::watch;
 
-use super::super::directory::{Announcement, Slot, TopicHandle, Unavailable};
-use super::super::ingest::Ingest;
-use super::super::producer::{Close, Producer, Publish};
 use super::budget::{RestartBudget, RestartPolicy, Verdict};
+use crate::actors::directory::{Announcement, Slot, TopicHandle, Unavailable};
+use crate::actors::ingest::Ingest;
+use crate::actors::producer::{Close, Producer, Publish};
 use crate::model::Incarnation;
 
 /// Who is supervised, and how patiently.
@@ -22,6 +22,8 @@ pub(super) struct Child {
     pub(super) what: &'static str,
     pub(super) topic: Arc<TopicHandle>,
     pub(super) restarts: RestartPolicy,
+    /// Quarantine can be left; else giving up is the end.
+    pub(super) recoverable: bool,
 }
 
 /// Why an incarnation is no more.
@@ -43,7 +45,7 @@ pub(super) fn supervise<A, F, S>(
     S: Future<Output = Option<A>>,
 {
     actix::spawn(async move {
-        let Child { what, topic, restarts } = child;
+        let Child { what, topic, restarts, recoverable } = child;
         let mut budget = RestartBudget::new(restarts);
         let mut incarnation = Incarnation(1);
         while let Some(actor) = factory(incarnation).await {
@@ -62,6 +64,9 @@ pub(super) fn supervise<A, F, S>(
                 Verdict::GiveUp => {
                     let woken = topic.wake_supervision.notified();
                     announcer.send_replace(Announcement::Quarantined);
+                    if !recoverable {
+                        return;
+                    }
                     if !topic.deleted.load(Ordering::Acquire) {
                         woken.await;
                     }

@@ -25,7 +25,7 @@ pub(super) async fn read(
     mut payload: Payload,
 ) -> Result<Body, Problem> {
     let limit = edge.limits.body_bytes_max;
-    let too_large = || Problem::body_too_large("body", limit);
+    let too_large = || Problem::body_too_large(limit);
     let declared = request
         .headers()
         .get(CONTENT_LENGTH)
@@ -35,24 +35,18 @@ pub(super) async fn read(
         return Err(too_large());
     }
     let mut body = Body { bytes: Bytes::new(), permit: None };
-    let mut admitted = 0;
     let mut bytes = BytesMut::new();
     while let Some(piece) = payload.next().await {
         let piece =
             piece.map_err(|error| Problem::new(Code::InvalidRequest, format!("body: {error}")))?;
-        let len = bytes.len() + piece.len();
-        if len > limit {
+        if bytes.len() + piece.len() > limit {
             return Err(too_large());
         }
-        if len > admitted {
-            // What was declared is admitted at once: half a body is of no use to anybody.
-            let wanted = len.max(declared) - admitted;
-            let permit = edge.admission.try_admit(wanted).ok_or_else(Problem::overloaded)?;
-            admitted += wanted;
-            match &mut body.permit {
-                Some(held) => held.merge(permit),
-                None => body.permit = Some(permit),
-            }
+        // By what came, not by what was announced: an upload that stalls holds nothing back.
+        let permit = edge.admission.try_admit(piece.len()).ok_or_else(Problem::overloaded)?;
+        match &mut body.permit {
+            Some(held) => held.merge(permit),
+            None => body.permit = Some(permit),
         }
         bytes.extend_from_slice(&piece);
     }

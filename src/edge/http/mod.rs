@@ -4,13 +4,17 @@
 //! extractors, unknown paths, wrong methods.
 
 mod body;
+mod catch_panic;
 mod health;
-mod messages;
 pub(in crate::edge) mod parameters;
+mod poll;
+mod publish;
 mod topics;
 
 #[cfg(feature = "faults")]
 mod debug;
+
+pub use catch_panic::catch_panic;
 
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{Resource, ResponseError, Route, web};
@@ -36,7 +40,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         config,
         "/v1/topics/{topic}/messages",
         "GET, POST",
-        [get().to(messages::poll), post().to(messages::publish)],
+        [get().to(poll::poll), post().to(publish::publish)],
     );
     resource(config, "/v1/topics/{topic}/producer", "GET", [get().to(ws::open_producer)]);
     resource(config, "/v1/topics/{topic}/tail", "GET", [get().to(ws::open_tail)]);

@@ -1,4 +1,5 @@
-//! Query parameters: taken as text, then read one by one, so that an error can name the one.
+//! Query parameters and headers: taken as text, then read one by one, so that an error can name
+//! the one.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -6,6 +7,7 @@ use std::str::FromStr;
 
 use actix_web::HttpRequest;
 use actix_web::web::Query;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::edge::error::Problem;
@@ -16,6 +18,11 @@ pub(in crate::edge) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Resu
     let query = Query::<T>::from_query(request.query_string());
     query.map(Query::into_inner).map_err(|error| Problem::invalid("query", error))
 }
+
+/// What takes no query.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}
 
 /// A number within its range.
 pub(super) fn number<T>(
@@ -34,6 +41,15 @@ where
             let (low, high) = range.into_inner();
             Err(Problem::invalid(name, format!("must be a whole number from {low} to {high}")))
         }
+    }
+}
+
+/// A header as text.
+pub(super) fn header<'a>(request: &'a HttpRequest, name: &str) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = request.headers().get(name) else { return Ok(None) };
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(Problem::invalid(name, "the header must be UTF-8")),
     }
 }
 

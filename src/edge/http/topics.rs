@@ -12,7 +12,8 @@ use super::{body, topic_name};
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
-use crate::model::{TopicName, TopicSettings};
+use crate::edge::wire;
+use crate::model::{TopicName, TopicSettings, TopicSettingsChange};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,18 +62,11 @@ pub(super) async fn replace(
 
 /// What is left out takes the broker's default for topics.
 fn settings(edge: &Edge, body: &[u8]) -> Result<TopicSettings, Problem> {
-    let mut merged = serde_json::to_value(edge.supervisor.topic_policy().defaults)
-        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    if !body.trim_ascii().is_empty() {
-        let given: Value =
-            serde_json::from_slice(body).map_err(|error| Problem::invalid("body", error))?;
-        let (Some(merged), Value::Object(given)) = (merged.as_object_mut(), given) else {
-            return Err(Problem::invalid("body", "must be a JSON object"));
-        };
-        merged.extend(given);
-    }
-    let settings: TopicSettings =
-        serde_json::from_value(merged).map_err(|error| Problem::invalid("settings", error))?;
+    let change: TopicSettingsChange = match body.trim_ascii() {
+        b"" => TopicSettingsChange::default(),
+        given => wire::parse_object("body", given)?,
+    };
+    let settings = change.apply_to(edge.supervisor.topic_policy().defaults);
     settings.validate().map_err(|why| Problem::new(Code::InvalidRequest, why))?;
     let ceiling = edge.limits.message_bytes_max;
     if settings.message_bytes_max > ceiling {
@@ -87,6 +81,19 @@ pub(super) async fn delete(edge: Data<Edge>, path: Path<String>) -> Result<HttpR
     Ok(HttpResponse::NoContent().finish())
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Recover {
+    accept_gap: Option<Gap>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gap {
+    from: u64,
+    to: u64,
+}
+
 /// Leaves quarantine with a fresh restart budget.
 pub(super) async fn recover(
     edge: Data<Edge>,
@@ -96,8 +103,13 @@ pub(super) async fn recover(
 ) -> Result<HttpResponse, Problem> {
     let topic = existing(&edge, &topic_name(&path)?)?;
     let body = body::read(&edge, &request, payload).await?;
-    if !matches!(body.bytes.trim_ascii(), b"" | b"{}") {
-        return Err(Problem::invalid("accept_gap", "this topic has no gap to accept"));
+    let recover = match body.bytes.trim_ascii() {
+        b"" => Recover::default(),
+        given => wire::parse_object("body", given)?,
+    };
+    if let Some(Gap { from, to }) = recover.accept_gap {
+        let why = format!("this topic has no gap from {from} to {to} to accept");
+        return Err(Problem::invalid("accept_gap", why));
     }
     edge.supervisor.recover_topic(&topic);
     Ok(HttpResponse::Ok().json(view(&edge, &topic)))
@@ -105,7 +117,7 @@ pub(super) async fn recover(
 
 fn existing(edge: &Edge, name: &TopicName) -> Result<std::sync::Arc<TopicHandle>, Problem> {
     let found = edge.supervisor.directory().topic(name);
-    found.ok_or_else(|| Problem::new(Code::TopicNotFound, format!("there is no topic `{name}`")))
+    found.ok_or_else(|| Problem::no_topic(name))
 }
 
 fn view(edge: &Edge, topic: &TopicHandle) -> Value {
@@ -122,7 +134,7 @@ fn view(edge: &Edge, topic: &TopicHandle) -> Value {
         "bytes": bytes,
         "loss_bound_ms": record.settings.loss_bound_ms(),
         "producers": topic.producers.load(Ordering::Relaxed),
-        "subscriptions": [],
+        "subscriptions": 0,
         "restarts": topic.restarts(),
         "gaps": [],
     });

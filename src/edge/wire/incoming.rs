@@ -39,6 +39,9 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// Longest id of a message on a socket, in bytes of its JSON.
+const ID_BYTES_MAX: usize = 128;
+
 /// Who sent it, for what only some may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
@@ -53,33 +56,95 @@ pub enum Sender {
 /// # Errors
 /// What is wrong with it, with the field's name.
 pub fn message_from<'a>(raw: &'a str, sender: Sender) -> Result<IncomingMessage<'a>, Problem> {
-    let message: IncomingMessage<'a> =
-        serde_json::from_str(raw).map_err(|error| Problem::invalid("message", error))?;
+    let message: IncomingMessage<'a> = parse_object("message", raw.as_bytes())?;
     match (message.id, sender) {
         (Some(_), Sender::Request) => Err(Problem::invalid("id", "only sockets take an id")),
         (Some(id), Sender::Socket) if !is_id(id) => {
-            Err(Problem::invalid("id", "must be a number or a string"))
+            let why = format!("must be a number or a string of at most {ID_BYTES_MAX} bytes");
+            Err(Problem::invalid("id", why))
         }
         _ => Ok(message),
     }
 }
 
 fn is_id(id: &RawValue) -> bool {
-    matches!(id.get().as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'))
+    let json = id.get().as_bytes();
+    json.len() <= ID_BYTES_MAX && matches!(json.first(), Some(b'"' | b'-' | b'0'..=b'9'))
 }
 
-/// The messages of a socket's text frame: one object, or an array of them.
+/// Reads a JSON object into a struct. (Left to itself serde takes an array of the fields too.)
 ///
 /// # Errors
-/// The frame is neither.
-pub fn messages_in_frame(text: &str) -> Result<Vec<&str>, Problem> {
-    let trimmed = text.trim_ascii_start();
-    if !trimmed.starts_with('[') {
-        return Ok(vec![text]);
+/// What is wrong, with the path to the field below `what`.
+pub fn parse_object<'a, T: Deserialize<'a>>(what: &str, json: &'a [u8]) -> Result<T, Problem> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid(what, "must be a JSON object"));
     }
-    let elements: Vec<&RawValue> =
-        serde_json::from_str(trimmed).map_err(|error| Problem::invalid("frame", error))?;
-    Ok(elements.into_iter().map(RawValue::get).collect())
+    // The path costs time, so it is looked for only when it is needed.
+    serde_json::from_slice(json).map_err(|error| {
+        let mut again = serde_json::Deserializer::from_slice(json);
+        match serde_path_to_error::deserialize::<_, T>(&mut again) {
+            Err(located) if located.path().iter().next().is_some() => {
+                Problem::invalid(&located.path().to_string(), located.inner())
+            }
+            _ => Problem::invalid(what, error),
+        }
+    })
+}
+
+/// The id of a message that can't be taken as it is, if it has one.
+pub fn id_of(raw: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct OnlyId<'a> {
+        #[serde(borrow)]
+        id: &'a RawValue,
+    }
+    let OnlyId { id } = parse_object("message", raw.as_bytes()).ok()?;
+    is_id(id).then(|| id.get())
+}
+
+/// Raw messages, of which there may be so many.
+pub struct RawMessages<'a>(pub Vec<&'a str>);
+
+impl<'a> RawMessages<'a> {
+    fn limited(found: Vec<&'a RawValue>, count_max: usize, what: &str) -> Result<Self, Problem> {
+        if found.len() > count_max {
+            let why = format!("holds {} messages, at most {count_max} are allowed", found.len());
+            return Err(Problem::invalid(what, why));
+        }
+        Ok(Self(found.into_iter().map(RawValue::get).collect()))
+    }
+
+    /// The messages of a socket's text frame: one object, or an array of them.
+    ///
+    /// # Errors
+    /// The frame is neither, or holds too many.
+    pub fn in_frame(text: &'a str, count_max: usize) -> Result<Self, Problem> {
+        if !text.trim_ascii_start().starts_with('[') {
+            return Ok(Self(vec![text]));
+        }
+        let found: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|error| Problem::invalid("frame", error))?;
+        Self::limited(found, count_max, "frame")
+    }
+
+    /// The messages of a batch: `{"messages":[…]}`.
+    ///
+    /// # Errors
+    /// The body is something else, or holds none or too many.
+    pub fn in_batch(body: &'a [u8], count_max: usize) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Batch<'a> {
+            #[serde(borrow)]
+            messages: Vec<&'a RawValue>,
+        }
+        let Batch { messages } = parse_object("body", body)?;
+        if messages.is_empty() {
+            return Err(Problem::invalid("messages", "must hold at least one message"));
+        }
+        Self::limited(messages, count_max, "messages")
+    }
 }
 
 impl IncomingMessage<'_> {
@@ -202,12 +267,15 @@ mod tests {
             (r#"{"data":1,"id":null}"#, "`id`"),
             (r#"{"data":1,"content_type":"text/plain"}"#, "`data`"),
             (r#"{"data_base64":"eA==","content_type":"application/json"}"#, "`data`"),
-            (r#"{"data":1,"ttl_ms":-1}"#, "invalid value"),
+            (r#"{"data":1,"ttl_ms":1.5}"#, "`ttl_ms`"),
+            (r#"{"data":1,"attributes":{"a":1}}"#, "`attributes.a`"),
+            (r#"{"data":"x","content_type":"a\nb"}"#, "`content_type`"),
+            (r#"[1,7]"#, "must be a JSON object"),
             (
                 r#"{"data":"0123456789012345678901234567890123456789012345678901234567890123"}"#,
                 "64",
             ),
-            ("[", "EOF"),
+            ("{", "EOF"),
         ] {
             let error = stored(raw).unwrap_err();
             assert!(error.contains(named), "{raw}: {error}");
@@ -216,8 +284,27 @@ mod tests {
 
     #[test]
     fn a_frame_is_one_message_or_an_array() {
-        assert_eq!(messages_in_frame(r#" {"data":1}"#).unwrap().len(), 1);
-        assert_eq!(messages_in_frame(r#" [{"data":1}, {"data":2}]"#).unwrap().len(), 2);
-        assert!(messages_in_frame("[1,").is_err());
+        let count = |text| RawMessages::in_frame(text, 2).map(|found| found.0.len()).ok();
+        assert_eq!(count(r#" {"data":1}"#), Some(1));
+        assert_eq!(count(r#" [{"data":1}, {"data":2}]"#), Some(2));
+        assert_eq!(count("[1,2,3]"), None, "one more than allowed");
+        assert_eq!(count("[1,"), None);
+    }
+
+    #[test]
+    fn a_batch_is_an_object_with_messages() {
+        let count =
+            |body: &'static str| RawMessages::in_batch(body.as_bytes(), 2).map(|f| f.0.len()).ok();
+        assert_eq!(count(r#"{"messages":[{},{}]}"#), Some(2));
+        for bad in [r#"{"messages":[]}"#, r#"{"messages":[1,2,3]}"#, "[[1]]", "{}"] {
+            assert_eq!(count(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_message_with_other_faults_is_found() {
+        assert_eq!(id_of(r#"{"colour":1,"id":7}"#), Some("7"));
+        assert_eq!(id_of(r#"{"colour":1,"id":{}}"#), None);
+        assert_eq!(id_of("[7]"), None);
     }
 }

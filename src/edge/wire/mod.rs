@@ -7,5 +7,5 @@
 mod incoming;
 mod outgoing;
 
-pub use incoming::{IncomingMessage, Sender, check_payload, message_from, messages_in_frame};
-pub use outgoing::{Gathered, append_message, block_json, gather};
+pub use incoming::{RawMessages, Sender, check_payload, id_of, message_from, parse_object};
+pub use outgoing::{Budget, Page};

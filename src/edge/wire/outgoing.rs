@@ -26,11 +26,15 @@ pub fn block_json(block: &PlacedBlock, receipts: &ReceiptKey) -> Result<Arc<str>
         let receipt = Receipt { topic: block.topic, sequence: offset };
         append_message(&mut out, receipts, receipt, published_at, &record);
     }
-    Ok(block.json.get_or_init(|| out.into()).clone())
+    let json: Arc<str> = out.into();
+    if json.len() > block.json_bytes_max() {
+        return Ok(json);
+    }
+    Ok(block.json.get_or_init(|| json).clone())
 }
 
 /// Appends one message, after a comma if `out` ends with a message already.
-pub fn append_message(
+fn append_message(
     out: &mut String,
     receipts: &ReceiptKey,
     receipt: Receipt,
@@ -98,61 +102,92 @@ fn string(out: &mut String, value: &str) {
     }
 }
 
-/// Messages picked from blocks.
-#[derive(Debug, Default)]
-pub struct Gathered {
-    /// JSON objects with commas between them.
-    pub json: String,
-    /// How many they are.
-    pub count: u64,
-    /// The offset after the last of them, where any were picked.
-    pub next: Option<u64>,
+/// What a reader may still be given.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Messages.
+    pub messages: u64,
+    /// Stored bytes; the very first message comes whatever its size.
+    pub bytes: u64,
+    /// Nothing has been given yet.
+    pub untouched: bool,
 }
 
-/// Picks the messages from offset `from` on: at most `count_max`, and at most `bytes_max` stored
-/// bytes except that the first one always comes.
-///
-/// # Errors
-/// [`RecordError::Malformed`] when a block's bytes are no records.
-pub fn gather(
-    blocks: &[Arc<PlacedBlock>],
-    from: u64,
-    count_max: u64,
-    bytes_max: u64,
-    receipts: &ReceiptKey,
-) -> Result<Gathered, RecordError> {
-    let mut gathered = Gathered::default();
-    let mut bytes = 0;
-    for block in blocks {
-        let whole = block.base_offset >= from
-            && gathered.count + u64::from(block.count) <= count_max
-            && bytes + block.body.len() as u64 <= bytes_max;
-        if whole {
-            if gathered.count > 0 {
-                gathered.json.push(',');
-            }
-            gathered.json.push_str(&block_json(block, receipts)?);
-            gathered.count += u64::from(block.count);
-            gathered.next = Some(block.end_offset());
-            bytes += block.body.len() as u64;
-            continue;
-        }
-        for item in block.records() {
-            let (offset, record) = item?;
-            if offset < from {
+/// Messages of one frame or one piece of a body.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// JSON objects with commas between them.
+    pub json: String,
+    /// The offset after the last of them, where there are any.
+    pub next: Option<u64>,
+    /// The budget allows no more.
+    pub last: bool,
+}
+
+impl Budget {
+    /// So many messages and bytes.
+    pub fn new(messages: u64, bytes: u64) -> Self {
+        Self { messages, bytes, untouched: true }
+    }
+
+    /// Takes messages from offset `from` on off the blocks, until the page holds `page_bytes` or
+    /// the budget is spent.
+    ///
+    /// # Errors
+    /// [`RecordError::Malformed`] when a block's bytes are no records.
+    pub fn page(
+        &mut self,
+        blocks: &[Arc<PlacedBlock>],
+        from: u64,
+        page_bytes: u64,
+        receipts: &ReceiptKey,
+    ) -> Result<Page, RecordError> {
+        let mut page = Page::default();
+        let mut left = page_bytes;
+        for block in blocks {
+            let (count, bytes) = (u64::from(block.count), block.body.len() as u64);
+            let whole = block.base_offset >= from
+                && count <= self.messages
+                && bytes <= self.bytes.min(left);
+            if whole {
+                if page.next.is_some() {
+                    page.json.push(',');
+                }
+                page.json.push_str(&block_json(block, receipts)?);
+                page.next = Some(block.end_offset());
+                left -= bytes;
+                self.spend(count, bytes);
                 continue;
             }
-            bytes += record.payload.len() as u64;
-            if gathered.count >= count_max || (gathered.count > 0 && bytes > bytes_max) {
-                return Ok(gathered);
+            for item in block.records() {
+                let (offset, record) = item?;
+                if offset < from {
+                    continue;
+                }
+                let bytes = record.payload.len() as u64;
+                if self.messages == 0 || (bytes > self.bytes && !self.untouched) {
+                    page.last = true;
+                    return Ok(page);
+                }
+                if bytes > left && page.next.is_some() {
+                    return Ok(page);
+                }
+                let receipt = Receipt { topic: block.topic, sequence: offset };
+                append_message(&mut page.json, receipts, receipt, block.published_at, &record);
+                page.next = Some(offset + 1);
+                left = left.saturating_sub(bytes);
+                self.spend(1, bytes);
             }
-            let receipt = Receipt { topic: block.topic, sequence: offset };
-            append_message(&mut gathered.json, receipts, receipt, block.published_at, &record);
-            gathered.count += 1;
-            gathered.next = Some(offset + 1);
         }
+        page.last = self.messages == 0 || self.bytes == 0;
+        Ok(page)
     }
-    Ok(gathered)
+
+    fn spend(&mut self, messages: u64, bytes: u64) {
+        self.messages -= messages;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.untouched = false;
+    }
 }
 
 #[cfg(test)]
@@ -204,17 +239,21 @@ mod tests {
     }
 
     #[test]
-    fn gathering_respects_its_limits_but_always_gives_one() {
+    fn a_page_respects_its_limits_but_the_first_message_always_comes() {
         let block = placed(&[Record::json(b"1"), Record::json(b"2"), Record::json(b"3")]);
         let key = ReceiptKey::new([0; 16]);
-        let pick = |from, count_max, bytes_max| {
-            let gathered =
-                gather(std::slice::from_ref(&block), from, count_max, bytes_max, &key).unwrap();
-            (gathered.count, gathered.next)
+        let pick = |from, messages, bytes, page_bytes| {
+            let mut budget = Budget::new(messages, bytes);
+            let page = budget.page(std::slice::from_ref(&block), from, page_bytes, &key).unwrap();
+            let found: Vec<serde_json::Value> =
+                serde_json::from_str(&format!("[{}]", page.json)).unwrap();
+            (found.len(), page.next, page.last)
         };
-        assert_eq!(pick(5, 100, 1_000), (3, Some(8)));
-        assert_eq!(pick(6, 100, 1_000), (2, Some(8)));
-        assert_eq!(pick(5, 2, 1_000), (2, Some(7)));
-        assert_eq!(pick(5, 100, 0), (1, Some(6)));
+        assert_eq!(pick(5, 100, 1_000, 1_000), (3, Some(8), false));
+        assert_eq!(pick(6, 100, 1_000, 1_000), (2, Some(8), false));
+        assert_eq!(pick(5, 2, 1_000, 1_000), (2, Some(7), true));
+        assert_eq!(pick(5, 100, 2, 1_000), (2, Some(7), true));
+        assert_eq!(pick(5, 100, 0, 1_000), (1, Some(6), true));
+        assert_eq!(pick(5, 100, 1_000, 2), (2, Some(7), false), "the rest on another page");
     }
 }

@@ -5,11 +5,15 @@
 //! the bytes pass (RFC 6455 §5.2), refuses a declared length over the limit at once, and yields
 //! no more than a budget of bytes until the session has taken the frames it already got. A frame
 //! that has begun is let through to its end, since it can't be taken before; its length has been
-//! checked.
+//! checked. A frame larger than the budget is held here until it is whole: the codec would reserve
+//! memory for its declared length at once, whether the bytes ever come or not.
+//!
+//! A refused frame and a connection that breaks are ends of the stream here: given an error, that
+//! reader would throw away the whole frames it still holds.
 //!
 //! Invariants: bytes yielded and not taken ≤ budget + one frame; what a frame cost on the wire is
 //! counted exactly (a drift of a few bytes a frame grows into megabytes); while the session is
-//! paused nothing is yielded.
+//! paused nothing is yielded; memory follows the bytes that came, not those that were declared.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,7 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use actix_web::error::PayloadError;
-use actix_web::web::Bytes;
+use actix_web::web::{Bytes, BytesMut};
 use futures_util::Stream;
 
 /// The longest frame header: 2 bytes, 8 of length, 4 of mask.
@@ -113,17 +117,27 @@ pub(super) struct FrameGuard<S> {
     place: Place,
     /// Read and not yielded yet.
     held: Bytes,
+    /// A frame larger than the budget, as far as it has come.
+    large: BytesMut,
+}
+
+/// What may leave [`FrameGuard::held`] now: first bytes for the reader, then bytes of a large
+/// frame that is not whole yet.
+struct Passed {
+    ready: usize,
+    large: usize,
 }
 
 impl<S> FrameGuard<S> {
     pub(super) fn new(stream: S, budget: Rc<Budget>) -> Self {
-        Self { stream, budget, place: FRAME_START, held: Bytes::new() }
+        Self { stream, budget, place: FRAME_START, held: Bytes::new(), large: BytesMut::new() }
     }
 
-    /// How many of the held bytes may pass now; an error when a frame is too long.
-    fn pass(&mut self) -> Result<usize, PayloadError> {
+    /// How many of the held bytes may pass now; up to a frame that is too long, which is refused.
+    fn pass(&mut self) -> Passed {
         let budget = &self.budget;
         let mut passed = 0;
+        let mut frame_start = 0;
         while passed < self.held.len() {
             let at_start = matches!(self.place, Place::Header { known: 0, .. });
             if at_start && budget.in_hand.get() >= budget.bytes_max {
@@ -138,7 +152,7 @@ impl<S> FrameGuard<S> {
                     if let Some((header_bytes, length)) = parse_header(&bytes[..*known]) {
                         if length > budget.frame_bytes_max as u64 {
                             budget.refused.set(true);
-                            return Err(PayloadError::Overflow);
+                            return Passed { ready: frame_start, large: 0 };
                         }
                         let left = length as usize;
                         self.place = Place::Payload { left, wire_bytes: header_bytes + left };
@@ -154,9 +168,26 @@ impl<S> FrameGuard<S> {
             if let Place::Payload { left: 0, wire_bytes } = self.place {
                 budget.frames.borrow_mut().push_back(wire_bytes);
                 self.place = FRAME_START;
+                frame_start = passed;
             }
         }
-        Ok(passed)
+        let unfinished_large = matches!(self.place, Place::Payload { wire_bytes, .. }
+            if wire_bytes > budget.bytes_max);
+        let ready = if unfinished_large { frame_start } else { passed };
+        Passed { ready, large: passed - ready }
+    }
+
+    /// Takes off what the reader gets next, once there is something.
+    fn yield_passed(&mut self, passed: &Passed) -> Option<Bytes> {
+        let ready = self.held.split_to(passed.ready);
+        let whole = if self.large.is_empty() || ready.is_empty() {
+            ready
+        } else {
+            self.large.extend_from_slice(&ready);
+            self.large.split().freeze()
+        };
+        self.large.extend_from_slice(&self.held.split_to(passed.large));
+        (!whole.is_empty()).then_some(whole)
     }
 }
 
@@ -176,12 +207,12 @@ where
             return Poll::Pending;
         }
         loop {
-            let passed = match guard.pass() {
-                Ok(passed) => passed,
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            };
-            if passed > 0 {
-                return Poll::Ready(Some(Ok(guard.held.split_to(passed))));
+            let passed = guard.pass();
+            if let Some(bytes) = guard.yield_passed(&passed) {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if guard.budget.refused() {
+                return Poll::Ready(None);
             }
             if !guard.held.is_empty() {
                 *guard.budget.waker.borrow_mut() = Some(context.waker().clone());
@@ -189,7 +220,8 @@ where
             }
             match Pin::new(&mut guard.stream).poll_next(context) {
                 Poll::Ready(Some(Ok(bytes))) => guard.held = bytes,
-                other => return other,
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
             }
         }
     }
@@ -241,8 +273,13 @@ mod tests {
         let budget = Budget::new(1_000, 100);
         let mut header = frame(0, 8);
         header[2..10].copy_from_slice(&(1u64 << 40).to_be_bytes());
-        let mut guard = guard(vec![header], &budget);
-        assert!(matches!(poll(&mut guard), Poll::Ready(Some(Err(PayloadError::Overflow)))));
+        let small = frame(3, 0);
+        let mut guard = guard(vec![[&small[..], &header].concat()], &budget);
+        let before = poll(&mut guard);
+        assert!(
+            matches!(before, Poll::Ready(Some(Ok(bytes))) if bytes == small),
+            "what came before"
+        );
         assert!(budget.refused());
         assert!(matches!(poll(&mut guard), Poll::Ready(None)));
     }
@@ -252,6 +289,34 @@ mod tests {
         let budget = Budget::new(1_000, 100);
         let mut guard = guard(vec![frame(1_000, 2)], &budget);
         assert!(matches!(poll(&mut guard), Poll::Ready(Some(Ok(bytes))) if bytes.len() == 1_008));
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_budget_is_held_until_it_is_whole() {
+        let budget = Budget::new(1_000, 100);
+        let (small, large) = (frame(5, 0), frame(500, 2));
+        let (begun, rest) = large.split_at(200);
+        let (more, last) = rest.split_at(200);
+        let begun = [&small, begun].concat();
+        let mut guard = guard(vec![begun, more.to_vec(), last.to_vec(), small.clone()], &budget);
+        let mut next = || match poll(&mut guard) {
+            Poll::Ready(Some(Ok(bytes))) => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(next(), small);
+        assert_eq!(next(), large, "in one piece");
+        budget.took_frame();
+        budget.took_frame();
+        assert_eq!(next(), small);
+    }
+
+    #[test]
+    fn a_broken_connection_ends_the_stream_after_what_came() {
+        let budget = Budget::new(1_000, 100);
+        let pieces = [Ok(Bytes::from(frame(1, 0))), Err(PayloadError::Incomplete(None))];
+        let mut guard = FrameGuard::new(futures_util::stream::iter(pieces), budget);
+        assert!(matches!(poll(&mut guard), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(poll(&mut guard), Poll::Ready(None)));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! before its reader, which would buffer without bound; `fragments` puts messages together within
 //! limits; `session` keeps what both kinds of session have in common.
 //!
-//! Invariants: a session is the connection's response body and so never restarts; it keeps no more
-//! than its credit, and nothing is written to it while its client does not read.
+//! Invariants: a session is the connection's response body and so never restarts; it stops
+//! reading once its credit is spent (the frames in hand then are the most it keeps beyond that),
+//! and nothing is written to it while its client does not read.
 
 mod fragments;
 mod guard;
@@ -13,13 +14,15 @@ mod producer;
 mod session;
 mod tail;
 
+use std::rc::Rc;
+
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws;
 use serde::Deserialize;
 
-use self::guard::FrameGuard;
+use self::guard::{Budget, FrameGuard};
 use self::producer::{Acks, ProducerSession};
 use self::session::{Door, Session};
 use self::tail::TailSession;
@@ -55,8 +58,9 @@ pub(super) async fn open_producer(
     let name = checked(&edge, &path, &request)?;
     let topic = edge.supervisor.ensure_topic(&name).await?;
     let door = Door::new(&edge);
+    let budget = door.budget();
     let session = ProducerSession::new(edge.clone(), topic, acks, door);
-    upgrade(&edge, session, &request, payload)
+    upgrade(&edge, session, budget, &request, payload)
 }
 
 #[derive(Deserialize)]
@@ -82,8 +86,10 @@ pub(super) async fn open_tail(
     if from > head {
         return Err(Problem::invalid("from", format!("the next message will be {head}")));
     }
-    let session = TailSession::new(edge.clone(), topic, from, Door::new(&edge));
-    upgrade(&edge, session, &request, payload)
+    let door = Door::new(&edge);
+    let budget = door.budget();
+    let session = TailSession::new(edge.clone(), topic, from, door);
+    upgrade(&edge, session, budget, &request, payload)
 }
 
 /// What both sockets ask before anything is created.
@@ -105,10 +111,10 @@ fn checked(edge: &Edge, path: &str, request: &HttpRequest) -> Result<TopicName, 
 fn upgrade<S: Session>(
     edge: &Edge,
     session: S,
+    budget: Rc<Budget>,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let budget = session.door_ref().budget();
     let guarded = FrameGuard::new(payload, budget);
     ws::WsResponseBuilder::new(session, request, guarded)
         .frame_size(edge.limits.frame_bytes_max)

@@ -6,23 +6,21 @@
 
 use std::sync::Arc;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, Message, StreamHandler, WrapFuture,
-};
+use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message, StreamHandler, WrapFuture};
 use actix_web::web::Data;
-use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext};
+use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::session::{self, Door, Session};
+use super::session::{self, Door, Ending, Session};
 use crate::actors::directory::{TopicHandle, Unavailable};
 use crate::actors::ingest::Ingest;
 use crate::actors::supervisor::ProducerHandle;
 use crate::edge::Edge;
-use crate::edge::admission::Permit;
-use crate::edge::error::{Code, Problem};
-use crate::edge::wire;
-use crate::journal::{AppendError, Appended};
+use crate::edge::error::Problem;
+use crate::edge::wire::{self, RawMessages};
+use crate::faults::{self, Seam};
+use crate::journal::{AppendError, Appended, Worth};
 use crate::model::{Block, BlockBuilder, Lane, LanePosition};
 use crate::patterns::request_acknowledge::{PublishError, Resend, SendWindow};
 
@@ -43,7 +41,6 @@ struct Flush;
 struct Sent {
     marks: Marks,
     bytes: usize,
-    _permit: Option<Permit>,
 }
 
 /// See the module.
@@ -53,6 +50,8 @@ pub(super) struct ProducerSession {
     producer: ProducerHandle,
     door: Door,
     acks: AckList,
+    /// What the client was last told an acknowledgement is worth.
+    worth: Worth,
     frames: u64,
     collected: BlockBuilder,
     marks: Marks,
@@ -63,20 +62,22 @@ pub(super) struct ProducerSession {
     window: SendWindow<Sent>,
     unacked_messages: usize,
     unacked_bytes: usize,
-    draining: bool,
-    ended: bool,
+    /// Set once nothing more is taken: how to end when all is answered.
+    ending: Option<Ending>,
 }
 
 impl ProducerSession {
     pub(super) fn new(edge: Data<Edge>, topic: Arc<TopicHandle>, acks: Acks, door: Door) -> Self {
         let producer = edge.supervisor.start_producer(topic.clone());
         let acks = AckList::new(acks, topic.id(), edge.receipts.clone());
+        let worth = Worth::of(&topic.settings());
         Self {
             edge,
             topic,
             producer,
             door,
             acks,
+            worth,
             frames: 0,
             collected: BlockBuilder::default(),
             marks: Marks::default(),
@@ -86,11 +87,11 @@ impl ProducerSession {
             window: SendWindow::default(),
             unacked_messages: 0,
             unacked_bytes: 0,
-            draining: false,
-            ended: false,
+            ending: None,
         }
     }
 
+    /// Said at the start, and again when what an acknowledgement is worth has changed.
     fn welcome(&self) -> String {
         let settings = self.topic.settings();
         json!({ "welcome": {
@@ -101,8 +102,8 @@ impl ProducerSession {
             },
             "message_bytes_max": settings.message_bytes_max,
             "mode": settings.mode,
-            "ack_level": settings.ack_level,
-            "loss_bound_ms": settings.loss_bound_ms(),
+            "ack_level": self.worth.ack_level,
+            "loss_bound_ms": self.worth.loss_bound_ms,
         }})
         .to_string()
     }
@@ -111,19 +112,23 @@ impl ProducerSession {
     fn take_message(&mut self, raw: &str, index: Option<usize>, out: &mut Vec<String>) {
         let message_bytes_max = self.topic.settings().message_bytes_max;
         let place = (self.frames, index);
-        let message = match wire::message_from(raw, wire::Sender::Socket) {
-            Ok(message) => message,
-            Err(problem) => return out.push(acks::frame_error(&problem, place)),
+        let message = wire::message_from(raw, wire::Sender::Socket);
+        let id = match &message {
+            Ok(message) => message.id.map(|id| id.get()),
+            Err(_) => wire::id_of(raw),
         };
-        let id = message.id.map(|id| id.get());
-        let taken = self
-            .acks
-            .check_id(id)
-            .and_then(|()| message.push_to(&mut self.collected, message_bytes_max));
+        // The id counts even if the message is refused for something else.
+        let counted = self.acks.check_id(id);
+        let taken = message
+            .and_then(|message| counted.map(|()| message))
+            .and_then(|message| message.push_to(&mut self.collected, message_bytes_max));
         match (taken, id) {
             (Ok(()), _) => self.marks.push(id),
             (Err(problem), Some(id)) => out.push(acks::message_error(id, &problem)),
-            (Err(problem), None) => out.push(acks::frame_error(&problem, place)),
+            (Err(problem), None) => {
+                self.acks.lost_count();
+                out.push(acks::frame_error(&problem, place));
+            }
         }
     }
 
@@ -135,35 +140,30 @@ impl ProducerSession {
         }
         let Some(block) = self.collected.finish() else { return };
         let marks = std::mem::take(&mut self.marks);
-        match self.edge.admission.try_admit(block.body().len()) {
-            Some(permit) => self.send(block, marks, Some(permit), context),
+        let bytes = block.body().len();
+        match self.edge.admission.try_admit(bytes) {
+            Some(permit) => self.send(block.charged(permit), marks, context),
             None => {
-                let admitted = self.edge.admission.admit(block.body().len());
+                let admitted = self.edge.admission.admit(bytes);
                 self.waiting = Some((block, marks));
-                self.door.pause(true);
+                self.read_or_pause();
                 context.spawn(admitted.into_actor(self).map(|permit, session, context| {
                     if let Some((block, marks)) = session.waiting.take() {
-                        session.send(block, marks, Some(permit), context);
+                        session.send(block.charged(permit), marks, context);
                         session.flush(context);
                         session.read_or_pause();
+                        session.end_when_settled(context);
                     }
                 }));
             }
         }
     }
 
-    fn send(
-        &mut self,
-        block: Block,
-        marks: Marks,
-        permit: Option<Permit>,
-        context: &mut WebsocketContext<Self>,
-    ) {
-        let bytes = block.body().len();
+    fn send(&mut self, block: Block, marks: Marks, context: &mut WebsocketContext<Self>) {
+        let bytes = block.body().len() + marks.bytes();
         self.unacked_messages += marks.len();
         self.unacked_bytes += bytes;
-        let sent = Sent { marks, bytes, _permit: permit };
-        if let Some(place) = self.window.push(block.clone(), sent) {
+        if let Some(place) = self.window.push(block.clone(), Sent { marks, bytes }) {
             self.hand_over(place, block, context);
         }
         self.read_or_pause();
@@ -191,13 +191,17 @@ impl ProducerSession {
         for (sent, appended) in answered {
             self.unacked_messages -= sent.marks.len();
             self.unacked_bytes -= sent.bytes;
-            if let Some(frame) = self.acks.stored(&sent.marks, appended.base_offset) {
+            if self.worth != appended.worth {
+                self.worth = appended.worth;
+                context.text(self.welcome());
+            }
+            for frame in self.acks.stored(&sent.marks, appended.base_offset) {
                 context.text(frame);
             }
         }
         self.resend(resend, context);
         self.read_or_pause();
-        self.close_when_drained(context);
+        self.end_when_settled(context);
     }
 
     /// Sends again once there is a producer to send to.
@@ -209,6 +213,10 @@ impl ProducerSession {
                 for (place, block) in resend {
                     session.hand_over(place, block, context);
                 }
+            }
+            // This producer gave up, not the topic: a new socket gets a new one.
+            Err(Unavailable::Quarantined) => {
+                session.on_refused(first, PublishError::Recovering, context);
             }
             Err(unavailable) => session.on_refused(first, unavailable.into(), context),
         }));
@@ -225,18 +233,16 @@ impl ProducerSession {
         let refused = self.window.refused(place);
         let waiting = self.waiting.take().map(|(_, marks)| marks);
         let collected = std::mem::take(&mut self.marks);
+        // Its messages are refused with the others.
+        let _ = self.collected.finish();
         let after = waiting.into_iter().chain([collected]);
         for marks in refused.into_iter().map(|sent| sent.marks).chain(after) {
             if let Some(frame) = acks::refused(&marks, &problem) {
                 context.text(frame);
             }
         }
-        let code = match problem.code() {
-            _ if problem.is_temporary() => CloseCode::Again,
-            Code::TopicNotFound => CloseCode::Policy,
-            _ => CloseCode::Error,
-        };
-        session::close(context, code, problem.code().as_str());
+        // What stands before it is under way still, and is answered first.
+        self.on_end(Ending::because(&problem), context);
     }
 
     /// Reads the socket while there is credit and room.
@@ -244,23 +250,19 @@ impl ProducerSession {
         let limits = &self.edge.limits;
         let spent = self.unacked_messages >= limits.credit_messages
             || self.unacked_bytes >= limits.credit_bytes;
-        let paused = spent || self.waiting.is_some() || self.draining;
+        let paused = spent || self.waiting.is_some() || self.ending.is_some();
         if paused != self.door.budget().is_paused() {
             self.door.pause(paused);
         }
     }
 
-    fn close_when_drained(&mut self, context: &mut WebsocketContext<Self>) {
-        let empty = self.window.is_empty() && self.waiting.is_none() && self.collected.count() == 0;
-        if self.draining && empty {
-            session::close(context, CloseCode::Away, "draining");
+    /// Ends as decided, once everything taken has been answered.
+    fn end_when_settled(&mut self, context: &mut WebsocketContext<Self>) {
+        let settled =
+            self.window.is_empty() && self.waiting.is_none() && self.collected.count() == 0;
+        if let Some(ending) = self.ending.take_if(|_| settled) {
+            ending.carry_out(context);
         }
-    }
-}
-
-impl From<Unavailable> for Problem {
-    fn from(unavailable: Unavailable) -> Self {
-        PublishError::from(unavailable).into()
     }
 }
 
@@ -279,8 +281,7 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for ProducerSession {
     }
 
     fn finished(&mut self, context: &mut Self::Context) {
-        self.on_end(context);
-        context.stop();
+        session::no_more_frames(self, context);
     }
 }
 
@@ -289,16 +290,16 @@ impl Session for ProducerSession {
         &mut self.door
     }
 
-    fn door_ref(&self) -> &Door {
-        &self.door
-    }
-
     fn on_text(&mut self, text: &str, context: &mut Self::Context) {
         self.frames += 1;
+        faults::reach(Seam::SessionFrame);
         let mut answers = Vec::new();
-        match wire::messages_in_frame(text) {
-            Err(problem) => answers.push(acks::frame_error(&problem, (self.frames, None))),
-            Ok(messages) => {
+        match RawMessages::in_frame(text, self.edge.limits.batch_messages_max) {
+            Err(problem) => {
+                self.acks.lost_count();
+                answers.push(acks::frame_error(&problem, (self.frames, None)));
+            }
+            Ok(RawMessages(messages)) => {
                 let array = text.trim_ascii_start().starts_with('[');
                 for (n, raw) in messages.into_iter().enumerate() {
                     self.take_message(raw, array.then_some(n), &mut answers);
@@ -322,26 +323,14 @@ impl Session for ProducerSession {
         context.text(acks::frame_error(&problem, (self.frames, None)));
     }
 
-    /// What came before the end is on its way, whether somebody waits for the answer or not.
-    fn on_end(&mut self, context: &mut Self::Context) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        if let Some((block, marks)) = self.waiting.take() {
-            // It is in memory already and nothing comes after it.
-            self.send(block, marks, None, context);
-        }
-        if let Some(block) = self.collected.finish() {
-            let marks = std::mem::take(&mut self.marks);
-            self.send(block, marks, None, context);
-        }
-    }
-
-    fn on_drain(&mut self, context: &mut Self::Context) {
-        self.draining = true;
+    /// What was taken is handed over and answered first.
+    fn on_end(&mut self, ending: Ending, context: &mut Self::Context) {
+        self.door.ended = true;
+        // A goodbye that comes while we wait is answered by our own close frame.
+        self.ending.get_or_insert(ending);
         self.flush(context);
         self.read_or_pause();
-        self.close_when_drained(context);
+        self.end_when_settled(context);
     }
 }
 

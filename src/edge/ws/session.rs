@@ -3,6 +3,7 @@
 //! A session is written as a [`Session`]: it is given whole messages, and told when to drain. The
 //! functions here turn actix-web-actors' frames into those calls.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use super::fragments::{Fragments, Whole};
 use super::guard::Budget;
 use crate::edge::Edge;
+use crate::edge::error::{Code, Problem};
 
 /// How often the server pings (API.md).
 const PING_INTERVAL: Duration = Duration::from_secs(25);
@@ -26,6 +28,8 @@ pub(super) struct Door {
     budget: Rc<Budget>,
     fragments: Fragments,
     last_heard: Instant,
+    /// Set by the session once it takes nothing more.
+    pub(super) ended: bool,
     draining: watch::Receiver<bool>,
     /// Counts the session as open until it is dropped.
     _open: watch::Receiver<()>,
@@ -38,6 +42,7 @@ impl Door {
             budget: Budget::new(limits.frame_bytes_max, IN_HAND_BYTES_MAX),
             fragments: Fragments::new(limits.frame_bytes_max, limits.fragments_max),
             last_heard: Instant::now(),
+            ended: false,
             draining: edge.draining.clone(),
             _open: edge.sessions.subscribe(),
         }
@@ -55,13 +60,52 @@ impl Door {
     }
 }
 
+/// How a session ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The client said goodbye, and is to be answered.
+    Goodbye(Option<CloseReason>),
+    /// The client will send no more; what it may still read is written, then the connection ends.
+    Gone,
+    /// We close it.
+    Close(CloseCode, &'static str),
+}
+
+impl Ending {
+    /// The broker stops.
+    pub(super) const DRAINING: Self = Self::Close(CloseCode::Away, "draining");
+
+    /// Nothing more can be done here, because of this.
+    pub(super) fn because(problem: &Problem) -> Self {
+        let code = match problem.code() {
+            _ if problem.is_temporary() => CloseCode::Again,
+            Code::TopicNotFound => CloseCode::Policy,
+            _ => CloseCode::Error,
+        };
+        Self::Close(code, problem.code().as_str())
+    }
+
+    /// Ends the session.
+    pub(super) fn carry_out<S: Session>(self, context: &mut WebsocketContext<S>) {
+        match self {
+            Self::Goodbye(reason) => {
+                context.close(reason.map(|reason| CloseReason { description: None, ..reason }));
+                context.stop();
+            }
+            Self::Gone => context.stop(),
+            Self::Close(code, why) => {
+                context.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
+                context.stop();
+            }
+        }
+    }
+}
+
 /// A kind of session.
 pub(super) trait Session:
     Actor<Context = WebsocketContext<Self>> + StreamHandler<Result<Message, ProtocolError>>
 {
     fn door(&mut self) -> &mut Door;
-
-    fn door_ref(&self) -> &Door;
 
     /// A whole text message; it is valid UTF-8.
     fn on_text(&mut self, text: &str, context: &mut WebsocketContext<Self>);
@@ -69,11 +113,8 @@ pub(super) trait Session:
     /// A whole binary message.
     fn on_binary(&mut self, bytes: &[u8], context: &mut WebsocketContext<Self>);
 
-    /// The client has sent its last frame, or is gone.
-    fn on_end(&mut self, context: &mut WebsocketContext<Self>);
-
-    /// The broker stops: finish, then [`close`] with "away".
-    fn on_drain(&mut self, context: &mut WebsocketContext<Self>);
+    /// Nothing more will be taken: finish what was, then end as it says.
+    fn on_end(&mut self, ending: Ending, context: &mut WebsocketContext<Self>);
 }
 
 /// To be called when the session starts.
@@ -91,7 +132,7 @@ pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContex
     let drain = async move { draining.wait_for(|draining| *draining).await.is_ok() };
     context.spawn(drain.into_actor(session).map(|draining, session, context| {
         if draining {
-            session.on_drain(context);
+            session.on_end(Ending::DRAINING, context);
         }
     }));
 }
@@ -103,58 +144,63 @@ pub(super) fn take_frame<S: Session>(
     context: &mut WebsocketContext<S>,
 ) {
     let door = session.door();
+    if door.ended {
+        // What stands behind a close frame, or came while we were ending, is not taken.
+        return;
+    }
     door.last_heard = Instant::now();
     let frame = match frame {
         Ok(frame) => frame,
         Err(error) => {
-            let (code, why) = close_code(&error, door.budget.refused());
-            session.on_end(context);
-            return close(context, code, why);
+            return session.on_end(broken(&error), context);
         }
     };
     door.budget.took_frame();
+    // A panic would take the connection away without a word. What it leaves half done goes with
+    // the session; what was not acknowledged its client sends again.
+    let caught = catch_unwind(AssertUnwindSafe(|| dispatch(session, frame, context)));
+    if caught.is_err() {
+        Ending::Close(CloseCode::Error, "internal").carry_out(context);
+    }
+}
+
+fn dispatch<S: Session>(session: &mut S, frame: Message, context: &mut WebsocketContext<S>) {
     match frame {
         Message::Text(text) => session.on_text(&text, context),
         Message::Binary(bytes) => session.on_binary(&bytes, context),
-        Message::Continuation(item) => match door.fragments.add(item) {
+        Message::Continuation(item) => match session.door().fragments.add(item) {
             Ok(None) => {}
             Ok(Some(Whole::Binary(bytes))) => session.on_binary(&bytes, context),
             Ok(Some(Whole::Text(bytes))) => match std::str::from_utf8(&bytes) {
                 Ok(text) => session.on_text(text, context),
-                Err(_) => {
-                    session.on_end(context);
-                    close(context, CloseCode::Invalid, "text is not UTF-8");
-                }
+                Err(_) => session.on_end(NOT_UTF8, context),
             },
             Err(_) => {
-                session.on_end(context);
-                close(context, CloseCode::Size, "fragments are more than is allowed");
+                let why = "fragments are more than is allowed";
+                session.on_end(Ending::Close(CloseCode::Size, why), context);
             }
         },
         Message::Ping(bytes) => context.pong(&bytes),
         Message::Pong(_) | Message::Nop => {}
-        Message::Close(reason) => {
-            session.on_end(context);
-            context.close(reason.map(|reason| CloseReason { description: None, ..reason }));
-            context.stop();
-        }
+        Message::Close(reason) => session.on_end(Ending::Goodbye(reason), context),
     }
 }
 
-/// Sends a close frame and ends the session.
-pub(super) fn close<S: Session>(context: &mut WebsocketContext<S>, code: CloseCode, why: &str) {
-    context.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
-    context.stop();
+const NOT_UTF8: Ending = Ending::Close(CloseCode::Invalid, "text is not UTF-8");
+const TOO_LARGE: Ending = Ending::Close(CloseCode::Size, "the frame is larger than is allowed");
+
+/// To be called when the stream of frames has ended.
+pub(super) fn no_more_frames<S: Session>(session: &mut S, context: &mut WebsocketContext<S>) {
+    let refused = session.door().budget.refused();
+    session.on_end(if refused { TOO_LARGE } else { Ending::Gone }, context);
 }
 
 /// How a broken protocol is answered (RFC 6455 §7.4.1).
-fn close_code(error: &ProtocolError, refused: bool) -> (CloseCode, &'static str) {
-    if refused || matches!(error, ProtocolError::Overflow) {
-        return (CloseCode::Size, "the frame is larger than is allowed");
+fn broken(error: &ProtocolError) -> Ending {
+    match error {
+        ProtocolError::Overflow => TOO_LARGE,
+        // actix-web-actors tells text that isn't UTF-8 only by the text of the error.
+        ProtocolError::Io(io) if io.to_string().contains("utf-8") => NOT_UTF8,
+        _ => Ending::Close(CloseCode::Protocol, "the frame breaks RFC 6455"),
     }
-    // actix-web-actors tells text that isn't UTF-8 only by the text of the error.
-    if matches!(error, ProtocolError::Io(io) if io.to_string().contains("utf-8")) {
-        return (CloseCode::Invalid, "text is not UTF-8");
-    }
-    (CloseCode::Protocol, "the frame breaks RFC 6455")
 }

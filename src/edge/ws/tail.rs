@@ -6,23 +6,21 @@
 
 use std::sync::Arc;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFuture,
-};
+use actix::{Actor, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFuture};
 use actix_web::web::Data;
-use actix_web_actors::ws::{self, CloseCode, ProtocolError, WebsocketContext};
+use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 
-use super::session::{self, Door, Session};
+use super::session::{self, Door, Ending, Session};
 use crate::actors::directory::TopicHandle;
 use crate::actors::topic::{HeadAdvanced, Pending};
 use crate::edge::Edge;
-use crate::edge::error::{Code, Problem};
-use crate::edge::wire;
+use crate::edge::error::Problem;
+use crate::edge::wire::Budget;
 use crate::model::PlacedBlock;
 use crate::patterns::publish_subscribe;
 use crate::queue::{ReadError, ReadLimits};
 
-/// How much goes into one frame.
+/// How much goes into one frame, if no single message is larger.
 const FRAME: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
 
 /// See the module.
@@ -75,12 +73,17 @@ impl TailSession {
         blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
         context: &mut WebsocketContext<Self>,
     ) {
-        let gathered = match blocks {
+        let page = match blocks {
             Ok(blocks) if blocks.is_empty() => {
                 self.busy = false;
                 return;
             }
-            Ok(blocks) => wire::gather(&blocks, self.next, u64::MAX, u64::MAX, &self.edge.receipts),
+            Ok(blocks) => Budget::new(FRAME.messages, u64::MAX).page(
+                &blocks,
+                self.next,
+                FRAME.bytes,
+                &self.edge.receipts,
+            ),
             Err(ReadError::Gone { first }) => {
                 let (from, to) = (self.next, first);
                 context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
@@ -89,10 +92,10 @@ impl TailSession {
             }
             Err(error) => return self.end(error.into(), context),
         };
-        match gathered {
-            Ok(gathered) => {
-                self.next = gathered.next.unwrap_or(self.next);
-                context.text(format!(r#"{{"messages":[{}]}}"#, gathered.json));
+        match page {
+            Ok(page) => {
+                self.next = page.next.unwrap_or(self.next);
+                context.text(format!(r#"{{"messages":[{}]}}"#, page.json));
                 self.pull_when_taken(context);
             }
             Err(error) => self.end(error.into(), context),
@@ -110,12 +113,7 @@ impl TailSession {
 
     fn end(&mut self, problem: Problem, context: &mut WebsocketContext<Self>) {
         context.text(format!(r#"{{"error":{}}}"#, problem.to_json()));
-        let code = match problem.code() {
-            _ if problem.is_temporary() => CloseCode::Again,
-            Code::TopicNotFound => CloseCode::Policy,
-            _ => CloseCode::Error,
-        };
-        session::close(context, code, problem.code().as_str());
+        self.on_end(Ending::because(&problem), context);
     }
 
     fn refuse_frame(&mut self, context: &mut WebsocketContext<Self>) {
@@ -141,17 +139,13 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for TailSession {
     }
 
     fn finished(&mut self, context: &mut Self::Context) {
-        context.stop();
+        session::no_more_frames(self, context);
     }
 }
 
 impl Session for TailSession {
     fn door(&mut self) -> &mut Door {
         &mut self.door
-    }
-
-    fn door_ref(&self) -> &Door {
-        &self.door
     }
 
     fn on_text(&mut self, _: &str, context: &mut Self::Context) {
@@ -162,10 +156,9 @@ impl Session for TailSession {
         self.refuse_frame(context);
     }
 
-    fn on_end(&mut self, _: &mut Self::Context) {}
-
-    fn on_drain(&mut self, context: &mut Self::Context) {
-        session::close(context, CloseCode::Away, "draining");
+    fn on_end(&mut self, ending: Ending, context: &mut Self::Context) {
+        self.door.ended = true;
+        ending.carry_out(context);
     }
 }
 

@@ -122,7 +122,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{BlockBuilder, Lane, LanePosition, Record};
+    use crate::journal::Worth;
+    use crate::model::{AckLevel, BlockBuilder, Lane, LanePosition, Record};
 
     fn block() -> Block {
         let mut builder = BlockBuilder::default();
@@ -130,7 +131,8 @@ mod tests {
         builder.finish().unwrap()
     }
 
-    const AT: Appended = Appended { base_offset: 0 };
+    const AT: Appended =
+        Appended { base_offset: 0, worth: Worth { ack_level: AckLevel::Sync, loss_bound_ms: 0 } };
 
     fn tags<T>(answered: Vec<(T, Appended)>) -> Vec<T> {
         answered.into_iter().map(|(tag, _)| tag).collect()

@@ -58,6 +58,14 @@ impl Broker {
         self.process.wait().expect("its end");
     }
 
+    /// Memory it really occupies.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("Linux tells");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         let pid = self.process.id().to_string();

@@ -28,6 +28,11 @@ impl Marks {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+
+    /// What the ids take up.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().flatten().map(|id| id.len()).sum()
+    }
 }
 
 /// Answers in the form the client chose.
@@ -45,7 +50,7 @@ impl AckList {
         Self { form, topic, receipts, next_id: None }
     }
 
-    /// Checks an id against what ranges promise.
+    /// Checks an id against what ranges promise: consecutive whole numbers.
     pub(super) fn check_id(&mut self, id: Option<&str>) -> Result<(), Problem> {
         let (Acks::Range, Some(id)) = (self.form, id) else { return Ok(()) };
         let number: u64 = id.parse().map_err(|_| {
@@ -59,17 +64,17 @@ impl AckList {
         Ok(())
     }
 
-    /// The frame for a stored block; `None` where nobody asked.
-    pub(super) fn stored(&self, marks: &Marks, base_offset: u64) -> Option<String> {
+    /// Something came whose id, if it had one, can't be known: any id may be the next.
+    pub(super) fn lost_count(&mut self) {
+        self.next_id = None;
+    }
+
+    /// The frames for a stored block; none where nobody asked.
+    pub(super) fn stored(&self, marks: &Marks, base_offset: u64) -> Vec<String> {
         match self.form {
-            Acks::None => None,
-            Acks::Range => {
-                let mut ids = marks.0.iter().flatten();
-                let from = ids.next()?;
-                let to = ids.next_back().unwrap_or(from);
-                Some(format!(r#"{{"acked":{{"from":{from},"to":{to}}}}}"#))
-            }
-            Acks::Each => self.each(marks, base_offset),
+            Acks::None => Vec::new(),
+            Acks::Range => ranges(marks),
+            Acks::Each => self.each(marks, base_offset).into_iter().collect(),
         }
     }
 
@@ -91,6 +96,20 @@ impl AckList {
         out.push_str("]}");
         Some(out)
     }
+}
+
+/// One frame a run of ids: what was refused in between stands in none.
+fn ranges(marks: &Marks) -> Vec<String> {
+    let ids = marks.0.iter().flatten().filter_map(|id| id.parse::<u64>().ok());
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for id in ids {
+        match runs.last_mut() {
+            Some((_, to)) if *to + 1 == id => *to = id,
+            _ => runs.push((id, id)),
+        }
+    }
+    let frame = |(from, to)| format!(r#"{{"acked":{{"from":{from},"to":{to}}}}}"#);
+    runs.into_iter().map(frame).collect()
 }
 
 /// The frame for messages that will not be stored; `None` where none of them has an id.
@@ -131,13 +150,13 @@ mod tests {
 
     #[test]
     fn each_message_with_an_id_is_answered_with_its_own_offset() {
-        let frame = list(Acks::Each).stored(&marks(&[Some("1"), None, Some("\"b\"")]), 7).unwrap();
-        let frame: serde_json::Value = serde_json::from_str(&frame).unwrap();
+        let frames = list(Acks::Each).stored(&marks(&[Some("1"), None, Some("\"b\"")]), 7);
+        let frame: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
         assert_eq!(frame["acks"][0]["id"], 1);
         assert_eq!(frame["acks"][0]["offset"], 7);
         assert_eq!(frame["acks"][1]["id"], "b");
         assert_eq!(frame["acks"][1]["offset"], 9);
-        assert_eq!(list(Acks::Each).stored(&marks(&[None]), 7), None);
+        assert!(list(Acks::Each).stored(&marks(&[None]), 7).is_empty());
     }
 
     #[test]
@@ -148,9 +167,15 @@ mod tests {
         }
         assert!(list.check_id(Some("9")).is_err());
         assert!(list.check_id(Some("\"8\"")).is_err());
-        let frame = list.stored(&marks(&[Some("5"), None, Some("6"), Some("7")]), 0);
-        assert_eq!(frame.unwrap(), r#"{"acked":{"from":5,"to":7}}"#);
-        let frame = list.stored(&marks(&[Some("5")]), 0);
-        assert_eq!(frame.unwrap(), r#"{"acked":{"from":5,"to":5}}"#);
+        let frames = list.stored(&marks(&[Some("5"), None, Some("6"), Some("7")]), 0);
+        assert_eq!(frames, [r#"{"acked":{"from":5,"to":7}}"#]);
+        list.lost_count();
+        list.check_id(Some("20")).unwrap();
+    }
+
+    #[test]
+    fn a_range_never_covers_an_id_that_was_refused() {
+        let frames = list(Acks::Range).stored(&marks(&[Some("1"), Some("2"), Some("4")]), 0);
+        assert_eq!(frames, [r#"{"acked":{"from":1,"to":2}}"#, r#"{"acked":{"from":4,"to":4}}"#]);
     }
 }

@@ -1,0 +1,26 @@
+//! A panic in a handler is that request's misfortune: answered with 500, logged, and over.
+
+use std::panic::AssertUnwindSafe;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use futures_util::FutureExt;
+
+use crate::edge::error::{Code, Problem};
+
+/// Middleware around all handlers.
+pub async fn catch_panic(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let path = request.path().to_owned();
+    // Nothing the handler had in hand is used after its panic.
+    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(answered) => answered,
+        Err(_) => {
+            tracing::error!(?path, "a handler panicked");
+            Err(Problem::new(Code::Internal, "the broker failed at this request").into())
+        }
+    }
+}

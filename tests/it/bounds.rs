@@ -1,0 +1,132 @@
+//! What is under way is bounded, and who waits for room is served in the end.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::json;
+use tempfile::tempdir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::broker::{Broker, problem};
+use crate::support::eventually;
+use crate::support::socket::Socket;
+
+/// Limits so small that a few messages fill them, and a topic that takes its time to come back
+/// from a planned death, so that what is published meanwhile stays under way.
+const SMALL: [(&str, &str); 6] = [
+    ("WEIR__LIMITS__MESSAGE_BYTES_MAX", "1000"),
+    ("WEIR__TOPIC_DEFAULTS__MESSAGE_BYTES_MAX", "1000"),
+    ("WEIR__LIMITS__FRAME_BYTES_MAX", "2000"),
+    ("WEIR__LIMITS__BODY_BYTES_MAX", "2000"),
+    ("WEIR__LIMITS__IN_FLIGHT_BYTES_MAX", "4000"),
+    ("WEIR__SUPERVISION__BACKOFF_MS", "1500"),
+];
+const SLOW: (&str, &str) = ("WEIR__SUPERVISION__BACKOFF_MS_MAX", "1500");
+
+async fn away(broker: &Broker) {
+    eventually("the ingest logger is away", async || {
+        broker.json("/v1/topics/t").await["state"] == "recovering"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_byte_budget_are_told_to_come_back_and_those_within_it_are_served() {
+    let directory = tempdir().unwrap();
+    let environment: Vec<_> = SMALL.into_iter().chain([SLOW]).collect();
+    let broker = Broker::start_with(&directory.path().join("data"), &environment);
+    broker.publish("t", "x/y", "0").await;
+    broker.plan_fault("ingest-received", 1).await;
+    let url = broker.url("/v1/topics/t/messages");
+    let publish = || {
+        let request = broker.http.post(&url).header("content-type", "x/y");
+        tokio::spawn(request.body(vec![0; 900]).send())
+    };
+    let first = publish();
+    away(&broker).await;
+    let within: Vec<_> = (0..3).map(|_| publish()).collect();
+    // Four of 900 bytes are under way, or about to be: sooner or later a fifth finds no room.
+    let mut refused = publish().await.unwrap().unwrap();
+    while refused.status() == StatusCode::ACCEPTED {
+        refused = publish().await.unwrap().unwrap();
+    }
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let refused = problem(refused, 503, "overloaded").await;
+    assert_eq!(refused["temporary"], true);
+    for accepted in within.into_iter().chain([first]) {
+        assert_eq!(accepted.await.unwrap().unwrap().status(), StatusCode::ACCEPTED);
+    }
+    assert_eq!(broker.publish("t", "x/y", [0; 900]).await.status(), StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn sockets_beyond_the_byte_budget_wait_and_lose_nothing_even_if_the_broker_stops() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().join("data");
+    let environment: Vec<_> = SMALL.into_iter().chain([SLOW]).collect();
+    let broker = Broker::start_with(&data, &environment);
+    broker.publish("t", "x/y", "0").await;
+    broker.plan_fault("ingest-received", 1).await;
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        let mut socket = Socket::producer(&broker, "t", "?acks=range").await;
+        for id in 1..=10 {
+            socket.send(json!({ "id": id, "data": "x".repeat(900) })).await;
+        }
+        sockets.push(socket);
+    }
+    away(&broker).await;
+    broker.terminate();
+    let mut acknowledged = 0;
+    for mut socket in sockets {
+        // What it took before it was told to stop is acknowledged, then it is sent away.
+        let code = loop {
+            match socket.event().await {
+                crate::support::socket::Event::Frame(frame) => {
+                    let range = &frame["acked"];
+                    acknowledged +=
+                        range["to"].as_u64().unwrap() - range["from"].as_u64().unwrap() + 1;
+                }
+                crate::support::socket::Event::Closed(reason) => break reason.unwrap().code,
+            }
+        };
+        assert_eq!(u16::from(code), 1001);
+    }
+    assert_eq!(broker.ended().code(), Some(0));
+    assert!(acknowledged >= 5, "every socket had something under way");
+    let broker = Broker::start(&data);
+    assert_eq!(broker.read_all("t").await.len() as u64, acknowledged + 1);
+}
+
+#[tokio::test]
+async fn a_flood_beyond_its_credit_stops_at_the_socket() {
+    let directory = tempdir().unwrap();
+    let environment = [
+        ("WEIR__LIMITS__CREDIT_BYTES", "100000"),
+        ("WEIR__SUPERVISION__BACKOFF_MS", "3000"),
+        ("WEIR__SUPERVISION__BACKOFF_MS_MAX", "3000"),
+    ];
+    let broker = Broker::start_with(&directory.path().join("data"), &environment);
+    broker.publish("t", "x/y", "0").await;
+    broker.plan_fault("ingest-received", 1).await;
+    let before = broker.resident_bytes();
+    let mut stream: TcpStream = crate::hostile_input::raw_socket(&broker).await;
+    let message = json!({ "data": "x".repeat(10_000) }).to_string();
+    let frame = crate::hostile_input::frame(0x81, message.as_bytes()).repeat(10);
+    let mut written = 0;
+    // The flood ends when the socket takes no more for a while, or after far too much.
+    while written < 200 << 20 {
+        let write = tokio::time::timeout(Duration::from_millis(500), stream.write_all(&frame));
+        if write.await.is_err() {
+            break;
+        }
+        written += frame.len();
+    }
+    assert!(written < 50 << 20, "the kernel's buffers take some megabytes, not {written} bytes");
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 20 << 20, "it grew by {grown} bytes");
+    // Nothing that came whole is lost.
+    let mut tail = Socket::tail(&broker, "t", "1").await;
+    tail.messages(written / frame.len() * 10).await;
+}
