@@ -26,11 +26,11 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 struct Ignored;
 
 impl JournalObserver for Ignored {
-    fn committed(&mut self, blocks: &[Arc<PlacedBlock>]) {
+    fn committed(&self, blocks: &[Arc<PlacedBlock>]) {
         black_box(blocks);
     }
 
-    fn failed(&mut self, error: &JournalError) {
+    fn failed(&self, error: &JournalError) {
         panic!("{error}");
     }
 }
@@ -68,7 +68,7 @@ fn append(criterion: &mut Criterion) {
     let directory = tempfile::tempdir_in(".").expect("a directory");
     let path = directory.path().join("data");
     let settings = StorageSettings { path, ..StorageSettings::default() };
-    let opened = Journal::open(&settings, Clock::system(), Box::new(Ignored)).expect("it opens");
+    let opened = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).expect("it opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let name = TopicName::new("bench").expect("a name");
     let change =

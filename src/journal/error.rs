@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{Sequence, TopicId};
 
@@ -33,6 +34,9 @@ pub enum JournalError {
     /// Stored metadata can't be read.
     #[error("the journal's metadata is damaged: {0}")]
     Metadata(String),
+    /// A write or sync has not come back.
+    #[error("a write or sync has not come back for {0:?}")]
+    Stalled(Duration),
     /// The writer has stopped, in order or after a failure.
     #[error("the journal is stopped")]
     Stopped,

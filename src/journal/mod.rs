@@ -35,9 +35,11 @@ mod reader;
 mod recovery;
 mod settings;
 mod store;
+mod watchdog;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,7 @@ use command::Command;
 use index::TopicIndex;
 use lock::DirectoryLock;
 use store::Store;
+use watchdog::Watchdog;
 use writer::Writer;
 
 /// A topic as the catalogue keeps it.
@@ -84,12 +87,12 @@ pub struct TopicExtent {
 }
 
 /// Learns from the writer thread what is safe, and when nothing can be made safe any more.
-pub trait JournalObserver: Send {
+pub trait JournalObserver: Send + Sync {
     /// These blocks are committed at their topics' levels. Called before they are answered.
-    fn committed(&mut self, blocks: &[Arc<PlacedBlock>]);
+    fn committed(&self, blocks: &[Arc<PlacedBlock>]);
 
-    /// A write or sync failed: nothing was or will be acknowledged after it.
-    fn failed(&mut self, error: &JournalError);
+    /// A write or sync failed, or does not come back: nothing was or will be acknowledged after it.
+    fn failed(&self, error: &JournalError);
 }
 
 /// What readers and the writer share.
@@ -139,7 +142,7 @@ impl Journal {
     pub fn open(
         settings: &StorageSettings,
         clock: Clock,
-        observer: Box<dyn JournalObserver>,
+        observer: Arc<dyn JournalObserver>,
     ) -> Result<Opened, JournalError> {
         let lock = DirectoryLock::acquire(&settings.path)?;
         let store = Store::open(&settings.path.join("journal"), settings)?;
@@ -148,17 +151,22 @@ impl Journal {
         let shared = Arc::new(Shared { store, topics: DashMap::new() });
         let topics: Vec<_> = recovered.topics.iter().map(|(record, _)| record.clone()).collect();
         let (commands, received) = mpsc::channel();
-        let writer = Writer::new(shared.clone(), recovered, received, clock, observer);
+        let no_thread =
+            |error| JournalError::Directory { path: settings.path.clone(), error: Arc::new(error) };
+        let patience = Duration::from_millis(settings.stall_ms_max);
+        let complain = {
+            let observer = observer.clone();
+            move || observer.failed(&JournalError::Stalled(patience))
+        };
+        let watchdog = Watchdog::start(patience, complain).map_err(no_thread)?;
+        let writer = Writer::new(shared.clone(), recovered, received, clock, observer, watchdog);
         let thread = std::thread::Builder::new()
             .name("journal-writer".into())
             .spawn(move || {
                 writer.run();
                 drop(lock);
             })
-            .map_err(|error| JournalError::Directory {
-                path: settings.path.clone(),
-                error: Arc::new(error),
-            })?;
+            .map_err(no_thread)?;
         let thread = Arc::new(Mutex::new(Some(thread)));
         Ok(Opened { journal: Self { commands, shared, receipt_key, thread }, topics })
     }

@@ -17,6 +17,9 @@ pub struct StorageSettings {
     pub memtable_bytes: u64,
     /// Disk that fjall's WAL may take before the oldest keyspace is forced to flush, in bytes.
     pub wal_bytes_max: u64,
+    /// Longest time one write or sync may take before the broker gives up on the disk, exits and
+    /// leaves the rest to recovery.
+    pub stall_ms_max: u64,
 }
 
 impl Default for StorageSettings {
@@ -27,6 +30,7 @@ impl Default for StorageSettings {
             block_cache_bytes: 32 * MIB,
             memtable_bytes: 16 * MIB,
             wal_bytes_max: 256 * MIB,
+            stall_ms_max: 60_000,
         }
     }
 }
@@ -43,6 +47,9 @@ impl StorageSettings {
         }
         if self.wal_bytes_max < 64 * MIB {
             return Err(("wal_bytes_max", "must be at least 67108864 (64 MiB)".into()));
+        }
+        if self.stall_ms_max < 1_000 {
+            return Err(("stall_ms_max", "must be at least 1000".into()));
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use super::index::{PAGE_ENTRIES, Page, PageQueue};
 use super::packer::Packer;
 use super::recovery::Recovered;
 use super::store::Positions;
+use super::watchdog::Watchdog;
 use super::{AppendError, JournalError, JournalObserver, Shared, TopicRecord};
 use crate::clock::Clock;
 use crate::model::{AckLevel, Sequence, Timestamp, TopicId};
@@ -37,7 +38,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
     clock: Clock,
-    observer: Box<dyn JournalObserver>,
+    observer: Arc<dyn JournalObserver>,
+    watchdog: Watchdog,
     catalogue: Catalogue,
     next_sequence: Sequence,
     /// The last sequence known to be on the disk itself.
@@ -68,7 +70,8 @@ impl Writer {
         recovered: Recovered,
         commands: Receiver<Command>,
         clock: Clock,
-        observer: Box<dyn JournalObserver>,
+        observer: Arc<dyn JournalObserver>,
+        watchdog: Watchdog,
     ) -> Self {
         let mut pages = PageQueue::default();
         let mut catalogue = Catalogue::new(shared.clone(), recovered.next_topic_id);
@@ -83,6 +86,7 @@ impl Writer {
             commands,
             clock,
             observer,
+            watchdog,
             catalogue,
             next_sequence: recovered.next_sequence,
             durable: None,
@@ -295,6 +299,7 @@ impl Writer {
             indexed_sequence: indexed.0,
             next_topic_id: self.catalogue.next_topic_id(),
         });
+        let _in_store = self.watchdog.enter();
         batch.commit(level)
     }
 
@@ -324,7 +329,10 @@ impl Writer {
     }
 
     fn sync(&mut self) -> Result<(), JournalError> {
-        self.shared.store.sync()?;
+        {
+            let _in_store = self.watchdog.enter();
+            self.shared.store.sync()?;
+        }
         self.made_durable(self.next_sequence);
         Ok(())
     }

@@ -28,19 +28,19 @@ impl Feed {
     /// What to give [`Journal::open`]; `failed` is called when the journal can write no more.
     pub fn observer(
         &self,
-        failed: impl FnMut(&JournalError) + Send + 'static,
-    ) -> Box<dyn JournalObserver> {
-        Box::new(FeedObserver { feed: self.clone(), failed: Box::new(failed) })
+        failed: impl Fn(&JournalError) + Send + Sync + 'static,
+    ) -> Arc<dyn JournalObserver> {
+        Arc::new(FeedObserver { feed: self.clone(), failed: Box::new(failed) })
     }
 }
 
 struct FeedObserver {
     feed: Feed,
-    failed: Box<dyn FnMut(&JournalError) + Send>,
+    failed: Box<dyn Fn(&JournalError) + Send + Sync>,
 }
 
 impl JournalObserver for FeedObserver {
-    fn committed(&mut self, blocks: &[Arc<PlacedBlock>]) {
+    fn committed(&self, blocks: &[Arc<PlacedBlock>]) {
         self.feed.cache.push(blocks);
         let mut told = None;
         for block in blocks {
@@ -56,7 +56,7 @@ impl JournalObserver for FeedObserver {
         }
     }
 
-    fn failed(&mut self, error: &JournalError) {
+    fn failed(&self, error: &JournalError) {
         (self.failed)(error);
     }
 }

@@ -65,9 +65,9 @@ struct Model {
 struct Ignored;
 
 impl JournalObserver for Ignored {
-    fn committed(&mut self, _: &[Arc<PlacedBlock>]) {}
+    fn committed(&self, _: &[Arc<PlacedBlock>]) {}
 
-    fn failed(&mut self, error: &JournalError) {
+    fn failed(&self, error: &JournalError) {
         panic!("the journal failed: {error}");
     }
 }
@@ -246,7 +246,7 @@ fn open(directory: &Path, time: &Arc<AtomicU64>) -> Opened {
     let settings = StorageSettings { path: directory.to_owned(), ..StorageSettings::default() };
     let time = time.clone();
     let clock = Clock::from_fn(move || Timestamp(time.load(Ordering::SeqCst)));
-    Journal::open(&settings, clock, Box::new(Ignored)).unwrap()
+    Journal::open(&settings, clock, Arc::new(Ignored)).unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -334,7 +334,7 @@ async fn a_damaged_chunk_is_named_and_never_served() {
         blocks.insert(0u64.to_be_bytes(), value).unwrap();
     }
     let settings = StorageSettings { path: copied, ..StorageSettings::default() };
-    let error = Journal::open(&settings, Clock::system(), Box::new(Ignored)).err().unwrap();
+    let error = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).err().unwrap();
     assert!(error.to_string().contains("damaged at sequence 0"), "{error}");
     subject.journal().stop().await.unwrap();
 }
