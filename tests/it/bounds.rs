@@ -45,18 +45,22 @@ async fn requests_beyond_the_byte_budget_are_told_to_come_back_and_those_within_
     };
     let first = publish();
     away(&broker).await;
-    let within: Vec<_> = (0..3).map(|_| publish()).collect();
-    // Four of 900 bytes are under way, or about to be: sooner or later a fifth finds no room.
-    let mut refused = publish().await.unwrap().unwrap();
-    while refused.status() == StatusCode::ACCEPTED {
-        refused = publish().await.unwrap().unwrap();
+    // There is room for three more of 900 bytes until the ingest logger is back.
+    let others: Vec<_> = (0..12).map(|_| publish()).collect();
+    let (mut accepted, mut refused) = (0, 0);
+    for other in others {
+        let answer = other.await.unwrap().unwrap();
+        if answer.status() == StatusCode::ACCEPTED {
+            accepted += 1;
+            continue;
+        }
+        assert_eq!(answer.headers()["retry-after"], "1");
+        let answer = problem(answer, 503, "overloaded").await;
+        assert_eq!(answer["temporary"], true);
+        refused += 1;
     }
-    assert_eq!(refused.headers()["retry-after"], "1");
-    let refused = problem(refused, 503, "overloaded").await;
-    assert_eq!(refused["temporary"], true);
-    for accepted in within.into_iter().chain([first]) {
-        assert_eq!(accepted.await.unwrap().unwrap().status(), StatusCode::ACCEPTED);
-    }
+    assert!(accepted >= 3 && refused >= 1, "{accepted} accepted, {refused} refused");
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::ACCEPTED);
     assert_eq!(broker.publish("t", "x/y", [0; 900]).await.status(), StatusCode::ACCEPTED);
 }
 
