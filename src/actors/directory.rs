@@ -164,7 +164,7 @@ impl TopicHandle {
 
     /// The settings in force.
     pub fn settings(&self) -> TopicSettings {
-        self.record().settings
+        self.record.read().unwrap_or_else(PoisonError::into_inner).1.settings
     }
 
     /// The topic as the catalogue has it.

@@ -103,6 +103,10 @@ impl LimitSettings {
         if self.body_bytes_max < self.message_bytes_max {
             return Err(("body_bytes_max", "must be at least `message_bytes_max`".into()));
         }
+        let ceiling = super::wire::BATCH_MESSAGES_CEILING;
+        if self.batch_messages_max > ceiling {
+            return Err(("batch_messages_max", format!("may be at most {ceiling}")));
+        }
         // A block is as long as the frame or body it came in, and its length stands in 32 bits.
         const LENGTH_MAX: usize = 1024 * 1024 * 1024;
         for (key, value) in

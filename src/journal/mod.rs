@@ -3,6 +3,8 @@
 //! **Invariants.**
 //! - One writer thread commits; nothing else writes. A commit is one fjall batch: chunks, index
 //!   pages that are due, topic records, positions. It is there as a whole or not at all.
+//! - The writer alone gives offsets and `published_at`, one time to all that a commit takes, so
+//!   that no actor's death can leave a hole and a topic's blocks of one commit can be joined.
 //! - Sequences number the chunks of all topics without holes; offsets number the messages of one
 //!   topic without holes (an announced gap excepted).
 //! - A block is answered, shown to readers and entered in the index only after its commit has

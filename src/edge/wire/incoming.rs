@@ -103,50 +103,6 @@ pub fn id_of(raw: &str) -> Option<&str> {
     is_id(id).then(|| id.get())
 }
 
-/// Raw messages, of which there may be so many.
-pub struct RawMessages<'a>(pub Vec<&'a str>);
-
-impl<'a> RawMessages<'a> {
-    fn limited(found: Vec<&'a RawValue>, count_max: usize, what: &str) -> Result<Self, Problem> {
-        if found.len() > count_max {
-            let why = format!("holds {} messages, at most {count_max} are allowed", found.len());
-            return Err(Problem::invalid(what, why));
-        }
-        Ok(Self(found.into_iter().map(RawValue::get).collect()))
-    }
-
-    /// The messages of a socket's text frame: one object, or an array of them.
-    ///
-    /// # Errors
-    /// The frame is neither, or holds too many.
-    pub fn in_frame(text: &'a str, count_max: usize) -> Result<Self, Problem> {
-        if !text.trim_ascii_start().starts_with('[') {
-            return Ok(Self(vec![text]));
-        }
-        let found: Vec<&RawValue> =
-            serde_json::from_str(text).map_err(|error| Problem::invalid("frame", error))?;
-        Self::limited(found, count_max, "frame")
-    }
-
-    /// The messages of a batch: `{"messages":[…]}`.
-    ///
-    /// # Errors
-    /// The body is something else, or holds none or too many.
-    pub fn in_batch(body: &'a [u8], count_max: usize) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Batch<'a> {
-            #[serde(borrow)]
-            messages: Vec<&'a RawValue>,
-        }
-        let Batch { messages } = parse_object("body", body)?;
-        if messages.is_empty() {
-            return Err(Problem::invalid("messages", "must hold at least one message"));
-        }
-        Self::limited(messages, count_max, "messages")
-    }
-}
-
 impl IncomingMessage<'_> {
     /// Checks the message and adds it to the block.
     ///
@@ -279,25 +235,6 @@ mod tests {
         ] {
             let error = stored(raw).unwrap_err();
             assert!(error.contains(named), "{raw}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_frame_is_one_message_or_an_array() {
-        let count = |text| RawMessages::in_frame(text, 2).map(|found| found.0.len()).ok();
-        assert_eq!(count(r#" {"data":1}"#), Some(1));
-        assert_eq!(count(r#" [{"data":1}, {"data":2}]"#), Some(2));
-        assert_eq!(count("[1,2,3]"), None, "one more than allowed");
-        assert_eq!(count("[1,"), None);
-    }
-
-    #[test]
-    fn a_batch_is_an_object_with_messages() {
-        let count =
-            |body: &'static str| RawMessages::in_batch(body.as_bytes(), 2).map(|f| f.0.len()).ok();
-        assert_eq!(count(r#"{"messages":[{},{}]}"#), Some(2));
-        for bad in [r#"{"messages":[]}"#, r#"{"messages":[1,2,3]}"#, "[[1]]", "{}"] {
-            assert_eq!(count(bad), None, "{bad}");
         }
     }
 

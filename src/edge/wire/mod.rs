@@ -4,8 +4,10 @@
 //! is declared JSON is JSON, checked when it comes in, so that it can be embedded as it is when it
 //! goes out.
 
+mod batch;
 mod incoming;
 mod outgoing;
 
-pub use incoming::{RawMessages, Sender, check_payload, id_of, message_from, parse_object};
+pub use batch::{BATCH_MESSAGES_CEILING, RawMessages};
+pub use incoming::{Sender, check_payload, id_of, message_from, parse_object};
 pub use outgoing::{Budget, Page};

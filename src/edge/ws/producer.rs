@@ -109,8 +109,13 @@ impl ProducerSession {
     }
 
     /// Takes one message of a frame; `index` where the frame is an array.
-    fn take_message(&mut self, raw: &str, index: Option<usize>, out: &mut Vec<String>) {
-        let message_bytes_max = self.topic.settings().message_bytes_max;
+    fn take_message(
+        &mut self,
+        raw: &str,
+        index: Option<usize>,
+        message_bytes_max: usize,
+        out: &mut Vec<String>,
+    ) {
         let place = (self.frames, index);
         let message = wire::message_from(raw, wire::Sender::Socket);
         let id = match &message {
@@ -176,7 +181,7 @@ impl ProducerSession {
         context.spawn(answer.into_actor(self).map(move |answer, session, context| {
             match answer {
                 Ok(Ok(appended)) => session.on_stored(place, appended, context),
-                // Never handed over, or overtaken by nothing: the window knows what to do.
+                // Never handed over, or refused because one before it was not.
                 Err(_) | Ok(Err(AppendError::OutOfTurn)) => {
                     let resend = session.window.came_back(place);
                     session.resend(resend, context);
@@ -301,8 +306,9 @@ impl Session for ProducerSession {
             }
             Ok(RawMessages(messages)) => {
                 let array = text.trim_ascii_start().starts_with('[');
+                let message_bytes_max = self.topic.settings().message_bytes_max;
                 for (n, raw) in messages.into_iter().enumerate() {
-                    self.take_message(raw, array.then_some(n), &mut answers);
+                    self.take_message(raw, array.then_some(n), message_bytes_max, &mut answers);
                 }
             }
         }

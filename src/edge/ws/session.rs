@@ -152,6 +152,8 @@ pub(super) fn take_frame<S: Session>(
     let frame = match frame {
         Ok(frame) => frame,
         Err(error) => {
+            // The codec would give the same error again and again.
+            context.cancel_future(context.handle());
             return session.on_end(broken(&error), context);
         }
     };
