@@ -24,7 +24,8 @@
 //! **Recovery path.** lock → fjall replays its WAL → topic records → last page of each topic →
 //! the directories of the chunks no page knows (`recovery`). A clean stop leaves none of those.
 //!
-//! No actix here, and no async: the callers' oneshots are only answered, never awaited.
+//! No actix here and no runtime: the writer is a thread that answers oneshots; only the handle's
+//! few control calls await one.
 
 mod catalogue;
 mod chunk;

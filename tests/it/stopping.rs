@@ -5,8 +5,7 @@ use tempfile::tempdir;
 
 use crate::support::broker::Broker;
 use crate::support::eventually;
-use crate::support::history::History;
-use crate::support::load::{Control, produce};
+use crate::support::load::{self, Control};
 use crate::support::socket::Socket;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -15,19 +14,11 @@ async fn a_stop_under_load_answers_what_it_took_and_keeps_it() {
     let data = directory.path().join("data");
     let broker = Broker::start(&data);
     let control = Control::default();
-    let producers: Vec<_> = (0..4)
-        .map(|n| {
-            let (address, control) = (broker.address.clone(), control.clone());
-            tokio::spawn(produce(address, "t".into(), n, 0, control))
-        })
-        .collect();
+    let producers = load::start(&broker, "t", 4, &control);
     eventually("it is under load", async || control.acknowledged() > 1_000).await;
     broker.terminate();
-    let mut history = History::default();
-    for producer in producers {
-        // It ends when its socket is closed.
-        history.merge(producer.await.unwrap());
-    }
+    // They end when their sockets are closed.
+    let mut history = load::gather(producers).await;
     let status = broker.ended();
     assert_eq!(status.code(), Some(0));
 

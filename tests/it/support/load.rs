@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::broker::Broker;
 use super::history::{History, payload};
 use super::socket::Socket;
 
@@ -28,6 +30,27 @@ impl Control {
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
     }
+}
+
+/// Starts producers 0, 1, … on one topic.
+pub fn start(broker: &Broker, topic: &str, count: u64, control: &Control) -> Vec<Producing> {
+    let start = |n| {
+        let (address, control) = (broker.address.clone(), control.clone());
+        tokio::spawn(produce(address, topic.to_owned(), n, 0, control))
+    };
+    (0..count).map(start).collect()
+}
+
+/// A producer at work.
+pub type Producing = JoinHandle<History>;
+
+/// What all of them know, once they have ended.
+pub async fn gather(producers: Vec<Producing>) -> History {
+    let mut history = History::default();
+    for producer in producers {
+        history.merge(producer.await.expect("a producer ends"));
+    }
+    history
 }
 
 /// Publishes numbered messages from `first_number` on until told to stop, then waits for what is
