@@ -14,15 +14,13 @@ mod producer;
 mod session;
 mod tail;
 
-use std::rc::Rc;
-
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws;
 use serde::Deserialize;
 
-use self::guard::{Budget, FrameGuard};
+use self::guard::FrameGuard;
 use self::producer::{Acks, ProducerSession};
 use self::session::{Door, Session};
 use self::tail::TailSession;
@@ -57,10 +55,8 @@ pub(super) async fn open_producer(
     };
     let name = checked(&edge, &path, &request)?;
     let topic = edge.supervisor.ensure_topic(&name).await?;
-    let door = Door::new(&edge);
-    let budget = door.budget();
-    let session = ProducerSession::new(edge.clone(), topic, acks, door);
-    upgrade(&edge, session, budget, &request, payload)
+    let session = |door| ProducerSession::new(edge.clone(), topic, acks, door);
+    upgrade(&edge, session, &request, payload)
 }
 
 #[derive(Deserialize)]
@@ -86,10 +82,8 @@ pub(super) async fn open_tail(
     if from > head {
         return Err(Problem::invalid("from", format!("the next message will be {head}")));
     }
-    let door = Door::new(&edge);
-    let budget = door.budget();
-    let session = TailSession::new(edge.clone(), topic, from, door);
-    upgrade(&edge, session, budget, &request, payload)
+    let session = |door| TailSession::new(edge.clone(), topic, from, door);
+    upgrade(&edge, session, &request, payload)
 }
 
 /// What both sockets ask before anything is created.
@@ -110,13 +104,13 @@ fn checked(edge: &Edge, path: &str, request: &HttpRequest) -> Result<TopicName, 
 
 fn upgrade<S: Session>(
     edge: &Edge,
-    session: S,
-    budget: Rc<Budget>,
+    session: impl FnOnce(Door) -> S,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let guarded = FrameGuard::new(payload, budget);
-    ws::WsResponseBuilder::new(session, request, guarded)
+    let door = Door::new(edge);
+    let guarded = FrameGuard::new(payload, door.budget());
+    ws::WsResponseBuilder::new(session(door), request, guarded)
         .frame_size(edge.limits.frame_bytes_max)
         .protocols(&[PROTOCOL])
         .start()
