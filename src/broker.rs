@@ -59,6 +59,7 @@ pub async fn run(
         supervisor,
         queue,
         receipts: journal.receipt_key().clone(),
+        message_ids: journal.message_id_key().clone(),
         admission: Admission::new(config.limits.in_flight_bytes_max),
         limits: config.limits.clone(),
         draining,

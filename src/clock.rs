@@ -4,13 +4,16 @@
 //! hand them another.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::Timestamp;
 
-/// Tells wall-clock time. Cloning shares the source.
+/// Tells wall-clock time, and time that nobody can set. Cloning shares the sources.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock {
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl Clock {
     /// The machine's clock.
@@ -21,14 +24,25 @@ impl Clock {
         })
     }
 
-    /// A clock of the caller's making.
+    /// A clock with wall-clock time of the caller's making.
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        let made = Instant::now();
+        Self { now: Arc::new(now), uptime: Arc::new(move || made.elapsed()) }
     }
 
-    /// The time now. It may run backwards when the machine's clock is set.
+    /// The same clock with an uptime of the caller's making.
+    pub fn with_uptime(self, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { uptime: Arc::new(uptime), ..self }
+    }
+
+    /// The time now. It may run backwards, or jump, when the machine's clock is set.
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        (self.now)()
+    }
+
+    /// How long the clock has existed. Never runs backwards, whatever the machine's clock does.
+    pub fn uptime(&self) -> Duration {
+        (self.uptime)()
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Code {
     NotAcceptable,
     /// A name that was to be new isn't.
     AlreadyExists,
+    /// A message id that belongs to another payload.
+    MessageIdConflict,
     /// The offset is no longer kept.
     OffsetGone,
     /// A payload over the topic's limit.
@@ -50,6 +52,8 @@ pub enum Code {
     Quarantined,
     /// The broker is stopping.
     Draining,
+    /// The disk has no room to spare.
+    StorageFull,
 }
 
 impl Code {
@@ -68,6 +72,9 @@ impl Code {
             }
             Self::NotAcceptable => ("not-acceptable", 406, "No acceptable representation", false),
             Self::AlreadyExists => ("already-exists", 409, "The name is taken", false),
+            Self::MessageIdConflict => {
+                ("message-id-conflict", 409, "The message id belongs to another message", false)
+            }
             Self::OffsetGone => ("offset-gone", 410, "The offset is no longer kept", false),
             Self::MessageTooLarge => ("message-too-large", 413, "The message is too large", false),
             Self::BodyTooLarge => ("body-too-large", 413, "The body is too large", false),
@@ -77,6 +84,7 @@ impl Code {
             Self::Overloaded => ("overloaded", 503, "The broker is overloaded", true),
             Self::Quarantined => ("quarantined", 503, "The topic is quarantined", true),
             Self::Draining => ("draining", 503, "The broker is stopping", true),
+            Self::StorageFull => ("storage-full", 507, "The disk is full", true),
         }
     }
 
@@ -117,7 +125,7 @@ impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let (word, status, title, temporary) = code.row();
         let retry_after_ms = temporary.then_some(match code {
-            Code::Quarantined => 10_000,
+            Code::Quarantined | Code::StorageFull => 10_000,
             _ => 1_000,
         });
         Self {
@@ -153,6 +161,12 @@ impl Problem {
     /// The budget of bytes under way is spent.
     pub fn overloaded() -> Self {
         Self::new(Code::Overloaded, "too many bytes are under way to the journal")
+    }
+
+    /// A message id that belongs to a message with another payload.
+    pub fn message_id_conflict() -> Self {
+        let detail = "a message with this `message_id` and another payload was taken before";
+        Self::new(Code::MessageIdConflict, detail)
     }
 
     /// The word for programs.
@@ -233,6 +247,7 @@ impl From<AppendError> for Problem {
             AppendError::TopicDeleted => Code::TopicNotFound,
             AppendError::Quarantined => Code::Quarantined,
             AppendError::OutOfTurn => Code::Recovering,
+            AppendError::StorageFull { .. } => Code::StorageFull,
             AppendError::Journal(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
@@ -260,6 +275,8 @@ impl From<TopicChangeError> for Problem {
             TopicChangeError::NotFound => Code::TopicNotFound,
             TopicChangeError::AlreadyExists => Code::AlreadyExists,
             TopicChangeError::TooMany { .. } => Code::TooManyTopics,
+            TopicChangeError::NoSuchDamage(_) => Code::InvalidRequest,
+            TopicChangeError::StorageFull => Code::StorageFull,
             TopicChangeError::Journal(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
@@ -275,6 +292,7 @@ impl From<ReadError> for Problem {
                 Self { first: Some(first), ..Self::new(Code::OffsetGone, detail) }
             }
             ReadError::Ahead { .. } => Self::invalid("from", detail),
+            ReadError::Damaged(_) => Self::new(Code::Quarantined, detail),
             ReadError::Journal(error) => error.into(),
         }
     }

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 pub use settings::{LimitSettings, ServerSettings};
 
 use crate::actors::supervisor::Supervisor;
-use crate::model::ReceiptKey;
+use crate::model::{BlockBuilder, MessageIdKey, ReceiptKey};
 use crate::queue::Queue;
 use admission::Admission;
 
@@ -34,6 +34,8 @@ pub struct Edge {
     pub queue: Queue,
     /// Seals receipts.
     pub receipts: ReceiptKey,
+    /// Hashes message ids.
+    pub message_ids: MessageIdKey,
     /// The limits in force.
     pub limits: LimitSettings,
     /// The byte budget of what is under way.
@@ -45,6 +47,11 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// Collects messages into blocks whose message ids count.
+    pub fn block_builder(&self) -> BlockBuilder {
+        BlockBuilder::new(self.message_ids.clone())
+    }
+
     /// The broker takes no new work.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()

@@ -4,16 +4,15 @@
 //! the blocks of one commit up to about [`CHUNK_BYTES`]; a larger block stands alone.
 //!
 //! ```text
-//! header     version u8 = 1 · reserved u8 = 0 · entries u16 · crc u32 · durable_sequence u64
+//! header     version u8 = 2 · reserved u8 = 0 · entries u16 · crc u32
 //! directory  entries × (topic u32 · epoch u32 · base_offset u64 · count u32 · position u32 ·
-//!                       bytes u32 · first_time u64 · last_time u64 · crc u32)
+//!                       bytes u32 · time u64 · age u64 · crc u32)
 //! bodies     the blocks' encoded records, each at its position from the chunk's start
 //! ```
 //!
-//! Integers are little endian, times are milliseconds since 1970. The header's crc is CRC32C over
-//! the sequence the chunk is stored under, the rest of the header and the directory; an entry's
-//! crc is CRC32C over its body. `durable_sequence` is the last sequence that a sync had proven
-//! durable when the chunk was made (`u64::MAX`: none).
+//! Integers are little endian, times are milliseconds since 1970, ages milliseconds of the journal's
+//! use (see `age`). The header's crc is CRC32C over the sequence the chunk is stored under, the
+//! rest of the header and the directory; an entry's crc is CRC32C over its body.
 //!
 //! Invariant: a chunk that [`directory`] takes was written under that very sequence.
 
@@ -28,10 +27,9 @@ use crate::model::{Block, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
 /// Where a chunk is closed, in bytes of bodies.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
 
-const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 16;
+const VERSION: u8 = 2;
+const HEADER_BYTES: usize = 8;
 const ENTRY_BYTES: usize = 48;
-const NOTHING_DURABLE: u64 = u64::MAX;
 
 /// One block in a chunk's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +59,19 @@ pub(super) struct Part<'a> {
     pub(super) topic: TopicId,
     pub(super) epoch: Epoch,
     pub(super) base_offset: u64,
+    pub(super) moment: Moment,
     pub(super) blocks: &'a [Block],
 }
 
+/// When a commit's blocks came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moment {
+    pub(super) published_at: Timestamp,
+    pub(super) age_ms: u64,
+}
+
 /// Writes the parts, in order, as the chunk of `sequence`.
-pub(super) fn encode(
-    sequence: Sequence,
-    durable: Option<Sequence>,
-    published_at: Timestamp,
-    parts: &[Part<'_>],
-) -> Chunk {
+pub(super) fn encode(sequence: Sequence, parts: &[Part<'_>]) -> Chunk {
     let bodies_at = HEADER_BYTES + parts.len() * ENTRY_BYTES;
     let bodies: usize = parts.iter().flat_map(|p| p.blocks).map(|b| b.body().len()).sum();
     let mut out = BytesMut::with_capacity(bodies_at + bodies);
@@ -78,7 +79,6 @@ pub(super) fn encode(
     out.put_u8(0);
     out.put_u16_le(parts.len() as u16);
     out.put_u32_le(0);
-    out.put_u64_le(durable.map_or(NOTHING_DURABLE, |s| s.0));
     out.put_bytes(0, parts.len() * ENTRY_BYTES);
     let mut entries = Vec::with_capacity(parts.len());
     for part in parts {
@@ -96,7 +96,8 @@ pub(super) fn encode(
                 sequence,
                 position: position as u32,
                 bytes: body.len() as u32,
-                time: published_at,
+                time: part.moment.published_at,
+                age_ms: part.moment.age_ms,
                 crc: crc32c::crc32c(body),
             },
         });
@@ -122,14 +123,10 @@ pub(super) fn directory(
     header.advance(1);
     let entries = usize::from(header.get_u16_le());
     let crc = header.get_u32_le();
-    let durable = header.get_u64_le();
     let bodies_at = HEADER_BYTES + entries * ENTRY_BYTES;
     let head = value.get(..bodies_at).ok_or("shorter than its directory")?;
     if header_crc(sequence, head) != crc {
         return Err("directory checksum does not match");
-    }
-    if durable != NOTHING_DURABLE && durable >= sequence.0 {
-        return Err("calls itself or a later chunk durable");
     }
     let entries = head[HEADER_BYTES..].chunks_exact(ENTRY_BYTES);
     Ok(entries.map(|bytes| get_entry(sequence, bytes)).collect())
@@ -176,7 +173,7 @@ fn put_entry(out: &mut &mut [u8], entry: &DirectoryEntry) {
     out.put_u32_le(entry.entry.position);
     out.put_u32_le(entry.entry.bytes);
     out.put_u64_le(entry.entry.time.0);
-    out.put_u64_le(entry.entry.time.0);
+    out.put_u64_le(entry.entry.age_ms);
     out.put_u32_le(entry.entry.crc);
 }
 
@@ -188,10 +185,11 @@ fn get_entry(sequence: Sequence, mut bytes: &[u8]) -> DirectoryEntry {
     let position = bytes.get_u32_le();
     let body_bytes = bytes.get_u32_le();
     let time = Timestamp(bytes.get_u64_le());
-    bytes.advance(8);
+    let age_ms = bytes.get_u64_le();
     let crc = bytes.get_u32_le();
+    let bytes = body_bytes;
     let entry =
-        IndexEntry { epoch, base_offset, count, sequence, position, bytes: body_bytes, time, crc };
+        IndexEntry { epoch, base_offset, count, sequence, position, bytes, time, age_ms, crc };
     DirectoryEntry { topic, entry }
 }
 
@@ -214,10 +212,11 @@ mod tests {
             topic: TopicId(topic),
             epoch: Epoch(1),
             base_offset,
+            moment: Moment { published_at: Timestamp(99), age_ms: 1 },
             blocks,
         };
         let parts = [part(7, 10, std::slice::from_ref(&a)), part(9, 0, std::slice::from_ref(&b))];
-        encode(Sequence(5), Some(Sequence(4)), Timestamp(99), &parts)
+        encode(Sequence(5), &parts)
     }
 
     #[test]

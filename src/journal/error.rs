@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Sequence, TopicId};
+use super::salvage::manifest::BadFile;
+use crate::model::{Gap, Sequence, TopicId};
 
 /// The journal could not be opened or can no longer be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,6 +20,25 @@ pub enum JournalError {
         path: PathBuf,
         /// What the system said.
         error: Arc<std::io::Error>,
+    },
+    /// A file is damaged. Nothing was changed.
+    #[error(
+        "{path:?} is damaged: {what}. Nothing was changed. `weir verify` says what can be read, and \
+         `weir verify --rebuild-into DIR` saves it"
+    )]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The store does not open, and no checksum tells which file is to blame.
+    #[error("the store in {path:?} does not open: {error}")]
+    Opening {
+        /// The store's folder.
+        path: PathBuf,
+        /// What it said.
+        error: Box<JournalError>,
     },
     /// A write, a sync or a read failed below us.
     #[error("the store failed: {0}")]
@@ -48,6 +68,12 @@ impl From<fjall::Error> for JournalError {
     }
 }
 
+impl From<BadFile> for JournalError {
+    fn from(BadFile { path, what }: BadFile) -> Self {
+        Self::BadFile { path, what }
+    }
+}
+
 /// Why a block was not stored. None of them has stored a part of it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
@@ -58,9 +84,17 @@ pub enum AppendError {
     /// The topic was deleted.
     #[error("the topic was deleted")]
     TopicDeleted,
-    /// The topic gave up after too many restarts.
+    /// The topic gave up after too many restarts, or is damaged.
     #[error("the topic is quarantined")]
     Quarantined,
+    /// The disk has no room to spare.
+    #[error("the disk is full: {free} bytes are free, {needed} are needed to go on")]
+    StorageFull {
+        /// What is free.
+        free: u64,
+        /// What has to be free.
+        needed: u64,
+    },
     /// The journal stores nothing any more.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -84,7 +118,10 @@ pub enum ReadError {
         /// The topic's head.
         head: u64,
     },
-    /// The store failed, or stored bytes are damaged.
+    /// What was asked for can't be read any more. Other offsets can.
+    #[error("the messages from {} to {} are damaged", .0.from, .0.to)]
+    Damaged(Gap),
+    /// The store failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
 }

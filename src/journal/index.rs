@@ -1,34 +1,17 @@
-//! Where a topic's blocks are: the newest in memory, the rest in pages.
+//! Where a topic's blocks are, and which of its offsets hold none.
 //!
-//! Every block has an [`IndexEntry`]. The newest entries of a topic stand in its tail, in memory.
-//! A tail goes out as a page when it is full ([`PAGE_ENTRIES`]) or when its oldest entry has grown
-//! old in chunks or bytes ([`PageQueue`]), so that recovery has little to read and memory holds
-//! little. A page is one value in the `index` keyspace under `topic u32 BE · base_offset u64 BE`:
+//! Every block has an [`IndexEntry`]. The newest entries of a topic stand in its tail, in memory;
+//! a tail goes out as a [`Page`] when it is full or its oldest entry has grown old in chunks or
+//! bytes (`page_queue`), so that recovery has little to read and memory holds little.
 //!
-//! ```text
-//! version u8 = 1 · reserved 3 × u8 · crc u32 · bytes_before u64 ·
-//! entries × (epoch u32 · base_offset u64 · count u32 · sequence u64 · position u32 · bytes u32 ·
-//!            time u64 · crc u32)
-//! ```
-//!
-//! little endian but for the key; the page's crc is CRC32C over the key and what follows it.
-//!
-//! Invariants: a topic's entries are consecutive in offsets and rise in sequence and time; an
-//! entry leaves the tail only after the page that holds it is committed, so a reader that misses
-//! in the tail finds the page.
+//! Invariants: a topic's entries rise in offsets and time, and follow each other but for gaps and
+//! damage; an entry leaves the tail only after the page that holds it is committed, so a reader
+//! that misses in the tail finds the page.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use bytes::{Buf, BufMut};
-
-use crate::model::{Epoch, Sequence, Timestamp, TopicId};
-
-/// Entries at which a tail is written out as a page.
-pub(super) const PAGE_ENTRIES: usize = 256;
-
-const PAGE_VERSION: u8 = 1;
-const PAGE_HEADER_BYTES: usize = 16;
-const PAGE_ENTRY_BYTES: usize = 44;
+use super::page::Page;
+use crate::model::{Epoch, Gap, Sequence, Timestamp};
 
 /// Where one block is and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +23,8 @@ pub(super) struct IndexEntry {
     pub(super) position: u32,
     pub(super) bytes: u32,
     pub(super) time: Timestamp,
+    /// How old the journal was when the block came (see `age`).
+    pub(super) age_ms: u64,
     pub(super) crc: u32,
 }
 
@@ -54,6 +39,8 @@ impl IndexEntry {
 pub(super) struct TopicIndex {
     /// Low watermark: the first message kept.
     pub(super) first: u64,
+    /// Bytes of the blocks below the low watermark.
+    pub(super) bytes_before_first: u64,
     /// The next message's offset.
     pub(super) head: u64,
     /// Bytes of all blocks ever written.
@@ -62,6 +49,17 @@ pub(super) struct TopicIndex {
     pub(super) last_time: Timestamp,
     /// Entries not yet in a page, oldest first.
     pub(super) tail: VecDeque<IndexEntry>,
+    /// Offsets that were announced to hold no message, in order.
+    pub(super) gaps: Vec<Gap>,
+    /// Offsets whose messages are damaged, in order; nobody has accepted that yet.
+    pub(super) damage: Vec<Gap>,
+}
+
+/// What stands at an offset that holds no readable message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoMessage {
+    Gap(Gap),
+    Damage(Gap),
 }
 
 impl TopicIndex {
@@ -75,6 +73,11 @@ impl TopicIndex {
         self.last_time = self.last_time.max(entry.time);
         self.tail.push_back(entry);
         true
+    }
+
+    /// Moves the head past offsets that will hold no message.
+    pub(super) fn skip_to(&mut self, head: u64) {
+        self.head = self.head.max(head);
     }
 
     /// Continues after a page; used when a topic is recovered.
@@ -101,139 +104,36 @@ impl TopicIndex {
         let start = self.tail.partition_point(|e| e.end_offset() <= offset);
         Some(self.tail.range(start..))
     }
-}
 
-/// Entries that have left memory.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) bytes_before: u64,
-    pub(super) entries: Vec<IndexEntry>,
-}
-
-impl Page {
-    /// The key a topic's page with this first offset stands under.
-    pub(super) fn key(topic: TopicId, base_offset: u64) -> [u8; 12] {
-        let mut key = [0; 12];
-        key[..4].copy_from_slice(&topic.0.to_be_bytes());
-        key[4..].copy_from_slice(&base_offset.to_be_bytes());
-        key
+    /// Why there is no message to be read at an offset, where that is known.
+    pub(super) fn no_message_at(&self, offset: u64) -> Option<NoMessage> {
+        let among = |gaps: &[Gap]| gaps.iter().copied().find(|gap| gap.contains(offset));
+        among(&self.damage).map(NoMessage::Damage).or(among(&self.gaps).map(NoMessage::Gap))
     }
 
-    fn bytes(&self) -> u64 {
-        self.entries.iter().map(|e| u64::from(e.bytes)).sum()
+    /// The first damaged offset after this one.
+    pub(super) fn damage_after(&self, offset: u64) -> Option<u64> {
+        self.damage.iter().map(|gap| gap.from).find(|from| *from > offset)
     }
 
-    pub(super) fn encode(&self, key: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(PAGE_HEADER_BYTES + self.entries.len() * PAGE_ENTRY_BYTES);
-        out.put_u8(PAGE_VERSION);
-        out.put_bytes(0, 7);
-        out.put_u64_le(self.bytes_before);
-        for entry in &self.entries {
-            out.put_u32_le(entry.epoch.0);
-            out.put_u64_le(entry.base_offset);
-            out.put_u32_le(entry.count);
-            out.put_u64_le(entry.sequence.0);
-            out.put_u32_le(entry.position);
-            out.put_u32_le(entry.bytes);
-            out.put_u64_le(entry.time.0);
-            out.put_u32_le(entry.crc);
-        }
-        let crc = page_crc(key, &out);
-        out[4..8].copy_from_slice(&crc.to_le_bytes());
-        out
+    /// Messages kept.
+    pub(super) fn messages(&self) -> u64 {
+        let missing = |gap: &Gap| gap.end().min(self.head).saturating_sub(gap.from.max(self.first));
+        let missing: u64 = self.gaps.iter().chain(&self.damage).map(missing).sum();
+        (self.head - self.first).saturating_sub(missing)
     }
 
-    pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
-        let mut header = value.get(..PAGE_HEADER_BYTES).ok_or("index page without a header")?;
-        if header.get_u8() != PAGE_VERSION {
-            return Err("unknown index page version");
-        }
-        header.advance(3);
-        if header.get_u32_le() != page_crc(key, value) {
-            return Err("index page checksum does not match");
-        }
-        let bytes_before = header.get_u64_le();
-        let entries = value[PAGE_HEADER_BYTES..]
-            .chunks_exact(PAGE_ENTRY_BYTES)
-            .map(|mut bytes| IndexEntry {
-                epoch: Epoch(bytes.get_u32_le()),
-                base_offset: bytes.get_u64_le(),
-                count: bytes.get_u32_le(),
-                sequence: Sequence(bytes.get_u64_le()),
-                position: bytes.get_u32_le(),
-                bytes: bytes.get_u32_le(),
-                time: Timestamp(bytes.get_u64_le()),
-                crc: bytes.get_u32_le(),
-            })
-            .collect();
-        Ok(Self { bytes_before, entries })
-    }
-}
-
-fn page_crc(key: &[u8], value: &[u8]) -> u32 {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &value[..4]);
-    crc32c::crc32c_append(crc, &value[8..])
-}
-
-/// Which tails have to go out as pages, and when: bounds what recovery has to read.
-#[derive(Debug, Default)]
-pub(super) struct PageQueue {
-    /// Topics with a tail, by the sequence of its first entry.
-    waiting: BTreeSet<(Sequence, TopicId)>,
-    /// Tails that begin before this go out.
-    due_before: Option<Sequence>,
-    bytes_since: u64,
-}
-
-impl PageQueue {
-    /// Chunks after which a tail is old.
-    const AGE_CHUNKS: u64 = 2_048;
-    /// Bytes of chunks after which a tail is old.
-    const AGE_BYTES: u64 = 64 * 1024 * 1024;
-    /// Most pages written with one commit because of age, so that no commit stalls.
-    const PAGES_A_COMMIT: usize = 256;
-
-    /// A topic's tail now begins with this sequence.
-    pub(super) fn insert(&mut self, first: Sequence, topic: TopicId) {
-        self.waiting.insert((first, topic));
+    /// Bytes of the blocks kept.
+    pub(super) fn bytes_kept(&self) -> u64 {
+        self.bytes - self.bytes_before_first
     }
 
-    /// A topic's tail that began with this sequence is gone.
-    pub(super) fn remove(&mut self, first: Sequence, topic: TopicId) {
-        self.waiting.remove(&(first, topic));
-    }
-
-    /// Counts what a commit writes.
-    pub(super) fn written(&mut self, next_sequence: Sequence, bytes: u64) {
-        self.bytes_since += bytes;
-        let by_chunks = next_sequence.0.checked_sub(Self::AGE_CHUNKS).map(Sequence);
-        self.due_before = self.due_before.max(by_chunks);
-        if self.bytes_since >= Self::AGE_BYTES {
-            self.bytes_since = 0;
-            self.due_before = Some(next_sequence);
-        }
-    }
-
-    /// The topics whose tails are to be written out with the next commit.
-    pub(super) fn due(&self) -> Vec<TopicId> {
-        let Some(due_before) = self.due_before else { return Vec::new() };
-        self.waiting
-            .iter()
-            .take_while(|(first, _)| *first < due_before)
-            .take(Self::PAGES_A_COMMIT)
-            .map(|(_, topic)| *topic)
-            .collect()
-    }
-
-    /// Every topic with a tail.
-    pub(super) fn all(&self) -> Vec<TopicId> {
-        self.waiting.iter().map(|(_, topic)| *topic).collect()
-    }
-
-    /// The first sequence that holds a block no page knows, leaving out the given topics.
-    pub(super) fn first_unpaged(&self, except: &[TopicId]) -> Option<Sequence> {
-        let kept = |(_, topic): &&(Sequence, TopicId)| !except.contains(topic);
-        self.waiting.iter().find(kept).map(|(first, _)| *first)
+    /// Moves the low watermark; announced gaps below it are forgotten.
+    pub(super) fn trim(&mut self, first: u64, bytes_before_first: u64) {
+        self.first = first;
+        self.bytes_before_first = bytes_before_first;
+        self.gaps.retain(|gap| gap.to >= first);
+        self.tail.retain(|entry| entry.end_offset() > first);
     }
 }
 
@@ -250,6 +150,7 @@ mod tests {
             position: 64,
             bytes: 10,
             time: Timestamp(sequence),
+            age_ms: 0,
             crc: 3,
         }
     }
@@ -267,31 +168,30 @@ mod tests {
     }
 
     #[test]
-    fn a_page_comes_back_under_its_own_key_only() {
+    fn a_page_continues_where_the_one_before_it_ended() {
         let mut index = TopicIndex { bytes: 100, ..TopicIndex::default() };
         index.push(entry(0, 0));
         index.push(entry(2, 1));
         let page = index.page().unwrap();
         assert_eq!(page.bytes_before, 100);
-        let key = Page::key(TopicId(1), 0);
-        let value = page.encode(&key);
-        assert_eq!(Page::decode(&key, &value).unwrap(), page);
-        assert!(Page::decode(&Page::key(TopicId(2), 0), &value).is_err());
         let mut resumed = TopicIndex::default();
         resumed.resume_after(&page);
         assert_eq!((resumed.head, resumed.bytes), (4, 120));
     }
 
     #[test]
-    fn old_tails_are_due_and_the_oldest_left_bounds_recovery() {
-        let mut queue = PageQueue::default();
-        queue.insert(Sequence(1), TopicId(1));
-        queue.insert(Sequence(3_000), TopicId(2));
-        queue.written(Sequence(3_001), 1);
-        assert_eq!(queue.due(), [TopicId(1)]);
-        assert_eq!(queue.first_unpaged(&[]), Some(Sequence(1)));
-        assert_eq!(queue.first_unpaged(&[TopicId(1)]), Some(Sequence(3_000)));
-        queue.written(Sequence(3_002), PageQueue::AGE_BYTES);
-        assert_eq!(queue.due(), [TopicId(1), TopicId(2)]);
+    fn gaps_and_damage_are_no_messages() {
+        let mut index = TopicIndex::default();
+        index.push(entry(0, 0));
+        index.skip_to(10);
+        index.push(entry(10, 1));
+        index.gaps = vec![Gap { from: 2, to: 9 }];
+        index.damage = vec![Gap { from: 10, to: 11 }];
+        assert_eq!(index.messages(), 2);
+        assert_eq!(index.no_message_at(5), Some(NoMessage::Gap(Gap { from: 2, to: 9 })));
+        assert_eq!(index.no_message_at(1), None);
+        assert_eq!(index.damage_after(0), Some(10));
+        index.trim(10, 10);
+        assert_eq!((index.messages(), index.bytes_kept(), index.tail.len()), (0, 10, 1));
     }
 }

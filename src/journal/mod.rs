@@ -27,56 +27,46 @@
 //! No actix here and no runtime: the writer is a thread that answers oneshots; only the handle's
 //! few control calls await one.
 
-mod catalogue;
+mod age;
 mod chunk;
 mod command;
 mod error;
 mod index;
 mod lock;
-mod packer;
+mod page;
+mod positions;
 mod reader;
+mod record;
 mod recovery;
+mod salvage;
 mod settings;
 mod store;
-mod watchdog;
+mod watermark;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 
 use dashmap::DashMap;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-pub use catalogue::{TopicChange, TopicChangeError, TopicChanged};
-pub use command::{Append, Appended, Worth};
+pub use command::{Append, Appended, Exception, Outcome, Worth};
 pub use error::{AppendError, JournalError, ReadError};
 pub use reader::ReadLimits;
+pub use record::{Damage, TopicRecord};
 pub use settings::StorageSettings;
+pub use writer::catalogue::{TopicChange, TopicChangeError, TopicChanged};
 
 use crate::clock::Clock;
-use crate::model::{
-    Epoch, Incarnation, PlacedBlock, ReceiptKey, TopicId, TopicName, TopicSettings,
-};
+use crate::model::{Gap, Incarnation, MessageIdKey, PlacedBlock, ReceiptKey, TopicId};
+use age::Age;
 use command::Command;
 use index::TopicIndex;
 use lock::DirectoryLock;
+use recovery::Ending;
 use store::Store;
-use watchdog::Watchdog;
-use writer::Writer;
-
-/// A topic as the catalogue keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicRecord {
-    /// Its number on disk.
-    pub id: TopicId,
-    /// Its name.
-    pub name: TopicName,
-    /// Its present epoch.
-    pub epoch: Epoch,
-    /// What was chosen for it.
-    pub settings: TopicSettings,
-}
+use watermark::{Extent, Mark, Watermark};
+use writer::{Beginning, Writer};
 
 /// A topic's extent, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +75,12 @@ pub struct TopicExtent {
     pub first: u64,
     /// Offset of the next message.
     pub head: u64,
+    /// Messages kept.
+    pub messages: u64,
     /// Bytes of the blocks kept.
     pub bytes: u64,
+    /// Some of its messages are damaged, and nobody has accepted that yet.
+    pub damaged: bool,
 }
 
 /// Learns from the writer thread what is safe, and when nothing can be made safe any more.
@@ -102,21 +96,37 @@ pub trait JournalObserver: Send + Sync {
 struct Shared {
     store: Store,
     topics: DashMap<TopicId, Arc<TopicState>>,
+    /// Publishing is refused for want of room on the disk.
+    storage_full: AtomicBool,
 }
 
 #[derive(Debug)]
 struct TopicState {
     index: RwLock<TopicIndex>,
+    /// What is damaged and not accepted yet.
+    damage: RwLock<Vec<Damage>>,
 }
 
 impl TopicState {
     fn new(index: TopicIndex) -> Arc<Self> {
-        Arc::new(Self { index: RwLock::new(index) })
+        Arc::new(Self { index: RwLock::new(index), damage: RwLock::default() })
     }
 
+    // The index is only changed by single, complete steps: a panic leaves it valid.
     fn read_index(&self) -> RwLockReadGuard<'_, TopicIndex> {
-        // The index is only changed by single, complete steps: a panic leaves it valid.
         self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_damage(&self) -> RwLockReadGuard<'_, Vec<Damage>> {
+        self.damage.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show_damage(&self, damage: &[Damage]) {
+        *self.damage.write().unwrap_or_else(PoisonError::into_inner) = damage.to_vec();
+    }
+
+    fn write_index(&self) -> RwLockWriteGuard<'_, TopicIndex> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,6 +136,7 @@ pub struct Journal {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
     receipt_key: ReceiptKey,
+    message_id_key: MessageIdKey,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
@@ -147,22 +158,47 @@ impl Journal {
         clock: Clock,
         observer: Arc<dyn JournalObserver>,
     ) -> Result<Opened, JournalError> {
-        let lock = DirectoryLock::acquire(&settings.path)?;
-        let store = Store::open(&settings.path.join("journal"), settings)?;
-        let receipt_key = store.receipt_key()?;
-        let recovered = recovery::recover(&store)?;
-        let shared = Arc::new(Shared { store, topics: DashMap::new() });
-        let topics: Vec<_> = recovered.topics.iter().map(|(record, _)| record.clone()).collect();
-        let (commands, received) = mpsc::channel();
-        let no_thread =
-            |error| JournalError::Directory { path: settings.path.clone(), error: Arc::new(error) };
-        let patience = Duration::from_millis(settings.stall_ms_max);
-        let complain = {
-            let observer = observer.clone();
-            move || observer.failed(&JournalError::Stalled(patience))
+        let directory = &settings.path;
+        let lock = DirectoryLock::acquire(directory)?;
+        Store::ensure(directory, settings)?;
+        let mark = Mark::read(directory)?;
+        let said = mark.map(|mark| mark.extent).unwrap_or_default();
+        let salvaged = salvage::salvage(directory, said.durable_commits)?;
+        let store = Store::open(directory, settings)?;
+        let boot_id = watermark::boot_id();
+        let found = store.positions()?.commits;
+        let complete = mark.is_some_and(|mark| mark.proves_complete(found, boot_id));
+        let ending = Ending { complete, next_sequence: said.next_sequence };
+        let recovered = recovery::recover(&store, &salvaged, ending)?;
+        let positions = recovered.positions;
+        let extent = Extent {
+            commits: positions.commits,
+            durable_commits: positions.commits,
+            next_sequence: positions.next_sequence,
         };
-        let watchdog = Watchdog::start(patience, complain).map_err(no_thread)?;
-        let writer = Writer::new(shared.clone(), recovered, received, clock, observer, watchdog);
+        // All that was found is durable now: salvage has synced what may not have been.
+        let watermark = Watermark::create(directory, boot_id, extent)?;
+
+        let receipt_key = ReceiptKey::new(store.receipt_secret()?);
+        let message_id_key = MessageIdKey::new(store.message_id_secret()?);
+        let topics: Vec<_> = recovered.topics.iter().map(|topic| topic.record.clone()).collect();
+        let storage_full = AtomicBool::new(false);
+        let shared = Arc::new(Shared { store, topics: DashMap::new(), storage_full });
+        let (commands, received) = mpsc::channel();
+        let age = Age::new(positions.age_ms, clock.clone());
+        let commands_in = received;
+        let beginning = Beginning {
+            shared: shared.clone(),
+            recovered,
+            commands: commands_in,
+            watermark,
+            age,
+            clock,
+            observer,
+        };
+        let no_thread =
+            |error| JournalError::Directory { path: directory.clone(), error: Arc::new(error) };
+        let writer = Writer::new(beginning, settings).map_err(no_thread)?;
         let thread = std::thread::Builder::new()
             .name("journal-writer".into())
             .spawn(move || {
@@ -171,7 +207,8 @@ impl Journal {
             })
             .map_err(no_thread)?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Opened { journal: Self { commands, shared, receipt_key, thread }, topics })
+        let journal = Self { commands, shared, receipt_key, message_id_key, thread };
+        Ok(Opened { journal, topics })
     }
 
     /// Hands a block to the writer. The answer comes on the block's own oneshot.
@@ -223,6 +260,28 @@ impl Journal {
         stopped
     }
 
+    /// The last durable id of a named producer; `None` when the name is not known. Whatever was
+    /// appended before is stored or refused when this is answered.
+    ///
+    /// # Errors
+    /// [`AppendError::TopicDeleted`], or the journal has stopped.
+    pub async fn last_id(&self, topic: TopicId, name: &str) -> Result<Option<u64>, AppendError> {
+        let name = name.into();
+        self.ask(|reply| Command::LastId { topic, name, reply })
+            .await
+            .unwrap_or(Err(AppendError::Journal(JournalError::Stopped)))
+    }
+
+    /// Publishing is refused since the disk is full.
+    pub fn is_storage_full(&self) -> bool {
+        self.shared.storage_full.load(Ordering::Relaxed)
+    }
+
+    /// The key message ids are hashed with, for block builders.
+    pub fn message_id_key(&self) -> &MessageIdKey {
+        &self.message_id_key
+    }
+
     /// The key receipts are sealed with.
     pub fn receipt_key(&self) -> &ReceiptKey {
         &self.receipt_key
@@ -232,7 +291,25 @@ impl Journal {
     pub fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
         let state = self.shared.topics.get(&topic)?.clone();
         let index = state.read_index();
-        Some(TopicExtent { first: index.first, head: index.head, bytes: index.bytes })
+        Some(TopicExtent {
+            first: index.first,
+            head: index.head,
+            messages: index.messages(),
+            bytes: index.bytes_kept(),
+            damaged: !state.read_damage().is_empty(),
+        })
+    }
+
+    /// What of the topic is damaged and not accepted yet.
+    pub fn damage(&self, topic: TopicId) -> Vec<Damage> {
+        let state = self.shared.topics.get(&topic).map(|state| state.clone());
+        state.map(|state| state.read_damage().clone()).unwrap_or_default()
+    }
+
+    /// The topic's announced gaps that reach into what is kept, in order.
+    pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
+        let state = self.shared.topics.get(&topic).map(|state| state.clone());
+        state.map(|state| state.read_index().gaps.clone()).unwrap_or_default()
     }
 
     async fn ask<T>(

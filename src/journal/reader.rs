@@ -2,17 +2,19 @@
 //!
 //! Invariants: a reader sees only what is committed at its topic's level, since only that is in
 //! the index; every body is checked before it is handed out; a miss is
-//! called damage only if the topic is still there (a tail becomes a page before it is cleared, so a
-//! reader that misses in one finds the other).
+//! called damage only if the topic is still there and keeps the offset (a tail becomes a page before
+//! it is cleared, so a reader that misses in one finds the other); damage costs its own offsets
+//! and nothing else.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::chunk;
-use super::index::IndexEntry;
+use super::command::Command;
+use super::index::{IndexEntry, NoMessage};
 use super::{Journal, JournalError, ReadError, TopicState};
-use crate::model::{PlacedBlock, Sequence, Timestamp, TopicId};
+use crate::model::{Gap, PlacedBlock, Sequence, Timestamp, TopicId};
 
 /// How much one read gives.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +44,11 @@ impl Journal {
         let mut next = from;
         let mut last_chunk: Option<(Sequence, Bytes)> = None;
         while messages < limits.messages && bytes < limits.bytes {
-            let entries = self.entries_from(topic, &state, next)?;
+            let entries = match self.entries_from(topic, &state, next) {
+                // What was read is right; the next read will say what follows it.
+                Err(ReadError::Damaged(_)) if !blocks.is_empty() => break,
+                entries => entries?,
+            };
             if entries.is_empty() {
                 break;
             }
@@ -51,10 +57,13 @@ impl Journal {
                     break;
                 }
                 let chunk = match &last_chunk {
-                    Some((sequence, chunk)) if *sequence == entry.sequence => chunk.clone(),
+                    Some((sequence, chunk)) if *sequence == entry.sequence => Some(chunk.clone()),
                     _ => self.chunk(topic, entry.sequence)?,
                 };
-                chunk::verify(&chunk, &entry).map_err(|what| damaged(entry.sequence, what))?;
+                let Some(chunk) = chunk.filter(|chunk| chunk::verify(chunk, &entry).is_ok()) else {
+                    let damaged = self.damaged(topic, &entry);
+                    return if blocks.is_empty() { Err(damaged) } else { Ok(blocks) };
+                };
                 blocks.push(Arc::new(chunk::block(topic, &chunk, &entry)));
                 last_chunk = Some((entry.sequence, chunk));
                 messages += entry.end_offset() - next.max(entry.base_offset);
@@ -101,13 +110,16 @@ impl Journal {
         found.ok_or(ReadError::NoSuchTopic(topic))
     }
 
-    /// Some of the topic's entries from the one that holds `offset` on; none only at the head.
+    /// Some of the topic's entries from the one that holds `offset` on, or the next one behind a
+    /// gap; none only at the head.
     fn entries_from(
         &self,
         topic: TopicId,
         state: &TopicState,
         offset: u64,
     ) -> Result<Vec<IndexEntry>, ReadError> {
+        let mut offset = offset;
+        let readable_to;
         {
             let index = state.read_index();
             if offset < index.first {
@@ -116,36 +128,61 @@ impl Journal {
             if offset > index.head {
                 return Err(ReadError::Ahead { head: index.head });
             }
-            if offset == index.head {
+            match index.no_message_at(offset) {
+                Some(NoMessage::Gap(gap)) => offset = gap.end(),
+                Some(NoMessage::Damage(gap)) => return Err(ReadError::Damaged(gap)),
+                None => {}
+            }
+            if offset >= index.head {
                 return Ok(Vec::new());
             }
+            readable_to = index.damage_after(offset).unwrap_or(u64::MAX);
             if let Some(entries) = index.tail_from(offset) {
-                return Ok(entries.copied().collect());
+                let readable = entries.take_while(|entry| entry.base_offset < readable_to);
+                return Ok(readable.copied().collect());
             }
         }
         // Not in the tail, so in a page: entries leave the tail only after their page is there.
         if let Some(page) = self.shared.store.page_at(topic, offset)? {
-            let start = page.entries.partition_point(|entry| entry.end_offset() <= offset);
-            if start < page.entries.len() {
-                return Ok(page.entries[start..].to_vec());
+            let readable = |entry: &&IndexEntry| entry.base_offset < readable_to;
+            let after = page.entries.iter().skip_while(|entry| entry.end_offset() <= offset);
+            let entries: Vec<_> = after.take_while(readable).copied().collect();
+            if !entries.is_empty() {
+                return Ok(entries);
             }
         }
-        self.state(topic)?;
+        // The low watermark may have passed us by meanwhile.
+        let first = self.state(topic)?.read_index().first;
+        if offset < first {
+            return Err(ReadError::Gone { first });
+        }
         let what = format!("topic {topic}: no index page holds offset {offset}");
         Err(JournalError::Metadata(what).into())
     }
 
-    fn chunk(&self, topic: TopicId, sequence: Sequence) -> Result<Bytes, ReadError> {
-        match self.shared.store.chunk(sequence)? {
-            Some(chunk) => Ok(chunk),
-            None => {
+    /// A chunk; `None` when it is missing or its table is damaged.
+    fn chunk(&self, topic: TopicId, sequence: Sequence) -> Result<Option<Bytes>, ReadError> {
+        match self.shared.store.chunk(sequence) {
+            Ok(Some(chunk)) => Ok(Some(chunk)),
+            Err(JournalError::Store(error)) if matches!(*error, fjall::Error::Io(_)) => {
+                Err(JournalError::Store(error).into())
+            }
+            Ok(None) | Err(_) => {
                 self.state(topic)?;
-                Err(damaged(sequence, "the chunk is missing"))
+                Ok(None)
             }
         }
     }
-}
 
-fn damaged(sequence: Sequence, what: &'static str) -> ReadError {
-    JournalError::Damaged { sequence, what }.into()
+    /// Quarantines what is damaged, unless it is gone by now.
+    fn damaged(&self, topic: TopicId, entry: &IndexEntry) -> ReadError {
+        let first = self.extent(topic).map_or(u64::MAX, |extent| extent.first);
+        if entry.end_offset() <= first {
+            return ReadError::Gone { first };
+        }
+        let gap = Gap { from: entry.base_offset, to: entry.end_offset() - 1 };
+        // A writer that has stopped takes no note; the next start finds it again.
+        let _ = self.commands.send(Command::Damaged(topic, gap));
+        ReadError::Damaged(gap)
+    }
 }

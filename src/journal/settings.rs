@@ -17,6 +17,13 @@ pub struct StorageSettings {
     pub memtable_bytes: u64,
     /// Disk that fjall's WAL may take before the oldest keyspace is forced to flush, in bytes.
     pub wal_bytes_max: u64,
+    /// Room that must be free on the disk for publishing to go on, in bytes, beside what is in
+    /// memory and has yet to be written; at most an eighth of the file system is asked for.
+    pub free_bytes_min: u64,
+    /// Most producer names one topic remembers; the longest silent ones are forgotten first.
+    pub producer_names_max: usize,
+    /// How often retention looks for what is to go, in milliseconds.
+    pub retention_interval_ms: u64,
     /// Longest time one write or sync may take before the broker gives up on the disk, exits and
     /// leaves the rest to recovery.
     pub stall_ms_max: u64,
@@ -30,6 +37,9 @@ impl Default for StorageSettings {
             block_cache_bytes: 32 * MIB,
             memtable_bytes: 16 * MIB,
             wal_bytes_max: 256 * MIB,
+            free_bytes_min: 256 * MIB,
+            producer_names_max: 10_000,
+            retention_interval_ms: 5_000,
             stall_ms_max: 60_000,
         }
     }
@@ -47,6 +57,12 @@ impl StorageSettings {
         }
         if self.wal_bytes_max < 64 * MIB {
             return Err(("wal_bytes_max", "must be at least 67108864 (64 MiB)".into()));
+        }
+        if self.producer_names_max == 0 {
+            return Err(("producer_names_max", "must be at least 1".into()));
+        }
+        if !(100..=3_600_000).contains(&self.retention_interval_ms) {
+            return Err(("retention_interval_ms", "may be 100 to 3600000".into()));
         }
         if self.stall_ms_max < 1_000 {
             return Err(("stall_ms_max", "must be at least 1000".into()));

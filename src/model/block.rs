@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 
+use super::message_id::{Fingerprint, MessageIdKey};
 use super::record::{Record, RecordError};
 use super::{Epoch, Timestamp, TopicId};
 
@@ -16,7 +17,19 @@ use super::{Epoch, Timestamp, TopicId};
 pub struct Block {
     body: Bytes,
     count: u32,
+    /// The messages that have an id, by their place in the block, in order.
+    fingerprints: Arc<[(u32, Fingerprint)]>,
+    named: Option<NamedRun>,
     _charge: Option<Arc<dyn Send + Sync>>,
+}
+
+/// The ids that a named producer gave a block's messages.
+#[derive(Clone, Debug)]
+pub struct NamedRun {
+    /// The producer's name.
+    pub name: Arc<str>,
+    /// One id a message, rising.
+    pub ids: Arc<[u64]>,
 }
 
 impl std::fmt::Debug for Block {
@@ -26,10 +39,55 @@ impl std::fmt::Debug for Block {
 }
 
 impl Block {
+    /// A block that was stored before: its records as they are encoded.
+    pub fn stored(body: Bytes, count: u32) -> Self {
+        Self { body, count, fingerprints: Arc::default(), named: None, _charge: None }
+    }
+
     /// The block, holding on to `charge` until its last clone is dropped: what its bytes take of
     /// some budget, wherever they are.
     pub fn charged(self, charge: impl Send + Sync + 'static) -> Self {
         Self { _charge: Some(Arc::new(charge)), ..self }
+    }
+
+    /// The block, as a named producer numbered it.
+    pub fn numbered(self, named: NamedRun) -> Self {
+        debug_assert_eq!(named.ids.len(), self.count as usize);
+        Self { named: Some(named), ..self }
+    }
+
+    /// What its messages' own ids say, by place in the block, in order.
+    pub fn fingerprints(&self) -> &[(u32, Fingerprint)] {
+        &self.fingerprints
+    }
+
+    /// The numbers a named producer gave its messages.
+    pub fn named(&self) -> Option<&NamedRun> {
+        self.named.as_ref()
+    }
+
+    /// The block without some of its messages, given by place; `None` when nothing is left.
+    pub fn without(&self, leave_out: impl Fn(u32) -> bool) -> Option<Self> {
+        let mut body = BytesMut::with_capacity(self.body.len());
+        let mut rest = &self.body[..];
+        let mut kept = Vec::new();
+        for place in 0..self.count {
+            let record = Record::take_encoded(&mut rest).unwrap_or_default();
+            if !leave_out(place) {
+                body.extend_from_slice(record);
+                kept.push(place);
+            }
+        }
+        let moved = |(place, print): &(u32, Fingerprint)| {
+            kept.binary_search(place).ok().map(|now| (now as u32, *print))
+        };
+        (!kept.is_empty()).then(|| Self {
+            body: body.freeze(),
+            count: kept.len() as u32,
+            fingerprints: self.fingerprints.iter().filter_map(moved).collect(),
+            named: None,
+            _charge: self._charge.clone(),
+        })
     }
 
     /// The encoded records.
@@ -43,14 +101,21 @@ impl Block {
     }
 }
 
-/// Collects records into a block.
+/// Collects records into a block. The default one has no key and so leaves message ids alone.
 #[derive(Debug, Default)]
 pub struct BlockBuilder {
+    message_ids: Option<MessageIdKey>,
     body: BytesMut,
     count: u32,
+    fingerprints: Vec<(u32, Fingerprint)>,
 }
 
 impl BlockBuilder {
+    /// A builder that takes the fingerprints of messages with an id.
+    pub fn new(message_ids: MessageIdKey) -> Self {
+        Self { message_ids: Some(message_ids), ..Self::default() }
+    }
+
     /// Adds one message.
     ///
     /// # Errors
@@ -58,6 +123,10 @@ impl BlockBuilder {
     pub fn push(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
         record.validate()?;
         record.encode(&mut self.body);
+        if let (Some(key), Some(message_id)) = (&self.message_ids, record.message_id) {
+            let print = key.fingerprint(message_id, record.payload);
+            self.fingerprints.push((self.count, print));
+        }
         self.count += 1;
         Ok(())
     }
@@ -78,7 +147,9 @@ impl BlockBuilder {
             return None;
         }
         let count = std::mem::take(&mut self.count);
-        Some(Block { body: self.body.split().freeze(), count, _charge: None })
+        let body = self.body.split().freeze();
+        let fingerprints = std::mem::take(&mut self.fingerprints).into();
+        Some(Block { body, count, fingerprints, named: None, _charge: None })
     }
 }
 
@@ -141,6 +212,23 @@ impl PlacedBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_can_leave_messages_out_and_their_ids_move_along() {
+        let mut builder = BlockBuilder::new(MessageIdKey::new([0; 16]));
+        for (message_id, payload) in [(None, b"0"), (Some("a"), b"1"), (Some("b"), b"2")] {
+            builder.push(&Record { message_id, ..Record::json(payload) }).unwrap();
+        }
+        let block = builder.finish().unwrap();
+        assert_eq!(block.fingerprints().len(), 2);
+        let left = block.without(|place| place == 1).unwrap();
+        assert_eq!((left.count(), left.fingerprints().len()), (2, 1));
+        assert_eq!(left.fingerprints()[0], (1, block.fingerprints()[1].1));
+        let mut rest = &left.body()[..];
+        assert_eq!(Record::decode(&mut rest).unwrap().payload, b"0");
+        assert_eq!(Record::decode(&mut rest).unwrap().payload, b"2");
+        assert!(block.without(|_| true).is_none());
+    }
 
     #[test]
     fn a_placed_block_counts_offsets_from_its_base() {

@@ -6,15 +6,19 @@
 
 mod block;
 mod content_type;
+mod gap;
 mod lane;
+mod message_id;
 mod receipt;
 mod record;
 mod timestamp;
 mod topic;
 
-pub use block::{Block, BlockBuilder, PlacedBlock};
+pub use block::{Block, BlockBuilder, NamedRun, PlacedBlock};
 pub use content_type::PayloadKind;
+pub use gap::Gap;
 pub use lane::{Lane, LanePosition};
+pub use message_id::{Fingerprint, MessageIdKey};
 pub use receipt::{Receipt, ReceiptKey};
 pub use record::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX,

@@ -157,6 +157,12 @@ impl<'a> Record<'a> {
         Self::decode_body(&mut rest).ok_or(RecordError::Malformed)
     }
 
+    /// Takes the first record off `bytes` as it is encoded.
+    pub(super) fn take_encoded<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+        let len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+        bytes.split_off(..len + 4)
+    }
+
     fn decode_body(rest: &mut &'a [u8]) -> Option<Self> {
         let flags = rest.try_get_u8().ok()?;
         let content_type = match flags & (CONTENT_TYPE_GIVEN | CONTENT_TYPE_JSON) {

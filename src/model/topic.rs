@@ -144,6 +144,8 @@ impl fmt::Debug for TopicName {
     }
 }
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// How a topic survives faults (DESIGN §1). Today's broker has the hybrid one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -176,8 +178,16 @@ pub struct TopicSettings {
     /// Longest time, in milliseconds, that a message acknowledged at [`AckLevel::Os`] stays
     /// unsynced.
     pub sync_interval_ms: u64,
+    /// How long messages are kept, in milliseconds of the broker's running time.
+    pub retention_ms: u64,
+    /// How many bytes of messages are kept; the oldest go first.
+    pub retention_bytes: u64,
     /// Largest payload, in bytes.
     pub message_bytes_max: usize,
+    /// How long a message id is remembered, in milliseconds of the broker's running time.
+    pub dedup_window_ms: u64,
+    /// How many message ids are remembered; the oldest go first.
+    pub dedup_window_messages: u64,
 }
 
 /// Settings as a client gives them: what is left out stays as it is.
@@ -187,7 +197,11 @@ pub struct TopicSettingsChange {
     mode: Option<Mode>,
     ack_level: Option<AckLevel>,
     sync_interval_ms: Option<u64>,
+    retention_ms: Option<u64>,
+    retention_bytes: Option<u64>,
     message_bytes_max: Option<usize>,
+    dedup_window_ms: Option<u64>,
+    dedup_window_messages: Option<u64>,
 }
 
 impl TopicSettingsChange {
@@ -197,7 +211,13 @@ impl TopicSettingsChange {
             mode: self.mode.unwrap_or(settings.mode),
             ack_level: self.ack_level.unwrap_or(settings.ack_level),
             sync_interval_ms: self.sync_interval_ms.unwrap_or(settings.sync_interval_ms),
+            retention_ms: self.retention_ms.unwrap_or(settings.retention_ms),
+            retention_bytes: self.retention_bytes.unwrap_or(settings.retention_bytes),
             message_bytes_max: self.message_bytes_max.unwrap_or(settings.message_bytes_max),
+            dedup_window_ms: self.dedup_window_ms.unwrap_or(settings.dedup_window_ms),
+            dedup_window_messages: self
+                .dedup_window_messages
+                .unwrap_or(settings.dedup_window_messages),
         }
     }
 }
@@ -205,6 +225,15 @@ impl TopicSettingsChange {
 impl TopicSettings {
     /// Bounds of [`TopicSettings::sync_interval_ms`].
     pub const SYNC_INTERVAL_MS: std::ops::RangeInclusive<u64> = 1..=60_000;
+    /// Bounds of [`TopicSettings::retention_ms`]: a second to a hundred years.
+    pub const RETENTION_MS: std::ops::RangeInclusive<u64> = 1_000..=100 * 365 * DAY_MS;
+    /// Bounds of [`TopicSettings::retention_bytes`]: 64 KiB to an exbibyte.
+    pub const RETENTION_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 60;
+    /// Bounds of [`TopicSettings::dedup_window_ms`]; 0 remembers nothing.
+    pub const DEDUP_WINDOW_MS: std::ops::RangeInclusive<u64> = 0..=7 * DAY_MS;
+    /// Bounds of [`TopicSettings::dedup_window_messages`]; 0 remembers nothing. A remembered id
+    /// takes about 120 bytes of memory.
+    pub const DEDUP_WINDOW_MESSAGES: std::ops::RangeInclusive<u64> = 0..=10_000_000;
     /// Bounds of [`TopicSettings::message_bytes_max`].
     pub const MESSAGE_BYTES_MAX: std::ops::RangeInclusive<usize> = 1..=64 * 1024 * 1024;
 
@@ -213,17 +242,21 @@ impl TopicSettings {
     /// # Errors
     /// The name of the setting and what it may be.
     pub fn validate(&self) -> Result<(), String> {
-        let within = |name: &str, value: u64, low: u64, high: u64| {
-            if (low..=high).contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("`{name}` is {value}, it may be {low} to {high}"))
+        let within = |name: &str, value: u64, bounds: std::ops::RangeInclusive<u64>| {
+            if bounds.contains(&value) {
+                return Ok(());
             }
+            let (low, high) = bounds.into_inner();
+            Err(format!("`{name}` is {value}, it may be {low} to {high}"))
         };
-        let (low, high) = Self::SYNC_INTERVAL_MS.into_inner();
-        within("sync_interval_ms", self.sync_interval_ms, low, high)?;
+        within("sync_interval_ms", self.sync_interval_ms, Self::SYNC_INTERVAL_MS)?;
+        within("retention_ms", self.retention_ms, Self::RETENTION_MS)?;
+        within("retention_bytes", self.retention_bytes, Self::RETENTION_BYTES)?;
+        within("dedup_window_ms", self.dedup_window_ms, Self::DEDUP_WINDOW_MS)?;
+        let messages = self.dedup_window_messages;
+        within("dedup_window_messages", messages, Self::DEDUP_WINDOW_MESSAGES)?;
         let (low, high) = Self::MESSAGE_BYTES_MAX.into_inner();
-        within("message_bytes_max", self.message_bytes_max as u64, low as u64, high as u64)
+        within("message_bytes_max", self.message_bytes_max as u64, low as u64..=high as u64)
     }
 
     /// How many milliseconds of acknowledged messages a power loss may take: 0 is none.
@@ -241,7 +274,11 @@ impl Default for TopicSettings {
             mode: Mode::default(),
             ack_level: AckLevel::default(),
             sync_interval_ms: 1_000,
+            retention_ms: 7 * DAY_MS,
+            retention_bytes: 10 * 1024 * 1024 * 1024,
             message_bytes_max: 1024 * 1024,
+            dedup_window_ms: 120_000,
+            dedup_window_messages: 10_000,
         }
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 use super::tail_cache::TailCache;
-use super::{HeadWatcher, ReadError, ReadLimits, TopicExtent};
+use super::{Damage, HeadWatcher, ReadError, ReadLimits, TopicExtent};
 use crate::journal::{Journal, JournalError, JournalObserver};
-use crate::model::{PlacedBlock, Timestamp, TopicId};
+use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};
 
 /// What the journal's writer and the readers share.
 #[derive(Clone)]
@@ -76,6 +76,18 @@ impl Embedded {
 
     pub(super) fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
         self.journal.extent(topic)
+    }
+
+    pub(super) fn is_storage_full(&self) -> bool {
+        self.journal.is_storage_full()
+    }
+
+    pub(super) fn gaps(&self, topic: TopicId) -> Vec<Gap> {
+        self.journal.gaps(topic)
+    }
+
+    pub(super) fn damage(&self, topic: TopicId) -> Vec<Damage> {
+        self.journal.damage(topic)
     }
 
     pub(super) fn watch(&self, topic: TopicId, watcher: HeadWatcher) {

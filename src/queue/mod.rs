@@ -11,10 +11,10 @@ mod tail_cache;
 
 use std::sync::Arc;
 
-pub use crate::journal::{ReadError, ReadLimits, TopicExtent};
+pub use crate::journal::{Damage, ReadError, ReadLimits, TopicExtent};
 pub use embedded::{Embedded, Feed};
 
-use crate::model::{PlacedBlock, Timestamp, TopicId};
+use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};
 
 /// Called on the writer thread when a topic's head has advanced; must not block.
 pub type HeadWatcher = Arc<dyn Fn() + Send + Sync>;
@@ -31,6 +31,27 @@ impl Queue {
     pub fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
         match self {
             Self::Embedded(embedded) => embedded.extent(topic),
+        }
+    }
+
+    /// Nothing can be published, since the disk is full.
+    pub fn is_storage_full(&self) -> bool {
+        match self {
+            Self::Embedded(embedded) => embedded.is_storage_full(),
+        }
+    }
+
+    /// The topic's announced gaps that reach into what is kept, in order.
+    pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
+        match self {
+            Self::Embedded(embedded) => embedded.gaps(topic),
+        }
+    }
+
+    /// What of the topic is damaged and not accepted yet.
+    pub fn damage(&self, topic: TopicId) -> Vec<Damage> {
+        match self {
+            Self::Embedded(embedded) => embedded.damage(topic),
         }
     }
 

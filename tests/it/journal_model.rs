@@ -19,7 +19,7 @@ use weir::journal::{
     TopicChange,
 };
 use weir::model::{
-    AckLevel, BlockBuilder, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
+    AckLevel, BlockBuilder, Gap, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
     TopicSettings,
 };
 
@@ -332,9 +332,26 @@ async fn a_damaged_chunk_is_named_and_never_served() {
         let mut value = blocks.get(0u64.to_be_bytes()).unwrap().unwrap().to_vec();
         *value.last_mut().unwrap() ^= 1;
         blocks.insert(0u64.to_be_bytes(), value).unwrap();
+        blocks.rotate_memtable_and_wait().unwrap();
     }
     let settings = StorageSettings { path: copied, ..StorageSettings::default() };
-    let error = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).err().unwrap();
-    assert!(error.to_string().contains("damaged at sequence 0"), "{error}");
+    let opened = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).unwrap();
+    let topic = opened.topics[0].id;
+    let damage = Gap { from: 0, to: 0 };
+    let read = || {
+        let limits = ReadLimits { messages: 10, bytes: u64::MAX };
+        opened.journal.read(topic, 0, limits)
+    };
+    assert!(matches!(read(), Err(ReadError::Damaged(found)) if found == damage));
+    assert!(opened.journal.extent(topic).unwrap().damaged);
+    let name = opened.topics[0].name.clone();
+    let accept =
+        |gap| opened.journal.change_topic(TopicChange::AcceptGap { name: name.clone(), gap });
+    accept(Gap { from: 0, to: 7 }).await.unwrap_err();
+    let changed = accept(damage).await.unwrap();
+    assert_eq!(changed.record.epoch.0, 2);
+    assert!(read().unwrap().is_empty());
+    assert!(!opened.journal.extent(topic).unwrap().damaged);
+    opened.journal.stop().await.unwrap();
     subject.journal().stop().await.unwrap();
 }

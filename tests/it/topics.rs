@@ -20,7 +20,9 @@ async fn settings_are_replaced_as_a_whole_and_survive_a_restart() {
     let created: Value = created.json().await.unwrap();
     let expected = json!({
         "name": "cars.eu", "mode": "hml", "ack_level": "os", "sync_interval_ms": 50,
-        "message_bytes_max": 1_048_576, "state": "running", "epoch": 1, "first": 0, "head": 0,
+        "retention_ms": 604_800_000, "retention_bytes": 10_737_418_240u64,
+        "message_bytes_max": 1_048_576, "dedup_window_ms": 120_000, "dedup_window_messages": 10_000,
+        "state": "running", "epoch": 1, "first": 0, "head": 0,
         "messages": 0, "bytes": 0, "loss_bound_ms": 50, "producers": 0, "subscriptions": 0,
         "restarts": 0, "gaps": [],
     });

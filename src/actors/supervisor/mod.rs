@@ -25,8 +25,10 @@ use super::directory::{Directory, Slot, TopicHandle};
 use super::ingest::IngestLogger;
 use super::producer::Producer;
 use super::topic::Topic;
-use crate::journal::{Journal, TopicChange, TopicChangeError, TopicChanged, TopicRecord};
-use crate::model::{TopicName, TopicSettings};
+use crate::journal::{
+    AppendError, Journal, TopicChange, TopicChangeError, TopicChanged, TopicRecord,
+};
+use crate::model::{Gap, TopicName, TopicSettings};
 use crate::queue::Queue;
 use supervise::{Child, supervise};
 
@@ -166,6 +168,29 @@ impl Supervisor {
         self.directory.remove(&name, deleted);
         self.queue.forget(deleted);
         Ok(())
+    }
+
+    /// Accepts a topic's damage as a gap.
+    ///
+    /// # Errors
+    /// [`TopicChangeError::NoSuchDamage`], or not storable.
+    pub async fn accept_gap(&self, handle: &TopicHandle, gap: Gap) -> Result<(), TopicChangeError> {
+        let change = TopicChange::AcceptGap { name: handle.name().clone(), gap };
+        let TopicChanged { record, version, .. } = self.journal.change_topic(change).await?;
+        handle.set_record(version, record);
+        Ok(())
+    }
+
+    /// The last durable id of a named producer of a topic.
+    ///
+    /// # Errors
+    /// [`AppendError`]: the topic was deleted, or the journal has stopped.
+    pub async fn last_id(
+        &self,
+        topic: &TopicHandle,
+        producer: &str,
+    ) -> Result<Option<u64>, AppendError> {
+        self.journal.last_id(topic.id(), producer).await
     }
 
     /// Brings a quarantined topic's actors back with a fresh budget; nothing for a running one.

@@ -4,24 +4,33 @@ use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, Responder};
 use serde_json::json;
 
-use crate::actors::directory::TopicState;
+use crate::actors::directory::{TopicHandle, TopicState};
 use crate::edge::Edge;
 
 pub(super) async fn live() -> impl Responder {
     Json(json!({ "live": true }))
 }
 
-/// Ready unless draining; topics that gave up don't take the node out.
+/// Ready unless draining or out of disk space; topics that gave up don't take the node out.
 pub(super) async fn ready(edge: Data<Edge>) -> HttpResponse {
     let in_state = |state| -> Vec<String> {
         let topics = edge.supervisor.directory().topics();
-        let found = topics.iter().filter(|topic| topic.state() == state);
+        let damaged = |id| edge.queue.extent(id).is_some_and(|extent| extent.damaged);
+        let is_now = |topic: &TopicHandle| match topic.state() {
+            _ if damaged(topic.id()) => TopicState::Quarantined,
+            state => state,
+        };
+        let found = topics.iter().filter(|topic| is_now(topic) == state);
         found.map(|topic| topic.name().to_string()).collect()
     };
-    if edge.is_draining() {
+    let reason = match edge.is_draining() {
+        true => Some("draining"),
+        false => edge.queue.is_storage_full().then_some("storage-full"),
+    };
+    if let Some(reason) = reason {
         let recovering = in_state(TopicState::Recovering);
         return HttpResponse::ServiceUnavailable()
-            .json(json!({ "ready": false, "reason": "draining", "recovering": recovering }));
+            .json(json!({ "ready": false, "reason": reason, "recovering": recovering }));
     }
     let degraded = in_state(TopicState::Quarantined);
     HttpResponse::Ok().json(json!({ "ready": true, "degraded": degraded }))

@@ -59,15 +59,16 @@ pub(super) async fn poll(
     let epoch = topic.record().epoch.0;
     let opening =
         format!(r#"{{"topic":"{name}","epoch":{epoch},"first":{first},"head":{head},"messages":["#);
-    let next = page.next.unwrap_or(from);
-    let whole = page.last || page.next.is_none() || next >= head;
+    let read_to = page.next.unwrap_or(from);
+    let whole = page.last || page.next.is_none() || read_to >= head;
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "application/json"));
     if whole {
-        return Ok(response.body(format!("{opening}{}{}", page.json, closing(next))));
+        let closing = closing(&edge, topic.id(), from, read_to);
+        return Ok(response.body(format!("{opening}{}{closing}", page.json)));
     }
     let begun = format!("{opening}{}", page.json);
-    let rest = Rest { edge, topic: topic.id(), next, budget };
+    let rest = Rest { edge, topic: topic.id(), from, next: read_to, budget };
     let pieces = stream::unfold((Some(begun), Some(rest)), |(begun, rest)| async {
         match (begun, rest) {
             (Some(begun), rest) => Some((Ok(Bytes::from(begun)), (None, rest))),
@@ -81,14 +82,31 @@ pub(super) async fn poll(
     Ok(response.streaming(Box::pin(pieces)))
 }
 
-fn closing(next: u64) -> String {
-    format!(r#"],"next":{next}}}"#)
+/// The end of an answer that was read from one offset up to another: the gaps in between, and
+/// where to go on, which is behind a gap that follows.
+fn closing(edge: &Edge, topic: TopicId, from: u64, read_to: u64) -> String {
+    let mut next = read_to;
+    let mut passed = Vec::new();
+    for gap in edge.queue.gaps(topic) {
+        if gap.contains(next) {
+            next = gap.end();
+        }
+        if gap.to >= from && gap.from < next {
+            passed.push(gap);
+        }
+    }
+    if passed.is_empty() {
+        return format!(r#"],"next":{next}}}"#);
+    }
+    let gaps = serde_json::to_string(&passed).expect("gaps are plain data");
+    format!(r#"],"gaps":{gaps},"next":{next}}}"#)
 }
 
 /// What is still to be read and written of an answer.
 struct Rest {
     edge: Data<Edge>,
     topic: TopicId,
+    from: u64,
     next: u64,
     budget: Budget,
 }
@@ -103,7 +121,8 @@ impl Rest {
             }
             Ok(page) => {
                 let comma = if page.next.is_some() { "," } else { "" };
-                let end = closing(page.next.unwrap_or(self.next));
+                let read_to = page.next.unwrap_or(self.next);
+                let end = closing(&self.edge, self.topic, self.from, read_to);
                 (Ok(Bytes::from(format!("{comma}{}{end}", page.json))), None)
             }
             // The connection breaks off, since the status has been sent already.
@@ -117,7 +136,9 @@ impl Rest {
         let read = self.edge.queue.read(self.topic, self.next, limits).await;
         let blocks = match read {
             // What was given so far is right, and says where to go on: that will tell.
-            Err(ReadError::Gone { .. } | ReadError::NoSuchTopic(_)) => Vec::new(),
+            Err(ReadError::Gone { .. } | ReadError::NoSuchTopic(_) | ReadError::Damaged(_)) => {
+                Vec::new()
+            }
             other => other?,
         };
         Ok(self.budget.page(&blocks, self.next, PAGE_BYTES, &self.edge.receipts)?)

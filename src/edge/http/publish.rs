@@ -16,7 +16,7 @@ use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire::{self, RawMessages};
 use crate::faults::{self, Seam};
-use crate::journal::Appended;
+use crate::journal::{Appended, Exception, Outcome};
 use crate::model::{BlockBuilder, Receipt, Record, TopicName};
 use crate::patterns::request_acknowledge;
 
@@ -51,11 +51,11 @@ pub(super) async fn publish(
         Some(topic) => topic.settings(),
         None => edge.supervisor.topic_policy().defaults,
     };
-    let mut builder = BlockBuilder::default();
+    let mut builder = edge.block_builder();
     if essence != BATCH_JSON {
         add_raw(&mut builder, &request, content_type, &body.bytes, settings.message_bytes_max)?;
         let (topic, appended) = store(&edge, &name, builder, body).await?;
-        return Ok(raw_answer(&edge, &topic, appended));
+        return raw_answer(&edge, &topic, &appended);
     }
     let RawMessages(messages) = RawMessages::in_batch(&body.bytes, edge.limits.batch_messages_max)?;
     let checked: Vec<Result<(), Problem>> = messages
@@ -113,20 +113,29 @@ fn add_raw(
     Ok(())
 }
 
-fn raw_answer(edge: &Edge, topic: &TopicHandle, appended: Appended) -> HttpResponse {
-    let offset = appended.base_offset;
+fn raw_answer(
+    edge: &Edge,
+    topic: &TopicHandle,
+    appended: &Appended,
+) -> Result<HttpResponse, Problem> {
+    let outcome = appended.outcomes().next();
+    let (offset, duplicate) = match outcome {
+        Some(Outcome::Stored(offset)) => (offset, false),
+        Some(Outcome::Not(Exception::Duplicate(Some(offset)))) => (offset, true),
+        _ => return Err(Problem::message_id_conflict()),
+    };
     let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });
-    HttpResponse::Accepted().insert_header((LOCATION, format!("/v1/receipts/{receipt}"))).json(
-        json!({
-            "receipt": receipt,
-            "topic": topic.name(),
-            "stage": "logged",
-            "ack_level": appended.worth.ack_level,
-            "loss_bound_ms": appended.worth.loss_bound_ms,
-            "offset": offset,
-            "duplicate": false,
-        }),
-    )
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((LOCATION, format!("/v1/receipts/{receipt}")));
+    Ok(response.json(json!({
+        "receipt": receipt,
+        "topic": topic.name(),
+        "stage": "logged",
+        "ack_level": appended.worth.ack_level,
+        "loss_bound_ms": appended.worth.loss_bound_ms,
+        "offset": offset,
+        "duplicate": duplicate,
+    })))
 }
 
 /// One result a message, in the order sent: its own fault, or what became of the block that all
@@ -136,23 +145,32 @@ fn batch_answer(
     checked: Vec<Result<(), Problem>>,
     stored: Option<Result<(Arc<TopicHandle>, Appended), Problem>>,
 ) -> HttpResponse {
-    let (mut accepted, mut rejected) = (0, 0);
+    let (mut accepted, mut rejected) = (0u64, 0u64);
     let mut first_error = None;
     // Written out at once: a tree of all results would cost many times their text.
     let mut results = String::new();
+    let mut outcomes =
+        stored.iter().filter_map(|stored| stored.as_ref().ok()).flat_map(|(_, a)| a.outcomes());
     for fault in checked {
         results.push_str(if results.is_empty() { "" } else { "," });
         let problem = match (fault, &stored) {
-            (Ok(()), Some(Ok((topic, appended)))) => {
-                let offset = appended.base_offset + accepted;
-                let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });
-                accepted += 1;
-                // Writing to a String does not fail.
-                let _ = write!(
-                    results,
-                    r#"{{"receipt":"{receipt}","offset":{offset},"duplicate":false}}"#
-                );
-                continue;
+            (Ok(()), Some(Ok((topic, _)))) => {
+                let (offset, duplicate) = match outcomes.next() {
+                    Some(Outcome::Stored(offset)) => (Some(offset), false),
+                    Some(Outcome::Not(Exception::Duplicate(offset))) => (offset, true),
+                    _ => (None, false),
+                };
+                if let Some(sequence) = offset {
+                    let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence });
+                    accepted += 1;
+                    // Writing to a String does not fail.
+                    let _ = write!(
+                        results,
+                        r#"{{"receipt":"{receipt}","offset":{sequence},"duplicate":{duplicate}}}"#
+                    );
+                    continue;
+                }
+                Problem::message_id_conflict()
             }
             (Ok(()), Some(Err(problem))) => problem.clone(),
             (Ok(()), None) => Problem::new(Code::Internal, "the message was in no block"),

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::parameters::{number, query};
 use super::{body, topic_name};
-use crate::actors::directory::TopicHandle;
+use crate::actors::directory::{TopicHandle, TopicState};
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire;
-use crate::model::{TopicName, TopicSettings, TopicSettingsChange};
+use crate::model::{Gap, TopicName, TopicSettings, TopicSettingsChange};
+use crate::queue::TopicExtent;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,14 +88,7 @@ struct Recover {
     accept_gap: Option<Gap>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Gap {
-    from: u64,
-    to: u64,
-}
-
-/// Leaves quarantine with a fresh restart budget.
+/// Leaves quarantine with a fresh restart budget, and accepts a gap where messages are damaged.
 pub(super) async fn recover(
     edge: Data<Edge>,
     path: Path<String>,
@@ -107,9 +101,8 @@ pub(super) async fn recover(
         b"" => Recover::default(),
         given => wire::parse_object("body", given)?,
     };
-    if let Some(Gap { from, to }) = recover.accept_gap {
-        let why = format!("this topic has no gap from {from} to {to} to accept");
-        return Err(Problem::invalid("accept_gap", why));
+    if let Some(gap) = recover.accept_gap {
+        edge.supervisor.accept_gap(&topic, gap).await?;
     }
     edge.supervisor.recover_topic(&topic);
     Ok(HttpResponse::Ok().json(view(&edge, &topic)))
@@ -123,21 +116,25 @@ fn existing(edge: &Edge, name: &TopicName) -> Result<std::sync::Arc<TopicHandle>
 fn view(edge: &Edge, topic: &TopicHandle) -> Value {
     let record = topic.record();
     let extent = edge.queue.extent(topic.id());
-    let (first, head, bytes) = extent.map_or((0, 0, 0), |e| (e.first, e.head, e.bytes));
+    let gone = TopicExtent { first: 0, head: 0, messages: 0, bytes: 0, damaged: false };
+    let TopicExtent { first, head, messages, bytes, damaged } = extent.unwrap_or(gone);
     let mut view = json!({
         "name": record.name,
-        "state": topic.state(),
+        "state": if damaged { TopicState::Quarantined } else { topic.state() },
         "epoch": record.epoch,
         "first": first,
         "head": head,
-        "messages": head - first,
+        "messages": messages,
         "bytes": bytes,
         "loss_bound_ms": record.settings.loss_bound_ms(),
         "producers": topic.producers.load(Ordering::Relaxed),
         "subscriptions": 0,
         "restarts": topic.restarts(),
-        "gaps": [],
+        "gaps": edge.queue.gaps(topic.id()),
     });
+    if damaged {
+        view["damage"] = json!(edge.queue.damage(topic.id()));
+    }
     if let (Some(view), Ok(Value::Object(settings))) =
         (view.as_object_mut(), serde_json::to_value(record.settings))
     {

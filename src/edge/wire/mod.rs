@@ -9,5 +9,5 @@ mod incoming;
 mod outgoing;
 
 pub use batch::{BATCH_MESSAGES_CEILING, RawMessages};
-pub use incoming::{Sender, check_payload, id_of, message_from, parse_object};
+pub use incoming::{IncomingMessage, Sender, check_payload, id_of, message_from, parse_object};
 pub use outgoing::{Budget, Page};

@@ -21,7 +21,7 @@ use actix_web_actors::ws;
 use serde::Deserialize;
 
 use self::guard::FrameGuard;
-use self::producer::{Acks, ProducerSession};
+use self::producer::{Acks, Named, ProducerSession};
 use self::session::{Door, Session};
 use self::tail::TailSession;
 use super::Edge;
@@ -37,6 +37,7 @@ const PROTOCOL: &str = "weir.v1";
 #[serde(deny_unknown_fields)]
 struct ProducerQuery {
     acks: Option<String>,
+    producer: Option<String>,
 }
 
 /// `GET /v1/topics/{topic}/producer`
@@ -53,9 +54,18 @@ pub(super) async fn open_producer(
         Some("none") => Acks::None,
         Some(_) => return Err(Problem::invalid("acks", "must be `each`, `range` or `none`")),
     };
+    // Names of producers follow the rules for all names.
+    let producer = query.producer.as_deref().map(TopicName::new).transpose()?;
     let name = checked(&edge, &path, &request)?;
     let topic = edge.supervisor.ensure_topic(&name).await?;
-    let session = |door| ProducerSession::new(edge.clone(), topic, acks, door);
+    let named = match producer {
+        Some(name) => {
+            let resume_after = edge.supervisor.last_id(&topic, name.as_str()).await?;
+            Some(Named { name: name.as_str().into(), resume_after })
+        }
+        None => None,
+    };
+    let session = |door| ProducerSession::new(edge.clone(), topic, acks, named, door);
     upgrade(&edge, session, &request, payload)
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message, StreamHandler, WrapFuture};
 use actix_web::web::Data;
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
-use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::session::{self, Door, Ending, Session};
@@ -21,13 +20,18 @@ use crate::edge::error::Problem;
 use crate::edge::wire::{self, RawMessages};
 use crate::faults::{self, Seam};
 use crate::journal::{AppendError, Appended, Worth};
-use crate::model::{Block, BlockBuilder, Lane, LanePosition};
+use crate::model::{Block, Lane, LanePosition};
 use crate::patterns::request_acknowledge::{PublishError, Resend, SendWindow};
 
 mod acks;
+mod collect;
+mod welcome;
 
 pub(super) use acks::Acks;
 use acks::{AckList, Marks};
+use collect::Collector;
+pub(super) use welcome::Named;
+use welcome::welcome;
 
 /// Bytes at which a block goes on without waiting for the end of the wake-up.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -53,8 +57,7 @@ pub(super) struct ProducerSession {
     /// What the client was last told an acknowledgement is worth.
     worth: Worth,
     frames: u64,
-    collected: BlockBuilder,
-    marks: Marks,
+    collected: Collector,
     flush_due: bool,
     /// A block that waits for room in the byte budget; nothing overtakes it.
     waiting: Option<(Block, Marks)>,
@@ -64,10 +67,20 @@ pub(super) struct ProducerSession {
     unacked_bytes: usize,
     /// Set once nothing more is taken: how to end when all is answered.
     ending: Option<Ending>,
+    /// A named producer's last durable id when the socket was opened.
+    resume_after: Option<u64>,
 }
 
 impl ProducerSession {
-    pub(super) fn new(edge: Data<Edge>, topic: Arc<TopicHandle>, acks: Acks, door: Door) -> Self {
+    pub(super) fn new(
+        edge: Data<Edge>,
+        topic: Arc<TopicHandle>,
+        acks: Acks,
+        named: Option<Named>,
+        door: Door,
+    ) -> Self {
+        let (name, resume_after) = named.map_or((None, None), |n| (Some(n.name), n.resume_after));
+        let collected = Collector::new(edge.block_builder(), name);
         let producer = edge.supervisor.start_producer(topic.clone());
         let acks = AckList::new(acks, topic.id(), edge.receipts.clone());
         let worth = Worth::of(&topic.settings());
@@ -79,8 +92,8 @@ impl ProducerSession {
             acks,
             worth,
             frames: 0,
-            collected: BlockBuilder::default(),
-            marks: Marks::default(),
+            collected,
+            resume_after,
             flush_due: false,
             waiting: None,
             lane: Arc::default(),
@@ -91,21 +104,8 @@ impl ProducerSession {
         }
     }
 
-    /// Said at the start, and again when what an acknowledgement is worth has changed.
     fn welcome(&self) -> String {
-        let settings = self.topic.settings();
-        json!({ "welcome": {
-            "protocol": super::PROTOCOL,
-            "credit": {
-                "messages": self.edge.limits.credit_messages,
-                "bytes": self.edge.limits.credit_bytes,
-            },
-            "message_bytes_max": settings.message_bytes_max,
-            "mode": settings.mode,
-            "ack_level": self.worth.ack_level,
-            "loss_bound_ms": self.worth.loss_bound_ms,
-        }})
-        .to_string()
+        welcome(&self.edge, &self.topic, self.worth, self.resume_after)
     }
 
     /// Takes one message of a frame; `index` where the frame is an array.
@@ -126,9 +126,9 @@ impl ProducerSession {
         let counted = self.acks.check_id(id);
         let taken = message
             .and_then(|message| counted.map(|()| message))
-            .and_then(|message| message.push_to(&mut self.collected, message_bytes_max));
+            .and_then(|message| self.collected.take(message, message_bytes_max));
         match (taken, id) {
-            (Ok(()), _) => self.marks.push(id),
+            (Ok(()), _) => {}
             (Err(problem), Some(id)) => out.push(acks::message_error(id, &problem)),
             (Err(problem), None) => {
                 self.acks.lost_count();
@@ -143,8 +143,7 @@ impl ProducerSession {
         if self.waiting.is_some() {
             return;
         }
-        let Some(block) = self.collected.finish() else { return };
-        let marks = std::mem::take(&mut self.marks);
+        let Some((block, marks)) = self.collected.finish() else { return };
         let bytes = block.body().len();
         match self.edge.admission.try_admit(bytes) {
             Some(permit) => self.send(block.charged(permit), marks, context),
@@ -200,7 +199,7 @@ impl ProducerSession {
                 self.worth = appended.worth;
                 context.text(self.welcome());
             }
-            for frame in self.acks.stored(&sent.marks, appended.base_offset) {
+            for frame in self.acks.stored(&sent.marks, &appended) {
                 context.text(frame);
             }
         }
@@ -237,10 +236,8 @@ impl ProducerSession {
         let problem = Problem::from(error);
         let refused = self.window.refused(place);
         let waiting = self.waiting.take().map(|(_, marks)| marks);
-        let collected = std::mem::take(&mut self.marks);
-        // Its messages are refused with the others.
-        let _ = self.collected.finish();
-        let after = waiting.into_iter().chain([collected]);
+        let collected = self.collected.finish().map(|(_, marks)| marks);
+        let after = waiting.into_iter().chain(collected);
         for marks in refused.into_iter().map(|sent| sent.marks).chain(after) {
             if let Some(frame) = acks::refused(&marks, &problem) {
                 context.text(frame);
@@ -263,8 +260,7 @@ impl ProducerSession {
 
     /// Ends as decided, once everything taken has been answered.
     fn end_when_settled(&mut self, context: &mut WebsocketContext<Self>) {
-        let settled =
-            self.window.is_empty() && self.waiting.is_none() && self.collected.count() == 0;
+        let settled = self.window.is_empty() && self.waiting.is_none() && self.collected.is_empty();
         if let Some(ending) = self.ending.take_if(|_| settled) {
             ending.carry_out(context);
         }
@@ -317,7 +313,7 @@ impl Session for ProducerSession {
         }
         if self.collected.bytes() >= BLOCK_BYTES {
             self.flush(context);
-        } else if self.collected.count() > 0 && !self.flush_due {
+        } else if !self.collected.is_empty() && !self.flush_due {
             self.flush_due = true;
             context.notify(Flush);
         }

@@ -16,7 +16,7 @@ use crate::actors::topic::{HeadAdvanced, Pending};
 use crate::edge::Edge;
 use crate::edge::error::Problem;
 use crate::edge::wire::Budget;
-use crate::model::PlacedBlock;
+use crate::model::{Gap, PlacedBlock};
 use crate::patterns::publish_subscribe;
 use crate::queue::{ReadError, ReadLimits};
 
@@ -73,23 +73,28 @@ impl TailSession {
         blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
         context: &mut WebsocketContext<Self>,
     ) {
+        let gap = match &blocks {
+            Ok(blocks) => self.gap_before(blocks.first()),
+            Err(ReadError::Gone { first }) => Gap::before(self.next, *first),
+            Err(_) => None,
+        };
+        if let Some(gap) = gap {
+            let Gap { from, to } = gap;
+            context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
+            self.next = gap.end();
+            return self.pull_when_taken(context);
+        }
         let page = match blocks {
             Ok(blocks) if blocks.is_empty() => {
                 self.busy = false;
                 return;
             }
             Ok(blocks) => Budget::new(FRAME.messages, u64::MAX).page(
-                &blocks,
+                up_to_gap(&blocks),
                 self.next,
                 FRAME.bytes,
                 &self.edge.receipts,
             ),
-            Err(ReadError::Gone { first }) => {
-                let (from, to) = (self.next, first);
-                context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
-                self.next = first;
-                return self.pull_when_taken(context);
-            }
             Err(error) => return self.end(error.into(), context),
         };
         match page {
@@ -100,6 +105,16 @@ impl TailSession {
             }
             Err(error) => self.end(error.into(), context),
         }
+    }
+
+    /// The gap between what was sent last and the next block, or the head where there is none.
+    fn gap_before(&self, next: Option<&Arc<PlacedBlock>>) -> Option<Gap> {
+        if let Some(block) = next {
+            return Gap::before(self.next, block.base_offset);
+        }
+        let gaps = self.edge.queue.gaps(self.topic.id());
+        let gap = gaps.into_iter().find(|gap| gap.contains(self.next))?;
+        Gap::before(self.next, gap.end())
     }
 
     /// Goes on when the connection polls us again, which it does when it has room to write.
@@ -122,6 +137,13 @@ impl TailSession {
         let frame = self.frames;
         context.text(format!(r#"{{"error":{},"frame":{frame}}}"#, problem.to_json()));
     }
+}
+
+/// The blocks that follow each other without a gap.
+fn up_to_gap(blocks: &[Arc<PlacedBlock>]) -> &[Arc<PlacedBlock>] {
+    let follow = |pair: &[Arc<PlacedBlock>]| pair[0].end_offset() == pair[1].base_offset;
+    let jump = blocks.windows(2).position(|pair| !follow(pair));
+    &blocks[..jump.map_or(blocks.len(), |before| before + 1)]
 }
 
 impl Actor for TailSession {

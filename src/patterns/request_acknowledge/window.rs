@@ -39,7 +39,7 @@ struct Entry<T> {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     UnderWay,
     /// Came back, or never sent because others had come back.
@@ -59,18 +59,22 @@ impl<T> SendWindow<T> {
     pub fn push(&mut self, block: Block, tag: T) -> Option<u64> {
         let place = self.next_place;
         self.next_place += 1;
-        let state = if self.rewinding { State::ToSend } else { State::UnderWay };
+        let now = !self.rewinding;
+        let state = if now { State::UnderWay } else { State::ToSend };
         self.entries.push_back(Entry { place, block, tag, state });
-        (state == State::UnderWay).then_some(place)
+        now.then_some(place)
     }
 
     /// The block was stored. The tags of all blocks whose turn has come, and what to send again.
     pub fn stored(&mut self, place: u64, appended: Appended) -> (Vec<(T, Appended)>, Resend) {
         self.set(place, State::Stored(appended));
         let mut answered = Vec::new();
-        while let Some(Entry { state: State::Stored(appended), .. }) = self.entries.front() {
-            let appended = *appended;
-            answered.extend(self.entries.pop_front().map(|entry| (entry.tag, appended)));
+        while let Some(entry) =
+            self.entries.pop_front_if(|entry| matches!(entry.state, State::Stored(_)))
+        {
+            if let State::Stored(appended) = entry.state {
+                answered.push((entry.tag, appended));
+            }
         }
         (answered, self.rewound())
     }
@@ -131,8 +135,10 @@ mod tests {
         builder.finish().unwrap()
     }
 
-    const AT: Appended =
-        Appended { base_offset: 0, worth: Worth { ack_level: AckLevel::Sync, loss_bound_ms: 0 } };
+    fn at() -> Appended {
+        let worth = Worth { ack_level: AckLevel::Sync, loss_bound_ms: 0 };
+        Appended { base_offset: 0, worth, exceptions: Arc::default() }
+    }
 
     fn tags<T>(answered: Vec<(T, Appended)>) -> Vec<T> {
         answered.into_iter().map(|(tag, _)| tag).collect()
@@ -147,7 +153,7 @@ mod tests {
         assert_eq!(window.push(block(), 'c'), None, "no new one while rewinding");
         let places: Vec<_> = window.came_back(1).into_iter().map(|(place, _)| place).collect();
         assert_eq!(places, [0, 1, 2]);
-        assert_eq!(tags(window.stored(0, AT).0), ['a']);
+        assert_eq!(tags(window.stored(0, at()).0), ['a']);
     }
 
     #[test]
@@ -156,9 +162,9 @@ mod tests {
         for tag in ['a', 'b', 'c'] {
             window.push(block(), tag);
         }
-        assert!(window.stored(1, AT).0.is_empty());
-        assert_eq!(tags(window.stored(0, AT).0), ['a', 'b']);
-        assert_eq!(tags(window.stored(2, AT).0), ['c']);
+        assert!(window.stored(1, at()).0.is_empty());
+        assert_eq!(tags(window.stored(0, at()).0), ['a', 'b']);
+        assert_eq!(tags(window.stored(2, at()).0), ['c']);
         assert!(window.is_empty());
     }
 
@@ -170,7 +176,7 @@ mod tests {
         }
         assert_eq!(window.refused(1), ['b', 'c']);
         assert!(window.came_back(2).is_empty());
-        assert_eq!(tags(window.stored(0, AT).0), ['a']);
+        assert_eq!(tags(window.stored(0, at()).0), ['a']);
     }
 
     /// The path as the window sees it: two mailboxes that can be lost with everything in them, and
@@ -235,7 +241,7 @@ mod tests {
                         }
                         let resend = match unseen.swap_remove(which % unseen.len()) {
                             Answer::Stored(place) => {
-                                let (answers, resend) = window.stored(place, AT);
+                                let (answers, resend) = window.stored(place, at());
                                 answered.extend(tags(answers));
                                 resend
                             }

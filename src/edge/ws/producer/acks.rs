@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::edge::error::Problem;
+use crate::journal::{Appended, Exception, Outcome};
 use crate::model::{Receipt, ReceiptKey, TopicId};
 
 /// `?acks=`
@@ -69,26 +70,56 @@ impl AckList {
         self.next_id = None;
     }
 
-    /// The frames for a stored block; none where nobody asked.
-    pub(super) fn stored(&self, marks: &Marks, base_offset: u64) -> Vec<String> {
-        match self.form {
-            Acks::None => Vec::new(),
-            Acks::Range => ranges(marks),
-            Acks::Each => self.each(marks, base_offset).into_iter().collect(),
+    /// The frames for a block that was taken; none where nobody asked.
+    pub(super) fn stored(&self, marks: &Marks, appended: &Appended) -> Vec<String> {
+        if self.form == Acks::Each {
+            return self.each(marks, appended).into_iter().collect();
         }
+        let conflicts = || appended.exceptions.iter().filter(|(_, e)| *e == Exception::Conflict);
+        let problem = Problem::message_id_conflict();
+        let conflicting =
+            conflicts().filter_map(|(place, _)| marks.0.get(*place as usize)?.as_ref());
+        let errors = conflicting.map(|id| message_error(id, &problem)).collect();
+        if self.form == Acks::None {
+            return errors;
+        }
+        let mut taken = Marks(marks.0.clone());
+        for (place, _) in conflicts() {
+            if let Some(mark) = taken.0.get_mut(*place as usize) {
+                *mark = None;
+            }
+        }
+        [ranges(&taken), errors].concat()
     }
 
-    fn each(&self, marks: &Marks, base_offset: u64) -> Option<String> {
+    fn each(&self, marks: &Marks, appended: &Appended) -> Option<String> {
         let mut out = String::with_capacity(16 + 112 * marks.len());
-        for (id, offset) in marks.0.iter().zip(base_offset..) {
+        for (id, outcome) in marks.0.iter().zip(appended.outcomes()) {
             let Some(id) = id else { continue };
             out.push_str(if out.is_empty() { r#"{"acks":["# } else { "," });
-            let receipt = self.receipts.seal(Receipt { topic: self.topic, sequence: offset });
+            let (offset, duplicate) = match outcome {
+                Outcome::Stored(offset) => (Some(offset), false),
+                Outcome::Not(Exception::Duplicate(offset)) => (offset, true),
+                Outcome::Not(Exception::Conflict) => {
+                    let error = Problem::message_id_conflict().to_json();
+                    let _ = write!(out, r#"{{"id":{id},"error":{error}}}"#);
+                    continue;
+                }
+            };
             // Writing to a String does not fail.
-            let _ = write!(
-                out,
-                r#"{{"id":{id},"receipt":"{receipt}","offset":{offset},"duplicate":false}}"#
-            );
+            let _ = match offset {
+                Some(sequence) => {
+                    let receipt = self.receipts.seal(Receipt { topic: self.topic, sequence });
+                    write!(
+                        out,
+                        r#"{{"id":{id},"receipt":"{receipt}","offset":{sequence},"duplicate":{duplicate}}}"#
+                    )
+                }
+                None => write!(
+                    out,
+                    r#"{{"id":{id},"receipt":null,"offset":null,"duplicate":{duplicate}}}"#
+                ),
+            };
         }
         if out.is_empty() {
             return None;
@@ -135,6 +166,8 @@ pub(super) fn frame_error(problem: &Problem, place: (u64, Option<usize>)) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Worth;
+    use crate::model::AckLevel;
 
     fn marks(ids: &[Option<&str>]) -> Marks {
         let mut marks = Marks::default();
@@ -148,15 +181,43 @@ mod tests {
         AckList::new(form, TopicId(1), ReceiptKey::new([0; 16]))
     }
 
+    fn at(base_offset: u64, exceptions: &[(u32, Exception)]) -> Appended {
+        let worth = Worth { ack_level: AckLevel::Sync, loss_bound_ms: 0 };
+        Appended { base_offset, worth, exceptions: exceptions.into() }
+    }
+
+    #[test]
+    fn what_was_not_stored_is_answered_one_by_one() {
+        let ids = marks(&[Some("1"), Some("2"), Some("3"), Some("4")]);
+        let exceptions = [(0, Exception::Duplicate(Some(3))), (2, Exception::Conflict)];
+        let frames = list(Acks::Each).stored(&ids, &at(7, &exceptions));
+        let frame: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
+        assert_eq!(
+            (&frame["acks"][0]["offset"], &frame["acks"][0]["duplicate"]),
+            (&3.into(), &true.into())
+        );
+        assert_eq!(frame["acks"][1]["offset"], 7);
+        assert_eq!(frame["acks"][2]["error"]["code"], "message-id-conflict");
+        assert_eq!(frame["acks"][3]["offset"], 8);
+        let frames = list(Acks::Range).stored(&ids, &at(7, &exceptions));
+        assert_eq!(
+            frames[..2],
+            [r#"{"acked":{"from":1,"to":2}}"#, r#"{"acked":{"from":4,"to":4}}"#]
+        );
+        assert!(frames[2].contains("message-id-conflict"));
+        assert_eq!(list(Acks::None).stored(&ids, &at(7, &exceptions)).len(), 1);
+    }
+
     #[test]
     fn each_message_with_an_id_is_answered_with_its_own_offset() {
-        let frames = list(Acks::Each).stored(&marks(&[Some("1"), None, Some("\"b\"")]), 7);
+        let frames =
+            list(Acks::Each).stored(&marks(&[Some("1"), None, Some("\"b\"")]), &at(7, &[]));
         let frame: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
         assert_eq!(frame["acks"][0]["id"], 1);
         assert_eq!(frame["acks"][0]["offset"], 7);
         assert_eq!(frame["acks"][1]["id"], "b");
         assert_eq!(frame["acks"][1]["offset"], 9);
-        assert!(list(Acks::Each).stored(&marks(&[None]), 7).is_empty());
+        assert!(list(Acks::Each).stored(&marks(&[None]), &at(7, &[])).is_empty());
     }
 
     #[test]
@@ -167,7 +228,7 @@ mod tests {
         }
         assert!(list.check_id(Some("9")).is_err());
         assert!(list.check_id(Some("\"8\"")).is_err());
-        let frames = list.stored(&marks(&[Some("5"), None, Some("6"), Some("7")]), 0);
+        let frames = list.stored(&marks(&[Some("5"), None, Some("6"), Some("7")]), &at(0, &[]));
         assert_eq!(frames, [r#"{"acked":{"from":5,"to":7}}"#]);
         list.lost_count();
         list.check_id(Some("20")).unwrap();
@@ -175,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_range_never_covers_an_id_that_was_refused() {
-        let frames = list(Acks::Range).stored(&marks(&[Some("1"), Some("2"), Some("4")]), 0);
+        let frames =
+            list(Acks::Range).stored(&marks(&[Some("1"), Some("2"), Some("4")]), &at(0, &[]));
         assert_eq!(frames, [r#"{"acked":{"from":1,"to":2}}"#, r#"{"acked":{"from":4,"to":4}}"#]);
     }
 }

@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::index::TopicIndex;
-use super::{JournalError, Shared, TopicRecord, TopicState};
-use crate::model::{Epoch, Incarnation, TopicId, TopicName, TopicSettings};
+use super::dedup::DedupWindow;
+use super::named::NamedProducers;
+use crate::journal::index::TopicIndex;
+use crate::journal::{Damage, JournalError, Shared, TopicRecord, TopicState};
+use crate::model::{Epoch, Gap, Incarnation, TopicId, TopicName, TopicSettings};
 
 /// A change of the catalogue.
 #[derive(Clone, Debug)]
@@ -39,6 +41,13 @@ pub enum TopicChange {
         /// Its name.
         name: TopicName,
     },
+    /// Accepts that messages are lost: their offsets become an announced gap.
+    AcceptGap {
+        /// The topic's name.
+        name: TopicName,
+        /// Exactly what is shown as its damage.
+        gap: Gap,
+    },
 }
 
 /// What a [`TopicChange`] did.
@@ -67,9 +76,23 @@ pub enum TopicChangeError {
         /// The limit.
         max: usize,
     },
+    /// What was to be accepted is not what is damaged.
+    #[error("`accept_gap` must be one of the topic's damaged ranges: {}", ranges(.0))]
+    NoSuchDamage(Vec<Damage>),
+    /// The disk has no room to spare.
+    #[error("the disk is full; topics can be deleted, not made")]
+    StorageFull,
     /// The journal stores nothing any more.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+fn ranges(damage: &[Damage]) -> String {
+    if damage.is_empty() {
+        return "there is none".into();
+    }
+    let range = |damage: &Damage| format!("{} to {}", damage.gap.from, damage.gap.to);
+    damage.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
 /// What a change asks of the next commit.
@@ -88,6 +111,44 @@ pub(super) struct WriterTopic {
     /// Blocks of earlier ones are refused.
     pub(super) incarnation: Incarnation,
     pub(super) next_offset: u64,
+    pub(super) dedup: DedupWindow,
+    pub(super) named: NamedProducers,
+}
+
+impl WriterTopic {
+    /// Notes damage that a reader found; false when it is known.
+    pub(super) fn damaged(&mut self, gap: Gap) -> bool {
+        let known = |damage: &Gap| damage.from <= gap.from && gap.to <= damage.to;
+        if self.record.certain_damage().iter().any(known) {
+            return false;
+        }
+        self.record.add_damage(gap);
+        self.show_damage();
+        true
+    }
+
+    fn accept(&mut self, gap: Gap) -> Result<(), TopicChangeError> {
+        let Some(at) = self.record.damage.iter().position(|damage| damage.gap == gap) else {
+            return Err(TopicChangeError::NoSuchDamage(self.record.damage.clone()));
+        };
+        self.record.damage.remove(at);
+        gap.add_to(&mut self.record.gaps);
+        self.record.epoch = Epoch(self.record.epoch.0 + 1);
+        // A suspect goes on behind all that it may have lost.
+        self.next_offset = self.next_offset.max(gap.end());
+        self.show_damage();
+        Ok(())
+    }
+
+    fn show_damage(&self) {
+        let mut index = self.state.write_index();
+        index.gaps.clone_from(&self.record.gaps);
+        let first = index.first;
+        index.gaps.retain(|gap| gap.to >= first);
+        index.damage = self.record.certain_damage();
+        index.skip_to(self.next_offset);
+        self.state.show_damage(&self.record.damage);
+    }
 }
 
 /// See the module.
@@ -105,14 +166,17 @@ impl Catalogue {
     }
 
     /// Enters a topic, new or recovered, and shows it to readers.
-    pub(super) fn enter(&mut self, record: TopicRecord, index: TopicIndex) {
+    pub(super) fn enter(&mut self, record: TopicRecord, index: TopicIndex, dedup: DedupWindow) {
         let id = record.id;
         let next_offset = index.head;
         let state = TopicState::new(index);
+        state.show_damage(&record.damage);
         self.shared.topics.insert(id, state.clone());
         self.names.insert(record.name.clone(), id);
         let incarnation = Incarnation(0);
-        self.topics.insert(id, WriterTopic { record, state, incarnation, next_offset });
+        let named = NamedProducers::default();
+        let topic = WriterTopic { record, state, incarnation, next_offset, dedup, named };
+        self.topics.insert(id, topic);
     }
 
     pub(super) fn get(&self, topic: TopicId) -> Option<&WriterTopic> {
@@ -121,6 +185,11 @@ impl Catalogue {
 
     pub(super) fn get_mut(&mut self, topic: TopicId) -> Option<&mut WriterTopic> {
         self.topics.get_mut(&topic)
+    }
+
+    /// Every topic.
+    pub(super) fn topics_mut(&mut self) -> impl Iterator<Item = &mut WriterTopic> {
+        self.topics.values_mut()
     }
 
     /// The id the next topic gets.
@@ -157,6 +226,25 @@ impl Catalogue {
                 }
             }
             TopicChange::Delete { name } => self.delete(&name),
+            TopicChange::AcceptGap { name, gap } => {
+                let known = self.named(&name).ok_or(TopicChangeError::NotFound)?;
+                known.accept(gap)?;
+                let record = known.record.clone();
+                let changed = TopicChanged { record: record.clone(), created: false, version };
+                Ok((changed, Edit::Put(record)))
+            }
+        }
+    }
+
+    /// Refuses a change that would create a topic: there is no room for one.
+    pub(super) fn create_nothing(&self, change: &TopicChange) -> Result<(), TopicChangeError> {
+        match change {
+            TopicChange::Ensure { name, .. } | TopicChange::Replace { name, .. }
+                if !self.names.contains_key(name) =>
+            {
+                Err(TopicChangeError::StorageFull)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -175,8 +263,8 @@ impl Catalogue {
         }
         let id = TopicId(self.next_topic_id);
         self.next_topic_id += 1;
-        let record = TopicRecord { id, name, epoch: Epoch::FIRST, settings };
-        self.enter(record.clone(), TopicIndex::default());
+        let record = TopicRecord::new(id, name, settings);
+        self.enter(record.clone(), TopicIndex::default(), DedupWindow::default());
         let version = self.version;
         let changed = TopicChanged { record: record.clone(), created: true, version };
         Ok((changed, Edit::Put(record)))

@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use super::chunk::{self, CHUNK_BYTES, Chunk, Part};
-use crate::model::{Block, Epoch, Sequence, Timestamp, TopicId};
+use crate::journal::chunk::{self, CHUNK_BYTES, Chunk, Moment, Part};
+use crate::model::{Block, Epoch, Sequence, TopicId};
 
 /// Collects a commit's blocks, grouped by topic in the order the topics came.
 #[derive(Debug, Default)]
@@ -38,18 +38,13 @@ impl Packer {
     }
 
     /// The chunks from `sequence` on.
-    pub(super) fn pack(
-        &self,
-        sequence: Sequence,
-        durable: Option<Sequence>,
-        published_at: Timestamp,
-    ) -> Vec<Chunk> {
+    pub(super) fn pack(&self, sequence: Sequence, moment: Moment) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let mut sequence = sequence;
         let mut parts: Vec<Part<'_>> = Vec::new();
         let mut bytes = 0;
         let mut close = |parts: &mut Vec<Part<'_>>| {
-            chunks.push(chunk::encode(sequence, durable, published_at, parts));
+            chunks.push(chunk::encode(sequence, parts));
             sequence = sequence.next();
             parts.clear();
         };
@@ -63,7 +58,7 @@ impl Packer {
                     if from < n {
                         let blocks = &group.blocks[from..n];
                         let (topic, epoch) = (group.topic, group.epoch);
-                        parts.push(Part { topic, epoch, base_offset, blocks });
+                        parts.push(Part { topic, epoch, base_offset, moment, blocks });
                     }
                     close(&mut parts);
                     bytes = 0;
@@ -74,7 +69,8 @@ impl Packer {
                 end_offset += u64::from(block.count());
             }
             let blocks = &group.blocks[from..];
-            parts.push(Part { topic: group.topic, epoch: group.epoch, base_offset, blocks });
+            let (topic, epoch) = (group.topic, group.epoch);
+            parts.push(Part { topic, epoch, base_offset, moment, blocks });
         }
         if !parts.is_empty() {
             close(&mut parts);
@@ -96,7 +92,7 @@ mod tests {
 
     fn layout(packer: &Packer) -> Vec<Vec<(u32, u64, u32)>> {
         packer
-            .pack(Sequence(9), None, Timestamp(1))
+            .pack(Sequence(9), Moment::default())
             .iter()
             .map(|chunk| {
                 let entries = chunk.entries.iter();
@@ -126,7 +122,7 @@ mod tests {
             layout(&packer),
             [vec![(1, 0, 2)], vec![(1, 2, 2)], vec![(1, 4, 1)], vec![(2, 0, 1)], vec![(3, 0, 1)]]
         );
-        let chunks = packer.pack(Sequence(9), None, Timestamp(1));
+        let chunks = packer.pack(Sequence(9), Moment::default());
         let sequences: Vec<_> = chunks.iter().map(|c| c.sequence.0).collect();
         assert_eq!(sequences, [9, 10, 11, 12, 13]);
     }

@@ -1,0 +1,92 @@
+//! What a producer socket has taken and not handed over yet: messages, the client's ids for them,
+//! and, for a named producer, their numbers.
+
+use std::sync::Arc;
+
+use super::acks::Marks;
+use crate::edge::error::Problem;
+use crate::edge::wire::IncomingMessage;
+use crate::model::{Block, BlockBuilder, NamedRun};
+
+/// See the module.
+pub(super) struct Collector {
+    builder: BlockBuilder,
+    marks: Marks,
+    numbers: Option<Numbers>,
+}
+
+/// A named producer's count.
+struct Numbers {
+    name: Arc<str>,
+    /// The last one taken on this socket.
+    last: Option<u64>,
+    collected: Vec<u64>,
+}
+
+impl Collector {
+    /// Collects for a producer, which may have a name.
+    pub(super) fn new(builder: BlockBuilder, name: Option<Arc<str>>) -> Self {
+        let numbers = name.map(|name| Numbers { name, last: None, collected: Vec::new() });
+        Self { builder, marks: Marks::default(), numbers }
+    }
+
+    /// Takes a message; it is as if it had not come when it can't be taken.
+    pub(super) fn take(
+        &mut self,
+        message: IncomingMessage<'_>,
+        message_bytes_max: usize,
+    ) -> Result<(), Problem> {
+        let id = message.id.map(|id| id.get());
+        let number = match &self.numbers {
+            Some(numbers) => Some(numbers.next(id)?),
+            None => None,
+        };
+        message.push_to(&mut self.builder, message_bytes_max)?;
+        if let (Some(numbers), Some(number)) = (&mut self.numbers, number) {
+            numbers.last = Some(number);
+            numbers.collected.push(number);
+        }
+        self.marks.push(id);
+        Ok(())
+    }
+
+    /// Hands over what was collected; `None` when that is nothing.
+    pub(super) fn finish(&mut self) -> Option<(Block, Marks)> {
+        let block = self.builder.finish()?;
+        let marks = std::mem::take(&mut self.marks);
+        let block = match &mut self.numbers {
+            Some(numbers) => {
+                let ids = std::mem::take(&mut numbers.collected).into();
+                block.numbered(NamedRun { name: numbers.name.clone(), ids })
+            }
+            None => block,
+        };
+        Some((block, marks))
+    }
+
+    /// Encoded bytes so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.builder.bytes()
+    }
+
+    /// Nothing is collected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.builder.count() == 0
+    }
+}
+
+impl Numbers {
+    fn next(&self, id: Option<&str>) -> Result<u64, Problem> {
+        let number = id.and_then(|id| id.parse().ok());
+        let number: u64 = number.ok_or_else(|| {
+            Problem::invalid("id", "a named producer numbers its messages with whole numbers")
+        })?;
+        match self.last.filter(|last| number <= *last) {
+            Some(last) => {
+                let why = format!("a named producer's ids rise, and {number} follows {last}");
+                Err(Problem::invalid("id", why))
+            }
+            None => Ok(number),
+        }
+    }
+}

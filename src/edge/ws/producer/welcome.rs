@@ -1,0 +1,41 @@
+//! What a producer socket says first: the terms it works on.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::actors::directory::TopicHandle;
+use crate::edge::Edge;
+use crate::journal::Worth;
+
+/// A producer that numbers its messages under a name.
+pub(in crate::edge::ws) struct Named {
+    pub(in crate::edge::ws) name: Arc<str>,
+    /// The last durable id, if the name is known.
+    pub(in crate::edge::ws) resume_after: Option<u64>,
+}
+
+/// Said at the start, and again when what an acknowledgement is worth has changed.
+pub(super) fn welcome(
+    edge: &Edge,
+    topic: &TopicHandle,
+    worth: Worth,
+    resume_after: Option<u64>,
+) -> String {
+    let settings = topic.settings();
+    let mut welcome = json!({
+        "protocol": crate::edge::ws::PROTOCOL,
+        "credit": {
+            "messages": edge.limits.credit_messages,
+            "bytes": edge.limits.credit_bytes,
+        },
+        "message_bytes_max": settings.message_bytes_max,
+        "mode": settings.mode,
+        "ack_level": worth.ack_level,
+        "loss_bound_ms": worth.loss_bound_ms,
+    });
+    if let Some(id) = resume_after {
+        welcome["resume_after"] = id.into();
+    }
+    json!({ "welcome": welcome }).to_string()
+}

@@ -1,0 +1,189 @@
+//! Reading chunks again: the tails that no page knows, and what is missing between them.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::RecoveredTopic;
+use crate::journal::chunk::{self, DirectoryEntry};
+use crate::journal::page::PAGE_ENTRIES;
+use crate::journal::positions::Positions;
+use crate::journal::salvage::Hole;
+use crate::journal::store::Store;
+use crate::journal::{JournalError, TopicRecord};
+use crate::model::{Epoch, Gap, MessageIdKey, Record, Sequence, TopicId, TopicName, TopicSettings};
+
+/// Chunks after which progress is logged.
+const PROGRESS_CHUNKS: u64 = 100_000;
+
+/// See the module.
+pub(super) struct Scan<'a> {
+    pub(super) store: &'a Store,
+    pub(super) topics: &'a mut HashMap<TopicId, RecoveredTopic>,
+    pub(super) deleted: &'a HashMap<TopicId, Sequence>,
+    pub(super) message_ids: MessageIdKey,
+    pub(super) positions: &'a mut Positions,
+    /// Chunks that are missing or unreadable.
+    pub(super) lost: Vec<Sequence>,
+    /// Where each topic's last block was seen.
+    pub(super) last_seen: HashMap<TopicId, Sequence>,
+    /// Where topics ended by pages that are not built on.
+    pub(super) known_end: HashMap<TopicId, u64>,
+}
+
+impl Scan<'_> {
+    /// Lets every topic continue after its last page; where there are holes, after the last one
+    /// that was written before them, as later ones may rest on what is gone.
+    pub(super) fn resume(&mut self, holes: &[Hole]) -> Result<(), JournalError> {
+        let before = |hole: &Hole| hole.before.map_or(0, |before| before.indexed_sequence);
+        if let Some(from) = holes.iter().map(before).min() {
+            let from = from.max(self.positions.floor_sequence);
+            self.positions.indexed_sequence = self.positions.indexed_sequence.min(from);
+        }
+        let rescan = Sequence(self.positions.indexed_sequence);
+        for (id, topic) in self.topics.iter_mut() {
+            for page in self.store.pages_from(*id, 0).rev() {
+                let page = page?;
+                let Some(last) = page.entries.last() else { continue };
+                if holes.is_empty() || last.sequence < rescan {
+                    topic.index.resume_after(&page);
+                    break;
+                }
+                // Not to be built on, but it knows what there was.
+                self.last_seen.entry(*id).or_insert(last.sequence);
+                let known_end = self.known_end.entry(*id).or_insert(0);
+                *known_end = last.end_offset().max(*known_end);
+            }
+            topic.settle_head();
+        }
+        Ok(())
+    }
+
+    /// Reads the chunks from `indexed_sequence` to the end.
+    pub(super) fn run(&mut self) -> Result<(), JournalError> {
+        let (from, to) = (self.positions.indexed_sequence, self.positions.next_sequence);
+        for n in from..to {
+            if n % PROGRESS_CHUNKS == PROGRESS_CHUNKS - 1 {
+                tracing::info!(chunk = n, of = to, "reading the journal again");
+            }
+            let sequence = Sequence(n);
+            let chunk = self.store.chunk(sequence).ok().flatten();
+            let directory = chunk.as_ref().and_then(|c| chunk::directory(sequence, c).ok());
+            let (Some(chunk), Some(directory)) = (chunk, directory) else {
+                self.lost.push(sequence);
+                continue;
+            };
+            for found in directory {
+                self.take(&chunk, &found)?;
+            }
+        }
+        for (id, known_end) in &self.known_end {
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            if let Some(gap) = Gap::before(topic.index.head, *known_end) {
+                topic.missing(gap);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: &Bytes, found: &DirectoryEntry) -> Result<(), JournalError> {
+        let DirectoryEntry { topic: id, entry } = *found;
+        if !self.topics.contains_key(&id) {
+            if self.deleted.contains_key(&id) {
+                return Ok(());
+            }
+            self.adopt(id, entry.epoch);
+        }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let seen = self.last_seen.entry(id).or_insert(entry.sequence);
+        *seen = entry.sequence.max(*seen);
+        let readable = chunk::verify(chunk, &entry).is_ok();
+        if entry.end_offset() <= topic.index.head {
+            // Known by a page.
+            return Ok(());
+        }
+        if let Some(missing) = Gap::before(topic.index.head, entry.base_offset) {
+            topic.missing(missing);
+        }
+        if topic.index.tail.len() >= PAGE_ENTRIES {
+            self.write_page(id)?;
+        }
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        if !topic.index.push(entry) {
+            return Err(JournalError::Damaged {
+                sequence: entry.sequence,
+                what: "a block overlaps its topic's last one",
+            });
+        }
+        if readable {
+            topic.enter_ids(&self.message_ids, id, chunk, found);
+        } else if let Some(gap) = Gap::before(entry.base_offset, entry.end_offset()) {
+            topic.damaged(gap);
+        }
+        Ok(())
+    }
+
+    /// A topic whose record is lost, but not its messages.
+    fn adopt(&mut self, id: TopicId, epoch: Epoch) {
+        let Ok(name) = TopicName::new(&format!("recovered-{id}")) else { return };
+        tracing::error!(topic = %name, "the record of this topic is lost; its messages are kept");
+        let settings = TopicSettings::default();
+        let record = TopicRecord { epoch, ..TopicRecord::new(id, name, settings) };
+        self.positions.next_topic_id = self.positions.next_topic_id.max(id.0 + 1);
+        let topic = RecoveredTopic {
+            record,
+            index: Default::default(),
+            dedup: Default::default(),
+            changed: true,
+        };
+        self.topics.insert(id, topic);
+    }
+
+    /// Writes a tail out that has grown to a page; only a scan from far back gets here.
+    fn write_page(&mut self, id: TopicId) -> Result<(), JournalError> {
+        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
+        let Some(page) = topic.index.page() else { return Ok(()) };
+        let mut batch = self.store.batch();
+        topic.put_page_anew(self.store, &mut batch, &page)?;
+        self.positions.commits += 1;
+        batch.put_positions(*self.positions);
+        batch.commit(false)?;
+        topic.index.tail.clear();
+        Ok(())
+    }
+}
+
+impl RecoveredTopic {
+    /// Offsets that should be here are not: announced before, or damage.
+    fn missing(&mut self, gap: Gap) {
+        let announced = |known: &Gap| known.from <= gap.from && gap.to <= known.to;
+        if !self.index.gaps.iter().any(announced) && !self.index.damage.iter().any(announced) {
+            self.damaged(gap);
+        }
+        self.index.skip_to(gap.end());
+    }
+
+    pub(super) fn damaged(&mut self, gap: Gap) {
+        let (topic, from, to) = (&self.record.name, gap.from, gap.to);
+        tracing::error!(%topic, from, to, "messages are damaged; the topic is quarantined");
+        self.record.add_damage(gap);
+        self.index.damage = self.record.certain_damage();
+        self.changed = true;
+    }
+
+    fn enter_ids(
+        &mut self,
+        key: &MessageIdKey,
+        topic: TopicId,
+        chunk: &Bytes,
+        found: &DirectoryEntry,
+    ) {
+        let block = chunk::block(topic, chunk, &found.entry);
+        for (offset, record) in block.records().filter_map(Result::ok) {
+            if let Record { message_id: Some(id), payload, .. } = record {
+                let print = key.fingerprint(id, payload);
+                self.dedup.enter(print, offset, found.entry.age_ms);
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Before fjall opens: its files checked, its WAL put right, and a word about what was lost.
+//!
+//! fjall drops the rest of a WAL after a byte it does not understand, without a word, refuses the
+//! whole directory on most others, and refuses even a torn tail that was never synced (DESIGN §4).
+//! So the WAL is read first by `wal`, `plan` decides, and where something is wrong the file is
+//! written anew with every batch that is whole. What was durable and is missing is reported as
+//! [`Hole`]s; `recovery` finds out what they took with them.
+//!
+//! Invariants: a file that is changed is kept as it was under `DIR/aside` first; nothing is ever
+//! deleted; at any moment a crash leaves either the old file or the new one; what survived beyond
+//! the durable watermark is written again and synced, since after a failed sync the kernel may
+//! take pages for clean that never reached the disk.
+
+pub(super) mod manifest;
+mod plan;
+pub(super) mod wal;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(super) use plan::Hole;
+use plan::{FoundFile, Kept, Plan};
+use wal::Piece;
+
+use super::JournalError;
+use super::positions::Positions;
+
+/// Where files go that were found damaged, in the data directory.
+pub(super) const ASIDE: &str = "aside";
+
+/// What the WAL said.
+#[derive(Debug, Default)]
+pub(super) struct Salvaged {
+    /// Durable commits that are missing.
+    pub(super) holes: Vec<Hole>,
+    /// Commits up to here are known to be durable.
+    pub(super) durable_commits: u64,
+    /// The last commit in the WAL; `None` when it holds none.
+    pub(super) last: Option<Positions>,
+}
+
+/// Puts the WAL of the database in `DIR/journal` right. `durable_commits` is what the watermark
+/// file says.
+///
+/// # Errors
+/// A file can't be read or written.
+pub(super) fn salvage(directory: &Path, durable_commits: u64) -> Result<Salvaged, JournalError> {
+    let paths = wal_files(&directory.join("journal"))?;
+    let mut found = Vec::new();
+    for path in &paths {
+        // One file at a time, so that memory is bounded by one.
+        let bytes = read(path)?;
+        found.push(FoundFile { pieces: wal::scan(&bytes) });
+    }
+    let plan = plan::plan(&found, durable_commits);
+    let mut aside = Aside::new(directory);
+    for ((path, file), kept) in paths.iter().zip(&found).zip(&plan.files) {
+        put_right(path, file, kept, plan.durable, &mut aside)?;
+    }
+    report(&plan, &aside);
+    let Plan { holes, durable, last, .. } = plan;
+    Ok(Salvaged { holes, durable_commits: durable, last })
+}
+
+/// fjall's WAL files, oldest first.
+pub(super) fn wal_files(database: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    let entries = std::fs::read_dir(database).map_err(|e| failed(database, e))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| failed(database, e))?.path();
+        let number =
+            path.extension().is_some_and(|e| e == "jnl").then(|| path.file_stem()).flatten();
+        if let Some(number) = number.and_then(|stem| stem.to_str()?.parse::<u64>().ok()) {
+            files.push((number, path));
+        }
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+fn put_right(
+    path: &Path,
+    found: &FoundFile,
+    kept: &[Kept],
+    durable: u64,
+    aside: &mut Aside,
+) -> Result<(), JournalError> {
+    let as_found = |(piece, kept): (&Piece, &Kept)| match piece {
+        Piece::Batch(batch) => *batch == kept.batch && batch.intact && batch.seqno == kept.seqno,
+        Piece::Damage(_) => false,
+    };
+    let prefix = found.pieces.iter().zip(kept).take_while(|pair| as_found(*pair)).count();
+    if prefix < kept.len() {
+        aside.keep(path)?;
+        return write_anew(path, kept);
+    }
+    let end = kept.last().map_or(0, |kept| kept.batch.range.end);
+    if found.pieces.len() > kept.len() {
+        aside.keep(path)?;
+        let file = OpenOptions::new().write(true).open(path).map_err(|e| failed(path, e))?;
+        file.set_len(end as u64).and_then(|()| file.sync_all()).map_err(|e| failed(path, e))?;
+    }
+    let beyond = kept.iter().find(|kept| kept.batch.positions.commits > durable);
+    match beyond {
+        Some(first) => write_again(path, first.batch.range.start..end),
+        None => Ok(()),
+    }
+}
+
+/// Writes the same bytes to the same place and syncs them.
+fn write_again(path: &Path, range: Range<usize>) -> Result<(), JournalError> {
+    let bytes = read(path)?;
+    let rewrite = || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.write_all_at(&bytes[range.clone()], range.start as u64)?;
+        file.sync_all()
+    };
+    rewrite().map_err(|e| failed(path, e))
+}
+
+/// Writes the batches that stay as a file of their own, which then takes the old one's place.
+fn write_anew(path: &Path, kept: &[Kept]) -> Result<(), JournalError> {
+    let bytes = read(path)?;
+    let mut content = Vec::with_capacity(bytes.len());
+    for Kept { batch, seqno } in kept {
+        wal::put_batch(&mut content, &bytes[batch.items.clone()], batch.item_count, *seqno);
+    }
+    let new = path.with_extension("salvaged");
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(&content)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        sync_folder(path)
+    };
+    write().map_err(|e| failed(path, e))
+}
+
+/// Keeps files as they were.
+struct Aside {
+    folder: PathBuf,
+    stamp: u128,
+    kept: Vec<PathBuf>,
+}
+
+impl Aside {
+    fn new(directory: &Path) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { folder: directory.join(ASIDE), stamp: since_epoch.as_millis(), kept: Vec::new() }
+    }
+
+    fn keep(&mut self, path: &Path) -> Result<(), JournalError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let copy = self.folder.join(format!("{}-{name}", self.stamp));
+        let keep = || {
+            std::fs::create_dir_all(&self.folder)?;
+            // A copy, not a link: the file may be cut in place.
+            copy_used(path, &copy)?;
+            sync_folder(&copy)
+        };
+        keep().map_err(|e| failed(&copy, e))?;
+        self.kept.push(copy);
+        Ok(())
+    }
+}
+
+/// Copies a file without the zeros at its end, of which fjall keeps 64 MiB in advance.
+fn copy_used(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = std::fs::read(from)?;
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let mut file = File::create(to)?;
+    file.write_all(&bytes[..used])?;
+    file.sync_all()
+}
+
+/// Makes a rename or a new file in a path's folder durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => File::open(folder)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, JournalError> {
+    std::fs::read(path).map_err(|e| failed(path, e))
+}
+
+fn failed(path: &Path, error: io::Error) -> JournalError {
+    JournalError::Directory { path: path.to_owned(), error: Arc::new(error) }
+}
+
+fn report(plan: &Plan, aside: &Aside) {
+    for path in &aside.kept {
+        tracing::warn!(?path, "a file of the store's log was put right; this is how it was");
+    }
+    if plan.cut_batches > 0 {
+        let batches = plan.cut_batches;
+        tracing::warn!(batches, "commits that were never durable stood behind a hole and are gone");
+    }
+    for hole in &plan.holes {
+        let (from, to) = hole.commits.clone().into_inner();
+        tracing::error!(from, to, "durable commits are missing from the store's log");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::salvage::wal::tests::sample;
+
+    fn directory(files: &[Vec<u8>]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("journal")).unwrap();
+        for (n, content) in files.iter().enumerate() {
+            std::fs::write(directory.path().join(format!("journal/{n}.jnl")), content).unwrap();
+        }
+        directory
+    }
+
+    fn content(directory: &tempfile::TempDir, n: usize) -> Vec<u8> {
+        std::fs::read(directory.path().join(format!("journal/{n}.jnl"))).unwrap()
+    }
+
+    fn aside(directory: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(directory.path().join(ASIDE)).map_or(0, Iterator::count)
+    }
+
+    #[test]
+    fn a_sound_wal_is_not_touched() {
+        let files = [[sample(1, 0), sample(2, 1), vec![0; 4096]].concat(), sample(3, 2)];
+        let directory = directory(&files);
+        let salvaged = salvage(directory.path(), 3).unwrap();
+        assert!(salvaged.holes.is_empty());
+        assert_eq!(salvaged.last.unwrap().commits, 3);
+        assert_eq!([content(&directory, 0), content(&directory, 1)], files);
+        assert_eq!(aside(&directory), 0);
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_kept_aside() {
+        let torn = [sample(1, 0), sample(2, 1), sample(3, 1)[..200].to_vec(), vec![0; 999]];
+        let directory = directory(&[torn.concat()]);
+        let salvaged = salvage(directory.path(), 1).unwrap();
+        assert!(salvaged.holes.is_empty());
+        assert_eq!(content(&directory, 0), [sample(1, 0), sample(2, 1)].concat());
+        assert_eq!(aside(&directory), 1);
+        salvage(directory.path(), 1).unwrap();
+        assert_eq!(aside(&directory), 1, "once put right it stays so");
+    }
+
+    #[test]
+    fn damage_in_the_middle_leaves_every_whole_batch_and_is_reported() {
+        let mut damaged = sample(2, 1);
+        damaged[50] ^= 4;
+        let directory = directory(&[[sample(1, 0), damaged, sample(3, 2)].concat()]);
+        let salvaged = salvage(directory.path(), 0).unwrap();
+        assert_eq!(salvaged.holes.len(), 1);
+        assert_eq!(salvaged.holes[0].commits, 2..=2);
+        assert_eq!(content(&directory, 0), [sample(1, 0), sample(3, 2)].concat());
+        assert_eq!(aside(&directory), 1);
+    }
+
+    #[test]
+    fn a_damaged_start_marker_is_mended() {
+        let mut damaged = sample(2, 1);
+        damaged[0] ^= 4;
+        damaged[9] ^= 128;
+        let directory = directory(&[[sample(1, 0), damaged, sample(3, 2)].concat()]);
+        assert!(salvage(directory.path(), 0).unwrap().holes.is_empty());
+        let pieces = wal::scan(&content(&directory, 0));
+        let whole = |piece: &Piece| matches!(piece, Piece::Batch(batch) if batch.intact);
+        assert_eq!(pieces.len(), 3);
+        assert!(pieces.iter().all(whole));
+    }
+}

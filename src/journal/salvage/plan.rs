@@ -1,0 +1,213 @@
+//! What to do with a WAL: which batches stay, which are missing, what is cut.
+//!
+//! Plain decisions over what a scan found, no files. A commit counts from 1; the durable
+//! watermark `durable` says that commits 1 to `durable` were proven safe.
+//!
+//! Invariants: no whole batch at or before the watermark is given up; what stays beyond it has no
+//! hole, so that a loss of power takes a suffix and nothing else.
+
+use std::ops::RangeInclusive;
+
+use super::wal::{Batch, Piece};
+use crate::journal::positions::Positions;
+
+/// One WAL file as it was found.
+pub(super) struct FoundFile {
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A batch that stays, with the seqno it is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) batch: Batch,
+    pub(super) seqno: u64,
+}
+
+/// Commits that were durable and are not in the WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::journal) struct Hole {
+    /// The commits missing.
+    pub(in crate::journal) commits: RangeInclusive<u64>,
+    /// What stood before them, if anything does.
+    pub(in crate::journal) before: Option<Positions>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Per file, in its order, the batches that stay.
+    pub(super) files: Vec<Vec<Kept>>,
+    pub(super) holes: Vec<Hole>,
+    /// Commits up to here are known to be durable.
+    pub(super) durable: u64,
+    /// The last batch that stays.
+    pub(super) last: Option<Positions>,
+    /// Whole batches beyond the watermark that a hole cuts off.
+    pub(super) cut_batches: usize,
+}
+
+/// Makes the plan. `durable` is what the watermark file says; the batches may know more.
+pub(super) fn plan(files: &[FoundFile], durable: u64) -> Plan {
+    let batches = || {
+        files.iter().enumerate().flat_map(|(n, file)| {
+            file.pieces.iter().filter_map(move |piece| match piece {
+                Piece::Batch(batch) => Some((n, batch)),
+                Piece::Damage(_) => None,
+            })
+        })
+    };
+    let known = batches().map(|(_, batch)| batch.positions.durable_commits).max();
+    let durable = durable.max(known.unwrap_or(0));
+    let mut plan = Plan { durable, ..Plan::default() };
+    plan.files.resize_with(files.len(), Vec::new);
+    let mut cut = false;
+    for (file, batch) in batches() {
+        let commits = batch.positions.commits;
+        let before = plan.last;
+        if before.is_some_and(|last| commits <= last.commits) {
+            // Nothing of ours writes a commit twice: an old page that came back.
+            plan.cut_batches += 1;
+            continue;
+        }
+        let expected = before.map_or(commits, |last| last.commits + 1);
+        if commits > expected {
+            plan.missing(expected..=commits - 1, before);
+            // What follows a hole beyond the watermark must go, else the loss were no suffix.
+            cut |= commits - 1 > durable;
+        } else if before.is_none()
+            && first_is_damaged(files)
+            && batch.positions.examined_commits < commits
+        {
+            // What stood before the first whole batch can't be told: all there may have been.
+            let examined = batch.positions.examined_commits;
+            plan.missing(examined + 1..=commits - 1, None);
+        }
+        if cut {
+            plan.cut_batches += 1;
+            continue;
+        }
+        plan.last = Some(batch.positions);
+        plan.files[file].push(Kept { batch: batch.clone(), seqno: batch.seqno });
+    }
+    if let Some(last) = plan.last {
+        let told = plan.holes.last().map_or(0, |hole| *hole.commits.end());
+        plan.missing(last.commits.max(told) + 1..=durable, Some(last));
+    }
+    mend_seqnos(&mut plan.files);
+    plan
+}
+
+fn first_is_damaged(files: &[FoundFile]) -> bool {
+    files.iter().find_map(|file| file.pieces.first()).is_some_and(|p| matches!(p, Piece::Damage(_)))
+}
+
+impl Plan {
+    fn missing(&mut self, commits: RangeInclusive<u64>, before: Option<Positions>) {
+        let commits = *commits.start()..=(*commits.end()).min(self.durable);
+        if !commits.is_empty() {
+            self.holes.push(Hole { commits, before });
+        }
+    }
+}
+
+/// The start marker is not covered by fjall's checksum, and fjall passes over a batch whose seqno
+/// is too low. Seqnos rise strictly, so one that doesn't fit its neighbours is replaced by the
+/// lowest one that does; that is right whether or not the batch's tables were written out.
+fn mend_seqnos(files: &mut [Vec<Kept>]) {
+    /// More than this between neighbours is a flipped bit.
+    const JUMP_MAX: u64 = 1 << 32;
+    let raw: Vec<u64> = files.iter().flatten().map(|kept| kept.batch.seqno).collect();
+    let mut before: Option<u64> = None;
+    for (n, kept) in files.iter_mut().flatten().enumerate() {
+        let next = raw.get(n + 1).copied();
+        let rises = before.is_none_or(|b| kept.seqno > b && kept.seqno - b < JUMP_MAX);
+        // A next one that is itself out of order says nothing about this one.
+        let next_fits = |next: u64| before.is_none_or(|b| next > b + 1 && next - b < JUMP_MAX);
+        let below_next = next.is_none_or(|next| kept.seqno < next || !next_fits(next));
+        if !rises || !below_next {
+            kept.seqno = match (before, next) {
+                (Some(before), _) => before + 1,
+                (None, Some(next)) => next.saturating_sub(1),
+                (None, None) => kept.seqno,
+            };
+        }
+        before = Some(kept.seqno);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::salvage::wal::{scan, tests::sample};
+
+    fn file(content: &[Vec<u8>]) -> FoundFile {
+        FoundFile { pieces: scan(&content.concat()) }
+    }
+
+    fn kept(plan: &Plan) -> Vec<u64> {
+        plan.files.iter().flatten().map(|kept| kept.batch.positions.commits).collect()
+    }
+
+    fn missing(plan: &Plan) -> Vec<RangeInclusive<u64>> {
+        plan.holes.iter().map(|hole| hole.commits.clone()).collect()
+    }
+
+    const BAD: [u8; 7] = [9; 7];
+
+    #[test]
+    fn a_sound_wal_stays_as_it_is() {
+        let plan = plan(&[file(&[sample(4, 2), sample(5, 3)]), file(&[sample(6, 4)])], 5);
+        assert_eq!((kept(&plan), missing(&plan), plan.durable), (vec![4, 5, 6], vec![], 5));
+        let seqnos: Vec<_> = plan.files.iter().flatten().map(|kept| kept.seqno).collect();
+        assert_eq!(seqnos, [108, 110, 112]);
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_at_its_first_hole_and_is_no_damage() {
+        let torn = file(&[sample(1, 0), sample(2, 1), BAD.to_vec(), sample(4, 1)]);
+        let plan = plan(&[torn], 1);
+        assert_eq!((kept(&plan), missing(&plan)), (vec![1, 2], vec![]));
+        assert_eq!(plan.cut_batches, 1);
+    }
+
+    #[test]
+    fn a_hole_before_the_watermark_is_damage_and_costs_nothing_else() {
+        let damaged = file(&[sample(1, 0), BAD.to_vec(), sample(3, 1), sample(4, 3)]);
+        let plan = plan(&[damaged], 0);
+        assert_eq!((kept(&plan), missing(&plan), plan.durable), (vec![1, 3, 4], vec![2..=2], 3));
+    }
+
+    #[test]
+    fn a_hole_that_reaches_over_the_watermark_cuts_what_follows() {
+        let damaged = file(&[sample(1, 0), BAD.to_vec(), sample(5, 0)]);
+        let plan = plan(&[damaged], 2);
+        assert_eq!((kept(&plan), missing(&plan)), (vec![1], vec![2..=2]));
+    }
+
+    #[test]
+    fn a_tail_that_was_durable_and_is_gone_is_damage() {
+        let plan = plan(&[file(&[sample(1, 0), sample(2, 1)])], 4);
+        assert_eq!((kept(&plan), missing(&plan)), (vec![1, 2], vec![3..=4]));
+    }
+
+    #[test]
+    fn damage_before_the_first_batch_may_hide_anything_not_examined_before() {
+        let plan = plan(&[file(&[BAD.to_vec(), sample(3, 2)])], 3);
+        assert_eq!((kept(&plan), missing(&plan)), (vec![3], vec![1..=2]));
+    }
+
+    #[test]
+    fn a_seqno_that_does_not_fit_its_neighbours_is_replaced() {
+        for bit in 0..64 {
+            for which in 0..3 {
+                let mut whole = [sample(1, 0), sample(2, 0), sample(3, 0)];
+                let at = 5 + bit / 8;
+                whole[which][at] ^= 1 << (bit % 8);
+                let plan = plan(&[file(&whole)], 0);
+                let seqnos: Vec<_> = plan.files.iter().flatten().map(|kept| kept.seqno).collect();
+                assert!(seqnos.is_sorted_by(|a, b| a < b), "bit {bit} of {which}: {seqnos:?}");
+                assert_eq!(seqnos.len(), 3);
+            }
+        }
+    }
+}

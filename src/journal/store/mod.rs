@@ -1,0 +1,158 @@
+//! fjall, wrapped: three keyspaces with monotone or few keys, one batch a commit.
+//!
+//! - `blocks`: chunks by sequence (`u64` BE), see `chunk`.
+//! - `index`: pages by topic and offset, see `page`.
+//! - `meta`: all that is small and few, see `keys`.
+//!
+//! What is set here and why is in DESIGN §4: few keyspaces and at least two workers (fjall 3.1.13
+//! deadlocks its own workers otherwise), small memtables, no WAL compression. No other file
+//! works with fjall, but `wal` and `manifest` know its formats; its error stands in
+//! [`JournalError`].
+//!
+//! Invariants: a database is made aside and then renamed, so that a crash while it is made leaves
+//! none; every batch holds [`Positions`], which `salvage` relies on.
+
+mod batch;
+mod keys;
+mod read;
+mod reclaim;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+pub(super) use batch::StoreBatch;
+pub(super) use keys::LowWatermark;
+
+use super::JournalError;
+use super::positions::{self, Positions};
+use super::salvage::{manifest, sync_folder};
+use super::settings::StorageSettings;
+
+const FORMAT: &[u8] = b"weir journal 2";
+
+/// The journal's place in the database.
+#[derive(Clone)]
+pub(super) struct Store {
+    database: Database,
+    blocks: Keyspace,
+    index: Keyspace,
+    meta: Keyspace,
+}
+
+/// The database's folder in the data directory.
+pub(super) const FOLDER: &str = "journal";
+
+impl Store {
+    /// Makes the database in `directory` if it has none.
+    pub(super) fn ensure(directory: &Path, settings: &StorageSettings) -> Result<(), JournalError> {
+        let database = directory.join(FOLDER);
+        let failed =
+            |error| JournalError::Directory { path: database.clone(), error: Arc::new(error) };
+        if database.try_exists().map_err(failed)? {
+            return Ok(());
+        }
+        let new = directory.join("journal.new");
+        if new.try_exists().map_err(failed)? {
+            // A crash while it was made: nothing was in use yet.
+            std::fs::remove_dir_all(&new).map_err(failed)?;
+        }
+        Self::open_at(&new, settings)?.begin()?;
+        sync_tree(&new).map_err(failed)?;
+        std::fs::rename(&new, &database).map_err(failed)?;
+        sync_folder(&database).map_err(failed)
+    }
+
+    /// Opens the database in `directory`.
+    ///
+    /// # Errors
+    /// The file that is damaged, where that can be found out; nothing was changed then.
+    pub(super) fn open(directory: &Path, settings: &StorageSettings) -> Result<Self, JournalError> {
+        let path = directory.join(FOLDER);
+        manifest::check(&path)?;
+        let store = Self::open_at(&path, settings).map_err(|error| named(&path, error))?;
+        match store.meta.get(keys::FORMAT)? {
+            Some(found) if &*found == FORMAT => Ok(store),
+            found => Err(JournalError::Metadata(format!(
+                "format {:?} is not {:?}",
+                found.map(|found| String::from_utf8_lossy(&found).into_owned()),
+                String::from_utf8_lossy(FORMAT)
+            ))),
+        }
+    }
+
+    fn open_at(path: &Path, settings: &StorageSettings) -> Result<Self, JournalError> {
+        let database = Database::builder(path)
+            .worker_threads(2)
+            .cache_size(settings.block_cache_bytes)
+            .max_journaling_size(settings.wal_bytes_max)
+            .manual_journal_persist(true)
+            .open()?;
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(settings.memtable_bytes)
+                .manual_journal_persist(true)
+        };
+        let blocks = database.keyspace("blocks", || options().expect_point_read_hits(true))?;
+        let index = database.keyspace("index", options)?;
+        let meta = database.keyspace("meta", options)?;
+        Ok(Self { database, blocks, index, meta })
+    }
+
+    /// The first commit: what the journal is, and its secrets.
+    fn begin(&self) -> Result<(), JournalError> {
+        let mut batch = self.batch();
+        batch.put_meta(keys::FORMAT, FORMAT);
+        for key in [keys::RECEIPT_KEY, keys::MESSAGE_ID_KEY] {
+            let mut secret = [0; 16];
+            getrandom::fill(&mut secret)
+                .map_err(|error| JournalError::Metadata(format!("no randomness: {error}")))?;
+            batch.put_meta(key, &secret);
+        }
+        batch.put_positions(Positions { commits: 1, ..Positions::default() });
+        batch.commit(true)
+    }
+
+    pub(super) fn batch(&self) -> StoreBatch<'_> {
+        StoreBatch::new(self)
+    }
+
+    /// Makes everything committed so far durable.
+    pub(super) fn sync(&self) -> Result<(), JournalError> {
+        Ok(self.database.persist(PersistMode::SyncData)?)
+    }
+
+    pub(super) fn positions(&self) -> Result<Positions, JournalError> {
+        let value = self.meta.get(positions::KEY)?;
+        value
+            .and_then(|value| Positions::decode(&value))
+            .ok_or_else(|| JournalError::Metadata("the positions are missing or damaged".into()))
+    }
+}
+
+/// fjall does not say which file it failed on; this does, where a checksum can tell.
+fn named(path: &Path, error: JournalError) -> JournalError {
+    let tables = match manifest::trees(path) {
+        Ok(trees) => trees.into_iter().flat_map(|(_, tables)| tables),
+        Err(bad) => return bad.into(),
+    };
+    let bad = tables.map(|table| manifest::check_table(&table)).find_map(Result::err);
+    bad.map_or(
+        JournalError::Opening { path: path.to_owned(), error: Box::new(error) },
+        JournalError::from,
+    )
+}
+
+/// Makes everything below a folder durable, names included.
+fn sync_tree(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
+            std::fs::File::open(&path)?.sync_all()?;
+        }
+    }
+    std::fs::File::open(folder)?.sync_all()
+}

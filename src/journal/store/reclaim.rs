@@ -1,0 +1,34 @@
+//! Giving disk space back.
+//!
+//! fjall has no public call for this, so the keyspace's doc-hidden tree is reached here and
+//! nowhere else. Off the writer thread only: a flush waits for fjall's workers.
+
+use fjall::AbstractTree;
+
+use super::Store;
+use crate::journal::JournalError;
+use crate::model::Sequence;
+
+impl Store {
+    /// Drops the tables that hold nothing but chunks before `floor`. Chunks that stand in memory
+    /// are written out first, else their tables would come later and stay.
+    pub(in crate::journal) fn drop_chunks_before(
+        &self,
+        floor: Sequence,
+    ) -> Result<(), JournalError> {
+        self.blocks.rotate_memtable_and_wait()?;
+        let range = 0u64.to_be_bytes()..floor.0.to_be_bytes();
+        self.blocks.tree.drop_range::<[u8; 8], _>(range).map_err(fjall::Error::from)?;
+        Ok(())
+    }
+
+    /// Bytes that tables of chunks take on disk.
+    pub(in crate::journal) fn chunk_table_bytes(&self) -> u64 {
+        self.blocks.disk_space()
+    }
+
+    /// Bytes written and not yet in tables: what the disk must still have room for.
+    pub(in crate::journal) fn unflushed_bytes(&self) -> u64 {
+        self.database.write_buffer_size()
+    }
+}

@@ -1,0 +1,145 @@
+//! What retention asks of the writer: commits of their own, synced, since what follows them on the
+//! disk can't be taken back.
+
+use tokio::sync::oneshot;
+
+use super::Writer;
+use crate::journal::JournalError;
+use crate::journal::chunk::{self, Chunk, Moment, Part};
+use crate::journal::command::{Housekeeping, Moved, Reclaimed, Trim};
+use crate::journal::index::IndexEntry;
+use crate::journal::page::Page;
+use crate::journal::store::StoreBatch;
+use crate::model::{Block, Sequence};
+
+impl Writer {
+    /// Does a piece of housekeeping and answers.
+    pub(super) fn keep_house(
+        &mut self,
+        work: Housekeeping,
+        reply: oneshot::Sender<Result<(), JournalError>>,
+    ) -> Result<(), JournalError> {
+        let done = self.housekeeping(&work);
+        // Whoever asked may have gone; then nobody needs to know.
+        let _ = reply.send(done.clone());
+        done
+    }
+
+    fn housekeeping(&mut self, work: &Housekeeping) -> Result<(), JournalError> {
+        let store = self.shared.store.clone();
+        let mut batch = store.batch();
+        let mut next_sequence = Sequence(self.positions.next_sequence);
+        match work {
+            Housekeeping::Trim(trims) => self.put_trims(&mut batch, trims),
+            Housekeeping::Move(moved) => {
+                let chunk = moved_chunk(next_sequence, moved);
+                self.put_moved(&mut batch, &chunk, moved)?;
+                next_sequence = next_sequence.next();
+            }
+            Housekeeping::Reclaim(reclaimed) => put_reclaimed(&mut batch, reclaimed),
+            Housekeeping::Floor(floor, forgotten) => {
+                self.positions.floor_sequence = floor.0;
+                forgotten.iter().for_each(|topic| batch.forget_topic(*topic));
+            }
+            Housekeeping::NoteAge => {}
+        }
+        let indexed = self.pages.first_unpaged(&[]).map(|s| s.0);
+        self.write(batch, next_sequence, indexed, true)?;
+        if let Housekeeping::Trim(trims) = work {
+            self.trim(trims);
+        }
+        Ok(())
+    }
+
+    fn put_trims(&self, batch: &mut StoreBatch<'_>, trims: &[Trim]) {
+        for Trim { topic, low, pages } in trims {
+            if self.catalogue.get(*topic).is_none() {
+                continue;
+            }
+            batch.put_low(*topic, *low);
+            pages.iter().for_each(|base| batch.remove_page(*topic, *base));
+        }
+    }
+
+    /// Shows readers the low watermarks that are durable now.
+    fn trim(&mut self, trims: &[Trim]) {
+        for Trim { topic, low, .. } in trims {
+            let Some(known) = self.catalogue.get_mut(*topic) else { continue };
+            known.record.gaps.retain(|gap| gap.to >= low.first);
+            let mut index = known.state.write_index();
+            let before = index.tail.front().map(|entry| entry.sequence);
+            index.trim(low.first, low.bytes_before);
+            let after = index.tail.front().map(|entry| entry.sequence);
+            drop(index);
+            if before != after {
+                before.into_iter().for_each(|first| self.pages.remove(first, *topic));
+                after.into_iter().for_each(|first| self.pages.insert(first, *topic));
+            }
+        }
+    }
+
+    /// The moved blocks, and their pages as they are from now on.
+    fn put_moved(
+        &self,
+        batch: &mut StoreBatch<'_>,
+        chunk: &Chunk,
+        moved: &[Moved],
+    ) -> Result<(), JournalError> {
+        batch.put_chunk(chunk.sequence, chunk.value.clone());
+        let mut page: Option<(usize, Page)> = None;
+        for (n, (now, Moved { topic, page: base, .. })) in
+            chunk.entries.iter().zip(moved).enumerate()
+        {
+            let same = page
+                .as_ref()
+                .is_some_and(|(at, _)| (moved[*at].topic, moved[*at].page) == (*topic, *base));
+            if !same {
+                if let Some((at, page)) = page.take() {
+                    batch.put_page(moved[at].topic, &page);
+                }
+                // A topic that was deleted meanwhile has no page to be put right.
+                let known = self.catalogue.get(*topic).is_some();
+                let found = if known { self.shared.store.page_at(*topic, *base)? } else { None };
+                page = found.map(|page| (n, page));
+            }
+            let Some((_, page)) = &mut page else { continue };
+            let is_it = |entry: &&mut _| same_block(entry, &now.entry);
+            if let Some(entry) = page.entries.iter_mut().find(is_it) {
+                *entry = now.entry;
+            }
+        }
+        if let Some((at, page)) = page {
+            batch.put_page(moved[at].topic, &page);
+        }
+        Ok(())
+    }
+}
+
+fn same_block(a: &IndexEntry, b: &IndexEntry) -> bool {
+    (a.base_offset, a.count, a.crc) == (b.base_offset, b.count, b.crc)
+}
+
+fn moved_chunk(sequence: Sequence, moved: &[Moved]) -> Chunk {
+    let blocks: Vec<_> =
+        moved.iter().map(|moved| [Block::stored(moved.body.clone(), moved.entry.count)]).collect();
+    let parts: Vec<Part<'_>> = moved
+        .iter()
+        .zip(&blocks)
+        .map(|(Moved { topic, entry, .. }, blocks)| Part {
+            topic: *topic,
+            epoch: entry.epoch,
+            base_offset: entry.base_offset,
+            moment: Moment { published_at: entry.time, age_ms: entry.age_ms },
+            blocks,
+        })
+        .collect();
+    chunk::encode(sequence, &parts)
+}
+
+fn put_reclaimed(batch: &mut StoreBatch<'_>, reclaimed: &[Reclaimed]) {
+    for Reclaimed { topic, pages, ids, producers } in reclaimed {
+        pages.iter().for_each(|base| batch.remove_page(*topic, *base));
+        ids.iter().for_each(|number| batch.remove_ids(*topic, *number));
+        producers.iter().for_each(|name| batch.remove_producer(*topic, name));
+    }
+}

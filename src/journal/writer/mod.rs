@@ -1,0 +1,329 @@
+//! The one thread that writes: group commit.
+//!
+//! It takes all that waits (up to about [`COMMIT_MESSAGES`] messages or [`COMMIT_BYTES`] bytes),
+//! commits it as one batch, syncs once if any of it asks for that, and answers all. There is no
+//! timer on that path: while a sync runs, the next commit gathers. Only topics at level `os` need
+//! a clock, for the sync they are promised within their interval, and the watermark file.
+//!
+//! Invariants: blocks are answered in the order they were taken; a block whose lane place or
+//! incarnation is not the expected one is refused before it gets an offset; every commit is
+//! numbered and carries the number of commits that are durable; after a failure every command is
+//! refused with it.
+
+pub(super) mod catalogue;
+mod commit;
+pub(super) mod dedup;
+mod housekeeping;
+mod named;
+mod packer;
+mod page_queue;
+mod pages;
+mod sift;
+mod space;
+mod take;
+mod watchdog;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::age::Age;
+use super::chunk::{Chunk, Moment};
+use super::command::Command;
+use super::positions::Positions;
+use super::recovery::Recovered;
+use super::store::StoreBatch;
+use super::watermark::{Extent, Watermark};
+use super::{AppendError, JournalError, JournalObserver, Shared, StorageSettings};
+use crate::clock::Clock;
+use crate::model::{Sequence, Timestamp, TopicId};
+use catalogue::Catalogue;
+use commit::Commit;
+use page_queue::PageQueue;
+use space::Space;
+use watchdog::Watchdog;
+
+/// Messages after which a commit takes no more.
+const COMMIT_MESSAGES: u64 = 1_000;
+/// Bytes after which a commit takes no more.
+const COMMIT_BYTES: usize = 1024 * 1024;
+
+/// What the writer is made with.
+pub(super) struct Beginning {
+    pub(super) shared: Arc<Shared>,
+    pub(super) recovered: Recovered,
+    pub(super) commands: Receiver<Command>,
+    pub(super) watermark: Watermark,
+    pub(super) age: Age,
+    pub(super) clock: Clock,
+    pub(super) observer: Arc<dyn JournalObserver>,
+}
+
+/// The writer thread's state.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    /// Taken, and for the next commit.
+    put_off: Option<Command>,
+    clock: Clock,
+    age: Age,
+    observer: Arc<dyn JournalObserver>,
+    watchdog: Watchdog,
+    watermark: Watermark,
+    space: Space,
+    names_max: usize,
+    catalogue: Catalogue,
+    /// What the last commit said.
+    positions: Positions,
+    /// When what was committed without a sync must be synced at the latest.
+    sync_at: Option<Instant>,
+    last_time: Timestamp,
+    pages: PageQueue,
+}
+
+impl Writer {
+    pub(super) fn new(
+        beginning: Beginning,
+        settings: &StorageSettings,
+    ) -> Result<Self, std::io::Error> {
+        let Beginning { shared, recovered, commands, watermark, age, clock, observer } = beginning;
+        let patience = Duration::from_millis(settings.stall_ms_max);
+        let complain = {
+            let observer = observer.clone();
+            move || observer.failed(&JournalError::Stalled(patience))
+        };
+        let watchdog = Watchdog::start(patience, complain)?;
+        let mut pages = PageQueue::default();
+        let mut catalogue = Catalogue::new(shared.clone(), recovered.positions.next_topic_id);
+        for topic in recovered.topics {
+            if let Some(entry) = topic.index.tail.front() {
+                pages.insert(entry.sequence, topic.record.id);
+            }
+            catalogue.enter(topic.record, topic.index, topic.dedup);
+        }
+        Ok(Self {
+            shared,
+            commands,
+            put_off: None,
+            clock,
+            age,
+            observer,
+            watchdog,
+            watermark,
+            space: Space::new(settings),
+            names_max: settings.producer_names_max,
+            catalogue,
+            positions: recovered.positions,
+            sync_at: None,
+            last_time: recovered.last_time,
+            pages,
+        })
+    }
+
+    /// Works until it is stopped, everybody has gone or a write fails.
+    pub(super) fn run(mut self) {
+        // A panic in here is a bug, and no block may be taken for "never handed over" after it:
+        // it ends like a failed write.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.work()))
+            .unwrap_or_else(|_| Err(JournalError::Metadata("the writer thread panicked".into())));
+        if let Err(error) = ended {
+            self.observer.failed(&error);
+            while let Ok(command) = self.commands.recv() {
+                command.refuse(error.clone());
+            }
+        }
+    }
+
+    fn work(&mut self) -> Result<(), JournalError> {
+        loop {
+            match self.next_command() {
+                Ok(Command::Housekeeping(work, reply)) => self.keep_house(work, reply)?,
+                Ok(command) => {
+                    let mut commit = self.gather(command)?;
+                    let stop = commit.stop.take();
+                    self.commit(commit)?;
+                    if let Some(reply) = stop {
+                        let closed = self.close();
+                        let _ = reply.send(closed.clone());
+                        return closed;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.on_time()?,
+                // Everybody has let go without stopping us: leave it in order all the same.
+                Err(RecvTimeoutError::Disconnected) => return self.close(),
+            }
+        }
+    }
+
+    fn next_command(&mut self) -> Result<Command, RecvTimeoutError> {
+        if let Some(command) = self.put_off.take() {
+            return Ok(command);
+        }
+        let deadlines = [self.sync_at, self.watermark.sync_at(), self.space.look_at()];
+        match deadlines.into_iter().flatten().min() {
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => self.commands.recv_timeout(at.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// Does what was due while nothing came.
+    fn on_time(&mut self) -> Result<(), JournalError> {
+        let now = Instant::now();
+        if self.sync_at.is_some_and(|at| at <= now) {
+            self.sync()?;
+        }
+        if self.watermark.sync_at().is_some_and(|at| at <= now) {
+            self.watermark.sync()?;
+        }
+        if self.space.look_at().is_some_and(|at| at <= now) {
+            self.look_at_space();
+        }
+        Ok(())
+    }
+
+    fn look_at_space(&mut self) -> Option<AppendError> {
+        let refusal = self.space.refusal(&self.shared.store).cloned();
+        self.shared.storage_full.store(refusal.is_some(), Ordering::Relaxed);
+        refusal
+    }
+
+    /// Takes what waits, up to a commit's measure.
+    fn gather(&mut self, first: Command) -> Result<Commit, JournalError> {
+        let mut commit = Commit { age_ms: self.age.now_ms(), ..Commit::default() };
+        let mut command = Some(first);
+        while let Some(taken) = command {
+            if matches!(taken, Command::Housekeeping(..)) {
+                self.put_off = Some(taken);
+                break;
+            }
+            self.take(taken, &mut commit)?;
+            let full = commit.messages >= COMMIT_MESSAGES || commit.bytes >= COMMIT_BYTES;
+            if full || commit.stop.is_some() {
+                break;
+            }
+            command = self.commands.try_recv().ok();
+        }
+        Ok(commit)
+    }
+
+    /// Makes a commit real, then tells everybody.
+    fn commit(&mut self, mut commit: Commit) -> Result<(), JournalError> {
+        let mut chunks = Vec::new();
+        if commit.is_empty() {
+            // What is answered may rest on an earlier commit that is not synced yet.
+            if commit.sync && self.sync_at.is_some() {
+                self.sync()?;
+            }
+        } else {
+            chunks = match self.write_commit(&mut commit) {
+                Ok(chunks) => chunks,
+                Err(error) => {
+                    commit.answers.into_iter().for_each(|answer| answer.refuse(&error));
+                    return Err(error);
+                }
+            };
+        }
+        let blocks: Vec<_> = chunks.iter().flat_map(Chunk::blocks).map(Arc::new).collect();
+        if !blocks.is_empty() {
+            self.observer.committed(&blocks);
+        }
+        for answer in commit.answers {
+            answer.give();
+        }
+        Ok(())
+    }
+
+    fn write_commit(&mut self, commit: &mut Commit) -> Result<Vec<Chunk>, JournalError> {
+        let published_at = self.clock.now().max(self.last_time);
+        let moment = Moment { published_at, age_ms: commit.age_ms };
+        let chunks = commit.packer.pack(Sequence(self.positions.next_sequence), moment);
+        let next_sequence = Sequence(self.positions.next_sequence + chunks.len() as u64);
+        self.pages.written(next_sequence, chunks.iter().map(|c| c.value.len() as u64).sum());
+        let due = self.due_pages(&chunks);
+        let store = self.shared.store.clone();
+        let mut batch = store.batch();
+        for chunk in &chunks {
+            batch.put_chunk(chunk.sequence, chunk.value.clone());
+        }
+        self.put_pages(&mut batch, &due);
+        commit.fill(&mut batch, next_sequence);
+        // A busy writer has no idle moment for the sync that is promised in between.
+        let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
+        let indexed = self.pages.first_unpaged(&due).map(|s| s.0);
+        self.write(batch, next_sequence, indexed, commit.sync || overdue)?;
+        if let (Some(within), true) = (commit.sync_within, !commit.sync && !overdue) {
+            let at = Instant::now() + within;
+            self.sync_at = Some(self.sync_at.map_or(at, |before| before.min(at)));
+        }
+        self.space.written(commit.bytes);
+        self.last_time = published_at;
+        self.enter_into_index(&chunks, &due);
+        Ok(chunks)
+    }
+
+    /// Commits a batch. `indexed` is the first sequence with a block that no page knows, but for
+    /// those of this very batch.
+    fn write(
+        &mut self,
+        mut batch: StoreBatch<'_>,
+        next_sequence: Sequence,
+        indexed: Option<u64>,
+        sync: bool,
+    ) -> Result<(), JournalError> {
+        self.positions = Positions {
+            commits: self.positions.commits + 1,
+            next_sequence: next_sequence.0,
+            indexed_sequence: indexed.unwrap_or(self.positions.next_sequence),
+            age_ms: self.age.now_ms(),
+            next_topic_id: self.catalogue.next_topic_id(),
+            ..self.positions
+        };
+        batch.put_positions(self.positions);
+        {
+            let _in_store = self.watchdog.enter();
+            batch.commit(sync)?;
+        }
+        if sync { self.made_durable() } else { self.watermark.note(self.extent()) }
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        {
+            let _in_store = self.watchdog.enter();
+            self.shared.store.sync()?;
+        }
+        self.made_durable()
+    }
+
+    fn made_durable(&mut self) -> Result<(), JournalError> {
+        self.positions.durable_commits = self.positions.commits;
+        self.sync_at = None;
+        self.watermark.note(self.extent())
+    }
+
+    fn extent(&self) -> Extent {
+        let Positions { commits, durable_commits, next_sequence, .. } = self.positions;
+        Extent { commits, durable_commits, next_sequence }
+    }
+
+    /// Writes every tail out, so that the next start has no chunk to read, gives back what was
+    /// reserved, and syncs.
+    fn close(&mut self) -> Result<(), JournalError> {
+        let tails = self.pages.all();
+        let store = self.shared.store.clone();
+        let mut batch = store.batch();
+        self.put_pages(&mut batch, &tails);
+        for known in self.catalogue.topics_mut() {
+            if known.record.reserved > known.next_offset {
+                known.record.reserved = known.next_offset;
+                batch.put_topic(&known.record);
+            }
+        }
+        let next_sequence = Sequence(self.positions.next_sequence);
+        self.write(batch, next_sequence, None, true)?;
+        self.enter_into_index(&[], &tails);
+        self.sync()?;
+        self.watermark.close(self.extent())
+    }
+}

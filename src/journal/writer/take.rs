@@ -1,0 +1,111 @@
+//! Taking commands into a commit: who is refused at once, what each one adds.
+
+use super::Writer;
+use super::catalogue::{Edit, TopicChange, TopicChangeError, TopicChanged};
+use super::commit::Commit;
+use super::sift::{self, Sifted};
+use crate::journal::command::{Answer, Append, Appended, Command, Worth};
+use crate::journal::{AppendError, JournalError};
+use crate::model::{Gap, TopicId};
+
+impl Writer {
+    /// Takes a command; the commit will answer it.
+    pub(super) fn take(
+        &mut self,
+        command: Command,
+        commit: &mut Commit,
+    ) -> Result<(), JournalError> {
+        match command {
+            Command::Append(append) => self.take_append(append, commit)?,
+            Command::ChangeTopic(change, reply) => match self.take_change(change, commit) {
+                Ok(changed) => commit.answers.push(Answer::TopicChanged(reply, changed)),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Fence { topic, incarnation, reply } => match self.catalogue.get_mut(topic) {
+                Some(known) => {
+                    known.incarnation = known.incarnation.max(incarnation);
+                    commit.answers.push(Answer::Fenced(reply, known.next_offset));
+                }
+                None => drop(reply.send(Err(AppendError::TopicDeleted))),
+            },
+            Command::LastId { topic, name, reply } => match self.catalogue.get_mut(topic) {
+                Some(known) => {
+                    let last = known.named.last(&self.shared.store, topic, &name)?;
+                    commit.answers.push(Answer::LastId(reply, last));
+                }
+                None => drop(reply.send(Err(AppendError::TopicDeleted))),
+            },
+            Command::Damaged(topic, gap) => self.take_damage(topic, gap, commit),
+            Command::Stop(reply) => commit.stop = Some(reply),
+            Command::Housekeeping(..) => {}
+        }
+        Ok(())
+    }
+
+    fn take_append(&mut self, append: Append, commit: &mut Commit) -> Result<(), JournalError> {
+        let Append { topic, incarnation, lane, block, reply } = append;
+        if let Some(full) = self.look_at_space() {
+            let _ = reply.send(Err(full));
+            return Ok(());
+        }
+        let refusal = match self.catalogue.get(topic) {
+            None => Some(AppendError::TopicDeleted),
+            Some(known) if !known.record.damage.is_empty() => Some(AppendError::Quarantined),
+            Some(known) if incarnation < known.incarnation => Some(AppendError::OutOfTurn),
+            Some(_) if lane.is_some_and(|place| !place.take()) => Some(AppendError::OutOfTurn),
+            Some(_) => None,
+        };
+        let (None, Some(known)) = (&refusal, self.catalogue.get_mut(topic)) else {
+            let _ = reply.send(Err(refusal.unwrap_or(AppendError::TopicDeleted)));
+            return Ok(());
+        };
+        let store = &self.shared.store;
+        let Sifted { block, exceptions } = sift::sift(known, block, store, self.names_max, commit)?;
+        let base_offset = known.next_offset;
+        if let Some(block) = block {
+            known.next_offset += u64::from(block.count());
+            commit.messages += u64::from(block.count());
+            commit.bytes += block.body().len();
+            commit.packer.add(topic, known.record.epoch, base_offset, block);
+        }
+        commit.secure(known);
+        let worth = Worth::of(&known.record.settings);
+        let appended = Appended { base_offset, worth, exceptions };
+        commit.answers.push(Answer::Appended(reply, appended));
+        Ok(())
+    }
+
+    fn take_change(
+        &mut self,
+        change: TopicChange,
+        commit: &mut Commit,
+    ) -> Result<TopicChanged, TopicChangeError> {
+        let may_create = matches!(change, TopicChange::Ensure { .. } | TopicChange::Replace { .. });
+        if may_create && self.look_at_space().is_some() {
+            self.catalogue.create_nothing(&change)?;
+        }
+        let (changed, edit) = self.catalogue.change(change)?;
+        commit.sync |= !matches!(edit, Edit::None);
+        match edit {
+            Edit::None => {}
+            Edit::Put(record) => drop(commit.topics_put.insert(record.id, record)),
+            Edit::Remove(topic, state) => {
+                if let Some(entry) = state.read_index().tail.front() {
+                    self.pages.remove(entry.sequence, topic);
+                }
+                commit.remove_topic(topic);
+            }
+        }
+        Ok(changed)
+    }
+
+    fn take_damage(&mut self, topic: TopicId, gap: Gap, commit: &mut Commit) {
+        let Some(known) = self.catalogue.get_mut(topic) else { return };
+        if known.damaged(gap) {
+            let (name, from, to) = (&known.record.name, gap.from, gap.to);
+            tracing::error!(topic = %name, from, to, "messages are damaged; the topic is quarantined");
+            commit.topics_put.insert(topic, known.record.clone());
+            commit.sync = true;
+        }
+    }
+}
