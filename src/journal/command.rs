@@ -105,7 +105,7 @@ pub(super) enum Command {
     },
     /// A reader found these offsets damaged.
     Damaged(TopicId, Gap),
-    /// Retention's work, a commit of its own. Answered when it is durable.
+    /// Retention's work, a commit of its own. Answered when it is committed.
     Housekeeping(Housekeeping, oneshot::Sender<Result<(), JournalError>>),
     Stop(oneshot::Sender<Result<(), JournalError>>),
 }

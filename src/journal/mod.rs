@@ -38,14 +38,21 @@ mod positions;
 mod reader;
 mod record;
 mod recovery;
+mod retention;
+mod roster;
 mod salvage;
 mod settings;
 mod store;
 mod watermark;
 mod writer;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
+};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::oneshot;
@@ -58,12 +65,16 @@ pub use settings::StorageSettings;
 pub use writer::catalogue::{TopicChange, TopicChangeError, TopicChanged};
 
 use crate::clock::Clock;
-use crate::model::{Gap, Incarnation, MessageIdKey, PlacedBlock, ReceiptKey, TopicId};
+use crate::model::{
+    Gap, Incarnation, MessageIdKey, PlacedBlock, ReceiptKey, Sequence, TopicId, TopicSettings,
+};
 use age::Age;
 use command::Command;
 use index::TopicIndex;
 use lock::DirectoryLock;
-use recovery::Ending;
+use recovery::{Ending, Recovered, RecoveredTopic};
+use retention::{Deleted, Ledger, Retention};
+use roster::Roster;
 use store::Store;
 use watermark::{Extent, Mark, Watermark};
 use writer::{Beginning, Writer};
@@ -98,6 +109,40 @@ struct Shared {
     topics: DashMap<TopicId, Arc<TopicState>>,
     /// Publishing is refused for want of room on the disk.
     storage_full: AtomicBool,
+    /// Chunks before this one are wholly known to pages.
+    indexed_sequence: AtomicU64,
+    /// Chunks before this one may be gone.
+    floor_sequence: AtomicU64,
+    ledger: Mutex<Ledger>,
+    deleted: Mutex<HashMap<TopicId, Deleted>>,
+}
+
+impl Shared {
+    fn new(store: Store, recovered: &Recovered) -> Self {
+        let mut ledger = Ledger::default();
+        recovered.topics.iter().flat_map(|topic| &topic.index.tail).for_each(|e| ledger.add(e));
+        let deleted = |(id, end): (&TopicId, &Sequence)| {
+            (*id, Deleted { end: *end, counted: false, tail: Vec::new(), reclaimed: false })
+        };
+        Self {
+            store,
+            topics: DashMap::new(),
+            storage_full: AtomicBool::new(false),
+            indexed_sequence: AtomicU64::new(recovered.positions.indexed_sequence),
+            floor_sequence: AtomicU64::new(recovered.positions.floor_sequence),
+            ledger: Mutex::new(ledger),
+            deleted: Mutex::new(recovered.deleted.iter().map(deleted).collect()),
+        }
+    }
+
+    // Both are changed by single, complete steps: a panic leaves them valid.
+    fn lock_ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_deleted(&self) -> MutexGuard<'_, HashMap<TopicId, Deleted>> {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -105,11 +150,31 @@ struct TopicState {
     index: RwLock<TopicIndex>,
     /// What is damaged and not accepted yet.
     damage: RwLock<Vec<Damage>>,
+    /// How long, in milliseconds, and how many bytes are kept.
+    retention: RwLock<(u64, u64)>,
 }
 
 impl TopicState {
-    fn new(index: TopicIndex) -> Arc<Self> {
-        Arc::new(Self { index: RwLock::new(index), damage: RwLock::default() })
+    fn new(record: &TopicRecord, index: TopicIndex) -> Arc<Self> {
+        let state = Self {
+            index: RwLock::new(index),
+            damage: RwLock::default(),
+            retention: RwLock::default(),
+        };
+        state.show(record);
+        Arc::new(state)
+    }
+
+    /// Shows what of a topic's record others than the writer have to know.
+    fn show(&self, record: &TopicRecord) {
+        let TopicSettings { retention_ms, retention_bytes, .. } = record.settings;
+        *self.damage.write().unwrap_or_else(PoisonError::into_inner) = record.damage.clone();
+        *self.retention.write().unwrap_or_else(PoisonError::into_inner) =
+            (retention_ms, retention_bytes);
+    }
+
+    fn retention(&self) -> (u64, u64) {
+        *self.retention.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The index is only changed by single, complete steps: a panic leaves it valid.
@@ -119,10 +184,6 @@ impl TopicState {
 
     fn read_damage(&self) -> RwLockReadGuard<'_, Vec<Damage>> {
         self.damage.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn show_damage(&self, damage: &[Damage]) {
-        *self.damage.write().unwrap_or_else(PoisonError::into_inner) = damage.to_vec();
     }
 
     fn write_index(&self) -> RwLockWriteGuard<'_, TopicIndex> {
@@ -137,7 +198,14 @@ pub struct Journal {
     shared: Arc<Shared>,
     receipt_key: ReceiptKey,
     message_id_key: MessageIdKey,
-    thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+    threads: Arc<Mutex<Option<Threads>>>,
+}
+
+struct Threads {
+    writer: JoinHandle<()>,
+    retention: JoinHandle<()>,
+    /// Dropped to end the other thread.
+    stop_retention: mpsc::Sender<()>,
 }
 
 /// An opened journal and what stands in it.
@@ -169,7 +237,8 @@ impl Journal {
         let found = store.positions()?.commits;
         let complete = mark.is_some_and(|mark| mark.proves_complete(found, boot_id));
         let ending = Ending { complete, next_sequence: said.next_sequence };
-        let recovered = recovery::recover(&store, &salvaged, ending)?;
+        let listed = roster::listed(directory)?;
+        let recovered = recovery::recover(&store, &salvaged, ending, &listed)?;
         let positions = recovered.positions;
         let extent = Extent {
             commits: positions.commits,
@@ -179,19 +248,33 @@ impl Journal {
         // All that was found is durable now: salvage has synced what may not have been.
         let watermark = Watermark::create(directory, boot_id, extent)?;
 
+        let records = recovered.topics.iter().map(|topic| &topic.record);
+        let roster = Roster::create(directory, records, positions.next_topic_id)?;
         let receipt_key = ReceiptKey::new(store.receipt_secret()?);
         let message_id_key = MessageIdKey::new(store.message_id_secret()?);
         let topics: Vec<_> = recovered.topics.iter().map(|topic| topic.record.clone()).collect();
-        let storage_full = AtomicBool::new(false);
-        let shared = Arc::new(Shared { store, topics: DashMap::new(), storage_full });
+        let shared = Arc::new(Shared::new(store, &recovered));
         let (commands, received) = mpsc::channel();
         let age = Age::new(positions.age_ms, clock.clone());
-        let commands_in = received;
+        let tail_from = |topic: &RecoveredTopic| {
+            topic.index.tail.front().map(|first| (topic.record.id, first.base_offset))
+        };
+        let retention = Retention {
+            shared: shared.clone(),
+            commands: commands.clone(),
+            age: age.clone(),
+            interval: Duration::from_millis(settings.retention_interval_ms),
+            slack_bytes: settings.wal_bytes_max / 4,
+            counted_from: Sequence(positions.next_sequence),
+            tails_from: recovered.topics.iter().filter_map(tail_from).collect(),
+            first_ages: HashMap::new(),
+        };
         let beginning = Beginning {
             shared: shared.clone(),
             recovered,
-            commands: commands_in,
+            commands: received,
             watermark,
+            roster,
             age,
             clock,
             observer,
@@ -206,8 +289,14 @@ impl Journal {
                 drop(lock);
             })
             .map_err(no_thread)?;
-        let thread = Arc::new(Mutex::new(Some(thread)));
-        let journal = Self { commands, shared, receipt_key, message_id_key, thread };
+        let (stop_retention, stopped) = mpsc::channel();
+        let retention = std::thread::Builder::new()
+            .name("journal-retention".into())
+            .spawn(move || retention.run(&stopped))
+            .map_err(no_thread)?;
+        let threads = Threads { writer: thread, retention, stop_retention };
+        let threads = Arc::new(Mutex::new(Some(threads)));
+        let journal = Self { commands, shared, receipt_key, message_id_key, threads };
         Ok(Opened { journal, topics })
     }
 
@@ -252,10 +341,12 @@ impl Journal {
     /// The last write failed, or the journal has stopped already.
     pub async fn stop(&self) -> Result<(), JournalError> {
         let stopped = self.ask(Command::Stop).await.unwrap_or(Err(JournalError::Stopped));
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // Its last acts are quick; a panic in it has been reported by the observer.
-            let _ = thread.join();
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Threads { writer, retention, stop_retention }) = threads {
+            drop(stop_retention);
+            // Their last acts are quick; a panic has been reported by the observer.
+            let _ = writer.join();
+            let _ = retention.join();
         }
         stopped
     }

@@ -5,17 +5,19 @@
 //!
 //! ```text
 //! crc u32 · commits u64 · durable_commits u64 · examined_commits u64 · next_sequence u64 ·
-//! indexed_sequence u64 · floor_sequence u64 · age_ms u64 · next_topic_id u32
+//! indexed_sequence u64 · floor_sequence u64 · age_ms u64 · last_time u64 · next_topic_id u32
 //! ```
 //!
 //! little endian; the crc is CRC32C over what follows it.
 
 use bytes::{Buf, BufMut};
 
+use crate::model::Timestamp;
+
 /// The key it stands under.
 pub(super) const KEY: &[u8] = b"positions";
 
-const BYTES: usize = 64;
+const BYTES: usize = 72;
 
 /// See the module. Commits are counted from the journal's beginning, without holes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(super) struct Positions {
     pub(super) floor_sequence: u64,
     /// For how long the journal has been in use, in milliseconds (see `age`).
     pub(super) age_ms: u64,
+    /// The newest `published_at`.
+    pub(super) last_time: Timestamp,
     /// The next topic's id.
     pub(super) next_topic_id: u32,
 }
@@ -49,6 +53,7 @@ impl Positions {
         out.put_u64_le(self.indexed_sequence);
         out.put_u64_le(self.floor_sequence);
         out.put_u64_le(self.age_ms);
+        out.put_u64_le(self.last_time.0);
         out.put_u32_le(self.next_topic_id);
         let crc = crc32c::crc32c(&out[4..]);
         out[..4].copy_from_slice(&crc.to_le_bytes());
@@ -68,6 +73,7 @@ impl Positions {
             indexed_sequence: value.get_u64_le(),
             floor_sequence: value.get_u64_le(),
             age_ms: value.get_u64_le(),
+            last_time: Timestamp(value.get_u64_le()),
             next_topic_id: value.get_u32_le(),
         })
     }

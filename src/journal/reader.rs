@@ -61,6 +61,9 @@ impl Journal {
                     _ => self.chunk(topic, entry.sequence)?,
                 };
                 let Some(chunk) = chunk.filter(|chunk| chunk::verify(chunk, &entry).is_ok()) else {
+                    if self.has_moved(topic, &state, &entry) {
+                        break;
+                    }
                     let damaged = self.damaged(topic, &entry);
                     return if blocks.is_empty() { Err(damaged) } else { Ok(blocks) };
                 };
@@ -172,6 +175,12 @@ impl Journal {
                 Ok(None)
             }
         }
+    }
+
+    /// The block has been copied to another place since the index was asked.
+    fn has_moved(&self, topic: TopicId, state: &TopicState, entry: &IndexEntry) -> bool {
+        let now = self.entries_from(topic, state, entry.base_offset);
+        now.is_ok_and(|now| now.first().is_some_and(|now| now.sequence != entry.sequence))
     }
 
     /// Quarantines what is damaged, unless it is gone by now.

@@ -7,11 +7,29 @@ use std::collections::HashMap;
 
 use super::RecoveredTopic;
 use crate::journal::Damage;
+use crate::journal::positions::Positions;
+use crate::journal::roster::Listed;
 use crate::journal::salvage::Hole;
-use crate::model::{Gap, Sequence, TopicId};
+use crate::model::{Epoch, Gap, Sequence, TopicId};
 
 /// The most messages one commit can hold: a full one and one more block of the largest frame.
 const COMMIT_MESSAGES_MAX: u64 = 101_000;
+
+/// Takes up topics of which nothing is left but their name on the roster.
+pub(super) fn adopt_listed(
+    topics: &mut HashMap<TopicId, RecoveredTopic>,
+    deleted: &HashMap<TopicId, Sequence>,
+    roster: &[Listed],
+    positions: &mut Positions,
+) {
+    for Listed { id, name, .. } in roster {
+        let named = topics.values().any(|topic| topic.record.name == *name);
+        if !named && !topics.contains_key(id) && !deleted.contains_key(id) {
+            positions.next_topic_id = positions.next_topic_id.max(id.0 + 1);
+            topics.insert(*id, RecoveredTopic::adopted(*id, name.clone(), Epoch::FIRST));
+        }
+    }
+}
 
 /// Quarantines the topics that may have lost messages at their end.
 pub(super) fn suspect(

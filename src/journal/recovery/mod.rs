@@ -19,11 +19,14 @@ use std::collections::HashMap;
 use super::index::TopicIndex;
 use super::page::Page;
 use super::positions::Positions;
+use super::roster::Listed;
 use super::salvage::{Hole, Salvaged};
 use super::store::{Store, StoreBatch};
 use super::writer::dedup::DedupWindow;
 use super::{JournalError, TopicRecord};
-use crate::model::{AckLevel, Epoch, Gap, MessageIdKey, Sequence, Timestamp, TopicId};
+use crate::model::{
+    AckLevel, Epoch, Gap, MessageIdKey, Sequence, TopicId, TopicName, TopicSettings,
+};
 use scan::Scan;
 
 /// What stands in the journal.
@@ -32,7 +35,6 @@ pub(super) struct Recovered {
     /// Deleted topics that chunks may still hold blocks of, with the sequence after the last one.
     pub(super) deleted: HashMap<TopicId, Sequence>,
     pub(super) positions: Positions,
-    pub(super) last_time: Timestamp,
 }
 
 /// One topic.
@@ -57,6 +59,7 @@ pub(super) fn recover(
     store: &Store,
     salvaged: &Salvaged,
     ending: Ending,
+    roster: &[Listed],
 ) -> Result<Recovered, JournalError> {
     let mut positions = store.positions()?;
     let holes = open_holes(salvaged, &positions);
@@ -79,6 +82,7 @@ pub(super) fn recover(
         store,
         topics: &mut topics,
         deleted: &deleted,
+        roster,
         message_ids: MessageIdKey::new(store.message_id_secret()?),
         positions: &mut positions,
         lost: Vec::new(),
@@ -88,15 +92,19 @@ pub(super) fn recover(
     scan.resume(&holes)?;
     scan.run()?;
     let Scan { lost, last_seen, .. } = scan;
+    if !holes.is_empty() {
+        damage::adopt_listed(&mut topics, &deleted, roster, &mut positions);
+    }
     damage::suspect(&mut topics, &lost, &last_seen, &holes);
     if !ending.complete {
         topics.values_mut().for_each(begin_epoch);
     }
 
     let last_time = topics.values().map(|topic| topic.index.last_time).max().unwrap_or_default();
+    positions.last_time = positions.last_time.max(last_time);
     let mut topics: Vec<_> = topics.into_values().collect();
     topics.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-    let mut recovered = Recovered { topics, deleted, positions, last_time };
+    let mut recovered = Recovered { topics, deleted, positions };
     if !holes.is_empty() || recovered.topics.iter().any(|topic| topic.changed) {
         recovered.commit(store)?;
     }
@@ -126,6 +134,14 @@ fn load_topics(store: &Store) -> Result<HashMap<TopicId, RecoveredTopic>, Journa
 }
 
 impl RecoveredTopic {
+    /// A topic whose record is lost.
+    fn adopted(id: TopicId, name: TopicName, epoch: Epoch) -> Self {
+        tracing::error!(topic = %name, "the record of this topic is lost");
+        let record = TopicRecord { epoch, ..TopicRecord::new(id, name, TopicSettings::default()) };
+        let (index, dedup) = (TopicIndex::default(), DedupWindow::default());
+        Self { record, index, dedup, changed: true }
+    }
+
     fn load(store: &Store, record: TopicRecord) -> Result<Self, JournalError> {
         let low = store.low(record.id)?;
         let mut index = TopicIndex::default();
@@ -166,6 +182,8 @@ impl RecoveredTopic {
     fn settle_head(&mut self) {
         let given_up = self.index.gaps.last().map_or(0, Gap::end);
         self.index.skip_to(given_up.max(self.index.first));
+        // Blocks may have gone before any page knew them.
+        self.index.bytes = self.index.bytes.max(self.index.bytes_before_first);
     }
 }
 

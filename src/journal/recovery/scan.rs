@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::RecoveredTopic;
+use crate::journal::JournalError;
 use crate::journal::chunk::{self, DirectoryEntry};
 use crate::journal::page::PAGE_ENTRIES;
 use crate::journal::positions::Positions;
+use crate::journal::roster::Listed;
 use crate::journal::salvage::Hole;
 use crate::journal::store::Store;
-use crate::journal::{JournalError, TopicRecord};
-use crate::model::{Epoch, Gap, MessageIdKey, Record, Sequence, TopicId, TopicName, TopicSettings};
+use crate::model::{Epoch, Gap, MessageIdKey, Record, Sequence, TopicId, TopicName};
 
 /// Chunks after which progress is logged.
 const PROGRESS_CHUNKS: u64 = 100_000;
@@ -21,6 +22,7 @@ pub(super) struct Scan<'a> {
     pub(super) store: &'a Store,
     pub(super) topics: &'a mut HashMap<TopicId, RecoveredTopic>,
     pub(super) deleted: &'a HashMap<TopicId, Sequence>,
+    pub(super) roster: &'a [Listed],
     pub(super) message_ids: MessageIdKey,
     pub(super) positions: &'a mut Positions,
     /// Chunks that are missing or unreadable.
@@ -125,18 +127,14 @@ impl Scan<'_> {
 
     /// A topic whose record is lost, but not its messages.
     fn adopt(&mut self, id: TopicId, epoch: Epoch) {
-        let Ok(name) = TopicName::new(&format!("recovered-{id}")) else { return };
-        tracing::error!(topic = %name, "the record of this topic is lost; its messages are kept");
-        let settings = TopicSettings::default();
-        let record = TopicRecord { epoch, ..TopicRecord::new(id, name, settings) };
-        self.positions.next_topic_id = self.positions.next_topic_id.max(id.0 + 1);
-        let topic = RecoveredTopic {
-            record,
-            index: Default::default(),
-            dedup: Default::default(),
-            changed: true,
+        let listed = self.roster.iter().find(|listed| listed.id == id);
+        let name = match listed {
+            Some(listed) => Ok(listed.name.clone()),
+            None => TopicName::new(&format!("recovered-{id}")),
         };
-        self.topics.insert(id, topic);
+        let Ok(name) = name else { return };
+        self.positions.next_topic_id = self.positions.next_topic_id.max(id.0 + 1);
+        self.topics.insert(id, RecoveredTopic::adopted(id, name, epoch));
     }
 
     /// Writes a tail out that has grown to a page; only a scan from far back gets here.

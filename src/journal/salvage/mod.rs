@@ -28,7 +28,6 @@ use plan::{FoundFile, Kept, Plan};
 use wal::Piece;
 
 use super::JournalError;
-use super::positions::Positions;
 
 /// Where files go that were found damaged, in the data directory.
 pub(super) const ASIDE: &str = "aside";
@@ -40,8 +39,6 @@ pub(super) struct Salvaged {
     pub(super) holes: Vec<Hole>,
     /// Commits up to here are known to be durable.
     pub(super) durable_commits: u64,
-    /// The last commit in the WAL; `None` when it holds none.
-    pub(super) last: Option<Positions>,
 }
 
 /// Puts the WAL of the database in `DIR/journal` right. `durable_commits` is what the watermark
@@ -63,8 +60,7 @@ pub(super) fn salvage(directory: &Path, durable_commits: u64) -> Result<Salvaged
         put_right(path, file, kept, plan.durable, &mut aside)?;
     }
     report(&plan, &aside);
-    let Plan { holes, durable, last, .. } = plan;
-    Ok(Salvaged { holes, durable_commits: durable, last })
+    Ok(Salvaged { holes: plan.holes, durable_commits: plan.durable })
 }
 
 /// fjall's WAL files, oldest first.
@@ -236,7 +232,7 @@ mod tests {
         let directory = directory(&files);
         let salvaged = salvage(directory.path(), 3).unwrap();
         assert!(salvaged.holes.is_empty());
-        assert_eq!(salvaged.last.unwrap().commits, 3);
+        assert_eq!(salvaged.durable_commits, 3);
         assert_eq!([content(&directory, 0), content(&directory, 1)], files);
         assert_eq!(aside(&directory), 0);
     }

@@ -133,6 +133,12 @@ impl Store {
 
 /// fjall does not say which file it failed on; this does, where a checksum can tell.
 fn named(path: &Path, error: JournalError) -> JournalError {
+    if let JournalError::Store(fjall) = &error
+        && matches!(**fjall, fjall::Error::InvalidVersion(_))
+    {
+        let what = "is not of the version this broker writes".into();
+        return JournalError::BadFile { path: path.join("version"), what };
+    }
     let tables = match manifest::trees(path) {
         Ok(trees) => trees.into_iter().flat_map(|(_, tables)| tables),
         Err(bad) => return bad.into(),

@@ -22,6 +22,15 @@ impl Store {
         Ok(())
     }
 
+    /// Lets go of the dropped tables' files. fjall keeps them for as long as it knows an older
+    /// version of the tree, and forgets those when a memtable is rotated, provided something was
+    /// committed since.
+    pub(in crate::journal) fn release_dropped(&self) -> Result<(), JournalError> {
+        self.index.rotate_memtable()?;
+        self.meta.rotate_memtable()?;
+        Ok(())
+    }
+
     /// Bytes that tables of chunks take on disk.
     pub(in crate::journal) fn chunk_table_bytes(&self) -> u64 {
         self.blocks.disk_space()

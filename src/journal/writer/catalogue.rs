@@ -147,7 +147,7 @@ impl WriterTopic {
         index.gaps.retain(|gap| gap.to >= first);
         index.damage = self.record.certain_damage();
         index.skip_to(self.next_offset);
-        self.state.show_damage(&self.record.damage);
+        self.state.show(&self.record);
     }
 }
 
@@ -169,8 +169,7 @@ impl Catalogue {
     pub(super) fn enter(&mut self, record: TopicRecord, index: TopicIndex, dedup: DedupWindow) {
         let id = record.id;
         let next_offset = index.head;
-        let state = TopicState::new(index);
-        state.show_damage(&record.damage);
+        let state = TopicState::new(&record, index);
         self.shared.topics.insert(id, state.clone());
         self.names.insert(record.name.clone(), id);
         let incarnation = Incarnation(0);
@@ -217,6 +216,7 @@ impl Catalogue {
                     Some(_) if must_be_new => Err(TopicChangeError::AlreadyExists),
                     Some(known) => {
                         known.record.settings = settings;
+                        known.state.show(&known.record);
                         let record = known.record.clone();
                         let now = record.clone();
                         let changed = TopicChanged { record: now, created: false, version };

@@ -11,11 +11,18 @@ use super::named::LastId;
 use super::packer::Packer;
 use crate::journal::command::Answer;
 use crate::journal::store::StoreBatch;
-use crate::journal::{JournalError, TopicRecord};
-use crate::model::{AckLevel, Sequence, TopicId};
+use crate::journal::{JournalError, TopicRecord, TopicState};
+use crate::model::{AckLevel, Sequence, TopicId, TopicName};
 
 /// Offsets a topic that may lose some reserves at a time (DESIGN §1).
 const RESERVED_OFFSETS: u64 = 65_536;
+
+/// A topic that is deleted.
+pub(super) struct Removed {
+    pub(super) id: TopicId,
+    pub(super) name: TopicName,
+    pub(super) state: Arc<TopicState>,
+}
 
 /// See the module. Every key is in here once: fjall takes no two values of one key in a batch.
 #[derive(Default)]
@@ -29,7 +36,7 @@ pub(super) struct Commit {
     /// It must be on the disk within this time.
     pub(super) sync_within: Option<Duration>,
     pub(super) topics_put: BTreeMap<TopicId, TopicRecord>,
-    pub(super) topics_removed: Vec<TopicId>,
+    pub(super) topics_removed: Vec<Removed>,
     /// `None` forgets the name.
     pub(super) producers: HashMap<(TopicId, Arc<str>), Option<LastId>>,
     /// Pieces of dedup windows that are of no use any more.
@@ -67,10 +74,11 @@ impl Commit {
     }
 
     /// Forgets what was to be written for a topic that is deleted.
-    pub(super) fn remove_topic(&mut self, topic: TopicId) {
+    pub(super) fn remove_topic(&mut self, removed: Removed) {
+        let topic = removed.id;
         self.topics_put.remove(&topic);
         self.producers.retain(|(of, _), _| *of != topic);
-        self.topics_removed.push(topic);
+        self.topics_removed.push(removed);
     }
 
     /// Puts everything but chunks, pages and positions into the batch.
@@ -78,8 +86,8 @@ impl Commit {
         for record in self.topics_put.values() {
             batch.put_topic(record);
         }
-        for topic in &self.topics_removed {
-            batch.remove_topic(*topic, next_sequence);
+        for removed in &self.topics_removed {
+            batch.remove_topic(removed.id, next_sequence);
         }
         for ((topic, name), last) in &self.producers {
             match last {

@@ -1,5 +1,4 @@
-//! What retention asks of the writer: commits of their own, synced, since what follows them on the
-//! disk can't be taken back.
+//! What retention asks of the writer: commits of their own.
 
 use tokio::sync::oneshot;
 
@@ -28,6 +27,7 @@ impl Writer {
     fn housekeeping(&mut self, work: &Housekeeping) -> Result<(), JournalError> {
         let store = self.shared.store.clone();
         let mut batch = store.batch();
+        let mut moved_to = None;
         let mut next_sequence = Sequence(self.positions.next_sequence);
         match work {
             Housekeeping::Trim(trims) => self.put_trims(&mut batch, trims),
@@ -35,6 +35,7 @@ impl Writer {
                 let chunk = moved_chunk(next_sequence, moved);
                 self.put_moved(&mut batch, &chunk, moved)?;
                 next_sequence = next_sequence.next();
+                moved_to = Some(chunk);
             }
             Housekeeping::Reclaim(reclaimed) => put_reclaimed(&mut batch, reclaimed),
             Housekeeping::Floor(floor, forgotten) => {
@@ -44,7 +45,12 @@ impl Writer {
             Housekeeping::NoteAge => {}
         }
         let indexed = self.pages.first_unpaged(&[]).map(|s| s.0);
-        self.write(batch, next_sequence, indexed, true)?;
+        // Only what can't be taken back has to be durable, and with it is all that came before.
+        let sync = matches!(work, Housekeeping::Floor(..));
+        self.write(batch, next_sequence, indexed, sync)?;
+        let mut ledger = self.shared.lock_ledger();
+        moved_to.iter().flat_map(|chunk| &chunk.entries).for_each(|e| ledger.add(&e.entry));
+        drop(ledger);
         if let Housekeeping::Trim(trims) = work {
             self.trim(trims);
         }

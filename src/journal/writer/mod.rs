@@ -34,11 +34,12 @@ use super::chunk::{Chunk, Moment};
 use super::command::Command;
 use super::positions::Positions;
 use super::recovery::Recovered;
+use super::roster::Roster;
 use super::store::StoreBatch;
 use super::watermark::{Extent, Watermark};
 use super::{AppendError, JournalError, JournalObserver, Shared, StorageSettings};
 use crate::clock::Clock;
-use crate::model::{Sequence, Timestamp, TopicId};
+use crate::model::{Sequence, Timestamp};
 use catalogue::Catalogue;
 use commit::Commit;
 use page_queue::PageQueue;
@@ -56,6 +57,7 @@ pub(super) struct Beginning {
     pub(super) recovered: Recovered,
     pub(super) commands: Receiver<Command>,
     pub(super) watermark: Watermark,
+    pub(super) roster: Roster,
     pub(super) age: Age,
     pub(super) clock: Clock,
     pub(super) observer: Arc<dyn JournalObserver>,
@@ -72,6 +74,7 @@ pub(super) struct Writer {
     observer: Arc<dyn JournalObserver>,
     watchdog: Watchdog,
     watermark: Watermark,
+    roster: Roster,
     space: Space,
     names_max: usize,
     catalogue: Catalogue,
@@ -88,7 +91,8 @@ impl Writer {
         beginning: Beginning,
         settings: &StorageSettings,
     ) -> Result<Self, std::io::Error> {
-        let Beginning { shared, recovered, commands, watermark, age, clock, observer } = beginning;
+        let Beginning { shared, recovered, commands, watermark, roster, age, clock, observer } =
+            beginning;
         let patience = Duration::from_millis(settings.stall_ms_max);
         let complain = {
             let observer = observer.clone();
@@ -112,12 +116,13 @@ impl Writer {
             observer,
             watchdog,
             watermark,
+            roster,
             space: Space::new(settings),
             names_max: settings.producer_names_max,
             catalogue,
             positions: recovered.positions,
             sync_at: None,
-            last_time: recovered.last_time,
+            last_time: recovered.positions.last_time,
             pages,
         })
     }
@@ -237,6 +242,7 @@ impl Writer {
 
     fn write_commit(&mut self, commit: &mut Commit) -> Result<Vec<Chunk>, JournalError> {
         let published_at = self.clock.now().max(self.last_time);
+        self.last_time = published_at;
         let moment = Moment { published_at, age_ms: commit.age_ms };
         let chunks = commit.packer.pack(Sequence(self.positions.next_sequence), moment);
         let next_sequence = Sequence(self.positions.next_sequence + chunks.len() as u64);
@@ -251,6 +257,9 @@ impl Writer {
         commit.fill(&mut batch, next_sequence);
         // A busy writer has no idle moment for the sync that is promised in between.
         let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
+        let removed =
+            commit.topics_removed.iter().map(|removed| (removed.id, removed.name.clone()));
+        self.roster.note(commit.topics_put.values(), removed)?;
         let indexed = self.pages.first_unpaged(&due).map(|s| s.0);
         self.write(batch, next_sequence, indexed, commit.sync || overdue)?;
         if let (Some(within), true) = (commit.sync_within, !commit.sync && !overdue) {
@@ -258,8 +267,8 @@ impl Writer {
             self.sync_at = Some(self.sync_at.map_or(at, |before| before.min(at)));
         }
         self.space.written(commit.bytes);
-        self.last_time = published_at;
         self.enter_into_index(&chunks, &due);
+        self.note_deleted(commit, &chunks);
         Ok(chunks)
     }
 
@@ -277,6 +286,7 @@ impl Writer {
             next_sequence: next_sequence.0,
             indexed_sequence: indexed.unwrap_or(self.positions.next_sequence),
             age_ms: self.age.now_ms(),
+            last_time: self.last_time,
             next_topic_id: self.catalogue.next_topic_id(),
             ..self.positions
         };
@@ -285,6 +295,8 @@ impl Writer {
             let _in_store = self.watchdog.enter();
             batch.commit(sync)?;
         }
+        let indexed_sequence = self.positions.indexed_sequence;
+        self.shared.indexed_sequence.store(indexed_sequence, Ordering::Release);
         if sync { self.made_durable() } else { self.watermark.note(self.extent()) }
     }
 

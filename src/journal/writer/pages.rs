@@ -1,10 +1,12 @@
 //! The writer and the index: which tails go out with a commit, and what it adds to them.
 
 use super::Writer;
+use super::commit::{Commit, Removed};
 use crate::journal::chunk::Chunk;
 use crate::journal::page::{PAGE_ENTRIES, Page};
+use crate::journal::retention::Deleted;
 use crate::journal::store::StoreBatch;
-use crate::model::TopicId;
+use crate::model::{Sequence, TopicId};
 
 impl Writer {
     /// Tails to write out with this commit: the old ones, and those that this commit would make
@@ -45,6 +47,7 @@ impl Writer {
             }
             index.tail.clear();
         }
+        let mut ledger = self.shared.lock_ledger();
         for entry in chunks.iter().flat_map(|chunk| &chunk.entries) {
             // A topic deleted by this very commit has no index any more.
             let Some(known) = self.catalogue.get(entry.topic) else { continue };
@@ -54,6 +57,19 @@ impl Writer {
             }
             let next = index.push(entry.entry);
             assert!(next, "the writer gives offsets without holes");
+            ledger.add(&entry.entry);
         }
+    }
+
+    /// Tells retention of topics that a commit has deleted. Their blocks of that very commit are in
+    /// no index and count for nothing.
+    pub(super) fn note_deleted(&self, commit: &Commit, chunks: &[Chunk]) {
+        let end = Sequence(self.positions.next_sequence);
+        for Removed { id, state, .. } in &commit.topics_removed {
+            let tail = state.read_index().tail.iter().copied().collect();
+            let deleted = Deleted { end, counted: true, tail, reclaimed: false };
+            self.shared.lock_deleted().insert(*id, deleted);
+        }
+        debug_assert!(chunks.iter().all(|chunk| chunk.sequence < end));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Writer;
 use super::catalogue::{Edit, TopicChange, TopicChangeError, TopicChanged};
-use super::commit::Commit;
+use super::commit::{Commit, Removed};
 use super::sift::{self, Sifted};
 use crate::journal::command::{Answer, Append, Appended, Command, Worth};
 use crate::journal::{AppendError, JournalError};
@@ -93,7 +93,8 @@ impl Writer {
                 if let Some(entry) = state.read_index().tail.front() {
                     self.pages.remove(entry.sequence, topic);
                 }
-                commit.remove_topic(topic);
+                let name = changed.record.name.clone();
+                commit.remove_topic(Removed { id: topic, name, state });
             }
         }
         Ok(changed)

@@ -1,0 +1,89 @@
+//! How many bytes of blocks are still kept, by where in the journal they are.
+//!
+//! The journal's sequences are counted off in segments of [`SEGMENT_CHUNKS`]. The writer adds what
+//! it writes, retention takes off what it lets go of; what is below the first segment with
+//! something live can be dropped from the disk.
+
+use std::collections::BTreeMap;
+
+use crate::journal::index::IndexEntry;
+use crate::model::Sequence;
+
+/// Chunks of a segment.
+pub(in crate::journal) const SEGMENT_CHUNKS: u64 = 256;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::journal) struct Ledger {
+    live: BTreeMap<u64, u64>,
+}
+
+impl Ledger {
+    /// A block was written, or found when the journal was opened.
+    pub(in crate::journal) fn add(&mut self, entry: &IndexEntry) {
+        *self.live.entry(entry.sequence.0 / SEGMENT_CHUNKS).or_default() += u64::from(entry.bytes);
+    }
+
+    /// A block is not needed any more, or is now elsewhere.
+    pub(super) fn remove(&mut self, entry: &IndexEntry) {
+        let segment = entry.sequence.0 / SEGMENT_CHUNKS;
+        let Some(live) = self.live.get_mut(&segment) else { return };
+        *live = live.saturating_sub(u64::from(entry.bytes));
+        if *live == 0 {
+            self.live.remove(&segment);
+        }
+    }
+
+    /// Bytes live in all segments.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live.values().sum()
+    }
+
+    /// The first sequence that may be needed; `next` when nothing is live.
+    pub(super) fn floor(&self, next: Sequence) -> Sequence {
+        let segment = next.0 / SEGMENT_CHUNKS;
+        let first = self.live.keys().next().map_or(segment, |first| segment.min(*first));
+        Sequence(first * SEGMENT_CHUNKS)
+    }
+
+    /// The oldest segment with something live.
+    pub(super) fn oldest(&self) -> Option<std::ops::Range<u64>> {
+        let segment = *self.live.keys().next()?;
+        Some(segment * SEGMENT_CHUNKS..(segment + 1) * SEGMENT_CHUNKS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Timestamp};
+
+    fn entry(sequence: u64) -> IndexEntry {
+        IndexEntry {
+            epoch: Epoch::FIRST,
+            base_offset: 0,
+            count: 1,
+            sequence: Sequence(sequence),
+            position: 0,
+            bytes: 10,
+            time: Timestamp(0),
+            age_ms: 0,
+            crc: 0,
+        }
+    }
+
+    #[test]
+    fn the_floor_is_the_first_segment_with_something_live() {
+        let mut ledger = Ledger::default();
+        let next = Sequence(3 * SEGMENT_CHUNKS + 5);
+        assert_eq!(ledger.floor(next), Sequence(3 * SEGMENT_CHUNKS));
+        ledger.add(&entry(3));
+        ledger.add(&entry(4));
+        ledger.add(&entry(SEGMENT_CHUNKS));
+        assert_eq!((ledger.floor(next), ledger.live_bytes()), (Sequence(0), 30));
+        ledger.remove(&entry(3));
+        ledger.remove(&entry(4));
+        assert_eq!(ledger.floor(next), Sequence(SEGMENT_CHUNKS));
+        assert_eq!(ledger.oldest(), Some(SEGMENT_CHUNKS..2 * SEGMENT_CHUNKS));
+    }
+}

@@ -1,0 +1,220 @@
+//! What is not kept goes, its space comes back, and nothing else goes with it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::{RngCore, SeedableRng};
+use tempfile::tempdir;
+use tokio::sync::oneshot;
+use weir::clock::Clock;
+use weir::journal::{
+    Append, Journal, JournalError, JournalObserver, ReadError, ReadLimits, StorageSettings,
+    TopicChange,
+};
+use weir::model::{
+    AckLevel, BlockBuilder, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
+    TopicSettings,
+};
+
+use crate::support::eventually;
+
+struct Ignored;
+
+impl JournalObserver for Ignored {
+    fn committed(&self, _: &[Arc<PlacedBlock>]) {}
+
+    fn failed(&self, error: &JournalError) {
+        panic!("the journal failed: {error}");
+    }
+}
+
+/// Both of a clock's times, as the test sets them.
+#[derive(Default)]
+struct Time {
+    wall_ms: AtomicU64,
+    uptime_ms: AtomicU64,
+}
+
+impl Time {
+    fn pass(&self, ms: u64) {
+        self.wall_ms.fetch_add(ms, Ordering::SeqCst);
+        self.uptime_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+fn open(directory: &Path, time: &Arc<Time>) -> Journal {
+    let settings = StorageSettings {
+        path: directory.to_owned(),
+        memtable_bytes: 1024 * 1024,
+        wal_bytes_max: 64 * 1024 * 1024,
+        retention_interval_ms: 100,
+        ..StorageSettings::default()
+    };
+    let (wall, uptime) = (time.clone(), time.clone());
+    let clock = Clock::from_fn(move || Timestamp(wall.wall_ms.load(Ordering::SeqCst)))
+        .with_uptime(move || Duration::from_millis(uptime.uptime_ms.load(Ordering::SeqCst)));
+    Journal::open(&settings, clock, Arc::new(Ignored)).unwrap().journal
+}
+
+async fn create(journal: &Journal, name: &str, retention_ms: u64, retention_bytes: u64) -> TopicId {
+    let settings = TopicSettings {
+        ack_level: AckLevel::Os,
+        retention_ms,
+        retention_bytes,
+        ..TopicSettings::default()
+    };
+    let name = TopicName::new(name).unwrap();
+    let change = TopicChange::Ensure { name, settings, topics_max: usize::MAX };
+    journal.change_topic(change).await.unwrap().record.id
+}
+
+/// One message, filled so that nothing can make it smaller.
+fn payload(number: u64, bytes: usize) -> Vec<u8> {
+    let mut payload = vec![0; bytes];
+    rand::rngs::StdRng::seed_from_u64(number).fill_bytes(&mut payload);
+    payload
+}
+
+async fn append(journal: &Journal, topic: TopicId, payload: &[u8]) {
+    let mut builder = BlockBuilder::default();
+    builder.push(&Record::of("x/y", payload)).unwrap();
+    let (reply, answer) = oneshot::channel();
+    let block = builder.finish().unwrap();
+    journal.append(Append { topic, incarnation: Incarnation(0), lane: None, block, reply });
+    answer.await.unwrap().unwrap();
+}
+
+fn first(journal: &Journal, topic: TopicId) -> u64 {
+    journal.extent(topic).unwrap().first
+}
+
+fn disk_bytes(directory: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        // A table may go while we look.
+        let Ok(metadata) = entry.metadata() else { continue };
+        bytes += if metadata.is_dir() {
+            disk_bytes(&entry.path())
+        } else {
+            std::os::unix::fs::MetadataExt::blocks(&metadata) * 512
+        };
+    }
+    bytes
+}
+
+const FOR_EVER: u64 = 1 << 40;
+const HOUR_MS: u64 = 3_600_000;
+
+#[tokio::test]
+async fn messages_go_by_the_age_of_the_journal_and_a_clock_that_jumps_wipes_nothing() {
+    let directory = tempdir().unwrap();
+    let time = Arc::new(Time::default());
+    let mut journal = open(directory.path(), &time);
+    let brief = create(&journal, "brief", HOUR_MS, FOR_EVER).await;
+    let long = create(&journal, "long", 10 * HOUR_MS, FOR_EVER).await;
+    for topic in [brief, long] {
+        append(&journal, topic, b"1").await;
+    }
+    time.pass(HOUR_MS / 2);
+    append(&journal, brief, b"2").await;
+    // Ten years at once, as a clock that was set wrong does it; and over a restart, too.
+    time.wall_ms.fetch_add(10 * 365 * 24 * HOUR_MS, Ordering::SeqCst);
+    append(&journal, brief, b"3").await;
+    journal.stop().await.unwrap();
+    drop(journal);
+    journal = open(directory.path(), &time);
+    time.pass(HOUR_MS / 2 + 1);
+    eventually("the first message goes", async || first(&journal, brief) == 1).await;
+    assert_eq!(first(&journal, long), 0);
+    let limits = ReadLimits { messages: 10, bytes: u64::MAX };
+    assert!(matches!(journal.read(brief, 0, limits), Err(ReadError::Gone { first: 1 })));
+    assert_eq!(journal.read(brief, 1, limits).unwrap().len(), 2);
+    time.wall_ms.store(5, Ordering::SeqCst);
+    append(&journal, brief, b"4").await;
+    let blocks = journal.read(brief, 1, limits).unwrap();
+    assert!(blocks.is_sorted_by_key(|block| block.published_at), "nor do times run backwards");
+    time.pass(2 * HOUR_MS);
+    eventually("the rest goes", async || first(&journal, brief) == 4).await;
+    append(&journal, brief, b"5").await;
+    journal.stop().await.unwrap();
+    drop(journal);
+    journal = open(directory.path(), &time);
+    let extent = journal.extent(brief).unwrap();
+    assert_eq!((extent.first, extent.head, extent.messages), (4, 5, 1));
+    journal.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_disk_stays_within_its_bound_though_long_lived_messages_lie_between_the_others() {
+    let directory = tempdir().unwrap();
+    let time = Arc::new(Time::default());
+    let mut journal = open(directory.path(), &time);
+    let brief = create(&journal, "brief", HOUR_MS, 256 * 1024).await;
+    let long = create(&journal, "long", 10 * HOUR_MS, FOR_EVER).await;
+    const ROUNDS: u64 = 1_500;
+    for number in 0..ROUNDS {
+        append(&journal, long, &payload(number, 300)).await;
+        append(&journal, brief, &payload(number, 60_000)).await;
+        if number == ROUNDS / 2 {
+            journal.stop().await.unwrap();
+            drop(journal);
+            journal = open(directory.path(), &time);
+        }
+    }
+    let kept = || {
+        let bytes = |topic| journal.extent(topic).unwrap().bytes;
+        bytes(brief) + bytes(long)
+    };
+    let written = ROUNDS * 60_300;
+    eventually("retention is done", async || kept() < 1024 * 1024).await;
+    let bound = || kept() * 3 / 2 + 64 * 1024 * 1024;
+    eventually("the space is back", async || disk_bytes(directory.path()) < bound()).await;
+    assert!(written > bound(), "it means something");
+    let check = |journal: &Journal| {
+        let limits = ReadLimits { messages: FOR_EVER, bytes: FOR_EVER };
+        let blocks = journal.read(long, 0, limits).unwrap();
+        let mut number = 0;
+        for (offset, record) in blocks.iter().flat_map(|b| b.records().map(Result::unwrap)) {
+            assert_eq!(offset, number);
+            assert_eq!(record.payload, payload(number, 300));
+            number += 1;
+        }
+        assert_eq!(number, ROUNDS);
+    };
+    check(&journal);
+    journal.stop().await.unwrap();
+    drop(journal);
+    journal = open(directory.path(), &time);
+    check(&journal);
+    journal.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deleted_topic_gives_its_space_back_and_its_id_is_never_used_again() {
+    let directory = tempdir().unwrap();
+    let time = Arc::new(Time::default());
+    let mut journal = open(directory.path(), &time);
+    let doomed = create(&journal, "doomed", HOUR_MS, FOR_EVER).await;
+    let kept = create(&journal, "kept", HOUR_MS, FOR_EVER).await;
+    append(&journal, kept, b"here").await;
+    for number in 0..1_500 {
+        append(&journal, doomed, &payload(number, 60_000)).await;
+    }
+    assert!(disk_bytes(directory.path()) > 85 * 1024 * 1024);
+    let name = TopicName::new("doomed").unwrap();
+    journal.change_topic(TopicChange::Delete { name }).await.unwrap();
+    // A crash at once: what was to be done is done by the next start.
+    journal.stop().await.unwrap();
+    drop(journal);
+    journal = open(directory.path(), &time);
+    let little = 64 * 1024 * 1024 + 8 * 1024 * 1024;
+    eventually("the space is back", async || disk_bytes(directory.path()) < little).await;
+    let again = create(&journal, "doomed", HOUR_MS, FOR_EVER).await;
+    assert!(again.0 > kept.0);
+    assert_eq!(journal.extent(again).unwrap().head, 0);
+    let limits = ReadLimits { messages: 10, bytes: FOR_EVER };
+    assert_eq!(journal.read(kept, 0, limits).unwrap().len(), 1);
+    journal.stop().await.unwrap();
+}
