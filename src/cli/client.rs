@@ -20,6 +20,19 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// A successful answer to a GET.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let url = format!("{}{path}", self.server.trim_end_matches('/'));
+        let answer = reqwest::get(&url)
+            .await
+            .with_context(|| format!("can't reach {} (is `weir serve` running?)", self.server))?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            bail!("{status}: {}", answer.text().await.unwrap_or_default());
+        }
+        Ok(answer)
+    }
+
     /// Opens the socket at `path` (with its query).
     pub(super) async fn socket(&self, path: &str) -> anyhow::Result<Socket> {
         let address = self.server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));

@@ -1,9 +1,11 @@
 //! The command line: one file a command.
 
+mod backup;
 mod client;
 mod publish;
 mod serve;
 mod subscribe;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,12 @@ enum Command {
     Pub(publish::Publish),
     /// Print a topic's messages as they come.
     Sub(subscribe::Subscribe),
+    /// Check a data directory, without changing it.
+    Verify(verify::Verify),
+    /// Write a consistent copy of a running broker's data into a file.
+    Backup(backup::Backup),
+    /// Make a data directory of a backup.
+    Restore(backup::Restore),
 }
 
 /// An error in what the user asked for: exit code 2, where all others are 1.
@@ -40,6 +48,9 @@ pub fn main() -> ExitCode {
             Command::Serve(serve) => serve.run().await,
             Command::Pub(publish) => publish.run().await,
             Command::Sub(subscribe) => subscribe.run().await,
+            Command::Verify(verify) => verify.run().await,
+            Command::Backup(backup) => backup.run().await,
+            Command::Restore(restore) => restore.run(),
         }
     });
     match done {

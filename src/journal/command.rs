@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::index::IndexEntry;
-use super::store::LowWatermark;
+use super::store::{LowWatermark, Snapshot};
 use super::writer::catalogue::{TopicChange, TopicChangeError, TopicChanged};
 use super::{AppendError, JournalError};
 use crate::model::{
@@ -105,6 +105,8 @@ pub(super) enum Command {
     },
     /// A reader found these offsets damaged.
     Damaged(TopicId, Gap),
+    /// Takes a snapshot between two commits, every tail written out.
+    Snapshot(oneshot::Sender<Result<Snapshot, JournalError>>),
     /// Retention's work, a commit of its own. Answered when it is committed.
     Housekeeping(Housekeeping, oneshot::Sender<Result<(), JournalError>>),
     Stop(oneshot::Sender<Result<(), JournalError>>),
@@ -163,6 +165,7 @@ impl Command {
             Self::Fence { reply, .. } => drop(reply.send(Err(error.into()))),
             Self::LastId { reply, .. } => drop(reply.send(Err(error.into()))),
             Self::Damaged(..) => {}
+            Self::Snapshot(reply) => drop(reply.send(Err(error))),
             Self::Housekeeping(_, reply) | Self::Stop(reply) => drop(reply.send(Err(error))),
         }
     }

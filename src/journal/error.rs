@@ -51,6 +51,9 @@ pub enum JournalError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A backup can't be read.
+    #[error("the backup: {0}")]
+    Backup(Arc<std::io::Error>),
     /// Stored metadata can't be read.
     #[error("the journal's metadata is damaged: {0}")]
     Metadata(String),

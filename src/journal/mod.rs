@@ -43,11 +43,12 @@ mod roster;
 mod salvage;
 mod settings;
 mod store;
+mod transfer;
 mod watermark;
 mod writer;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
 };
@@ -62,6 +63,9 @@ pub use error::{AppendError, JournalError, ReadError};
 pub use reader::ReadLimits;
 pub use record::{Damage, TopicRecord};
 pub use settings::StorageSettings;
+pub use transfer::{
+    Backup, Checked, CheckedTopic, Imported, Verification, rebuild, restore, verify,
+};
 pub use writer::catalogue::{TopicChange, TopicChangeError, TopicChanged};
 
 use crate::clock::Clock;
@@ -75,7 +79,7 @@ use lock::DirectoryLock;
 use recovery::{Ending, Recovered, RecoveredTopic};
 use retention::{Deleted, Ledger, Retention};
 use roster::Roster;
-use store::Store;
+use store::{Snapshot, Store};
 use watermark::{Extent, Mark, Watermark};
 use writer::{Beginning, Writer};
 
@@ -113,6 +117,8 @@ struct Shared {
     indexed_sequence: AtomicU64,
     /// Chunks before this one may be gone.
     floor_sequence: AtomicU64,
+    /// Online copies under way, during which nothing is dropped.
+    backups: AtomicUsize,
     ledger: Mutex<Ledger>,
     deleted: Mutex<HashMap<TopicId, Deleted>>,
 }
@@ -130,6 +136,7 @@ impl Shared {
             storage_full: AtomicBool::new(false),
             indexed_sequence: AtomicU64::new(recovered.positions.indexed_sequence),
             floor_sequence: AtomicU64::new(recovered.positions.floor_sequence),
+            backups: AtomicUsize::new(0),
             ledger: Mutex::new(ledger),
             deleted: Mutex::new(recovered.deleted.iter().map(deleted).collect()),
         }
@@ -401,6 +408,10 @@ impl Journal {
     pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
         let state = self.shared.topics.get(&topic).map(|state| state.clone());
         state.map(|state| state.read_index().gaps.clone()).unwrap_or_default()
+    }
+
+    async fn take_snapshot(&self) -> Result<Snapshot, JournalError> {
+        self.ask(Command::Snapshot).await?
     }
 
     async fn ask<T>(

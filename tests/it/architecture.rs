@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("edge", &["model", "clock", "faults", "journal", "queue", "actors", "patterns"]),
     ("config", &["model", "journal", "queue", "actors", "edge"]),
     ("broker", &["model", "clock", "journal", "queue", "actors", "patterns", "edge", "config"]),
-    ("cli", &["model", "broker", "config"]),
+    ("cli", &["model", "journal", "broker", "config"]),
     ("main", &["cli"]),
 ];
 

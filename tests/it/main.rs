@@ -23,3 +23,4 @@ mod resending;
 mod retention;
 mod stopping;
 mod topics;
+mod transfer;

@@ -26,7 +26,8 @@ use super::ingest::IngestLogger;
 use super::producer::Producer;
 use super::topic::Topic;
 use crate::journal::{
-    AppendError, Journal, TopicChange, TopicChangeError, TopicChanged, TopicRecord,
+    AppendError, Backup, Journal, JournalError, TopicChange, TopicChangeError, TopicChanged,
+    TopicRecord,
 };
 use crate::model::{Gap, TopicName, TopicSettings};
 use crate::queue::Queue;
@@ -179,6 +180,14 @@ impl Supervisor {
         let TopicChanged { record, version, .. } = self.journal.change_topic(change).await?;
         handle.set_record(version, record);
         Ok(())
+    }
+
+    /// A consistent copy of the journal.
+    ///
+    /// # Errors
+    /// The journal has stopped.
+    pub async fn backup(&self) -> Result<Backup, JournalError> {
+        self.journal.backup().await
     }
 
     /// The last durable id of a named producer of a topic.

@@ -3,6 +3,7 @@
 //! Every answer that is not a success is a problem object, from wherever it comes: handlers,
 //! extractors, unknown paths, wrong methods.
 
+mod backup;
 mod body;
 mod catch_panic;
 mod health;
@@ -29,6 +30,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
     resource(config, "/livez", "GET", [get().to(health::live)]);
     resource(config, "/readyz", "GET", [get().to(health::ready)]);
     resource(config, "/v1/topics", "GET", [get().to(topics::list)]);
+    resource(config, "/v1/backup", "GET", [get().to(backup::backup)]);
     resource(
         config,
         "/v1/topics/{topic}",

@@ -173,6 +173,9 @@ impl Retention {
 
     /// Keeps the disk within the bound.
     fn clean_and_drop(&mut self) -> Result<(), JournalError> {
+        if self.shared.backups.load(Ordering::Acquire) > 0 {
+            return Ok(());
+        }
         self.drop_dead()?;
         loop {
             let (live, oldest) = {

@@ -21,7 +21,7 @@ impl<'a> StoreBatch<'a> {
         Self { store, batch: store.database.batch() }
     }
 
-    pub(super) fn put_meta(&mut self, key: &[u8], value: &[u8]) {
+    pub(in crate::journal) fn put_meta(&mut self, key: &[u8], value: &[u8]) {
         self.batch.insert(&self.store.meta, key, value);
     }
 

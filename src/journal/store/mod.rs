@@ -16,6 +16,7 @@ mod batch;
 mod keys;
 mod read;
 mod reclaim;
+mod snapshot;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,11 +25,13 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 pub(super) use batch::StoreBatch;
 pub(super) use keys::LowWatermark;
+pub(super) use snapshot::Snapshot;
 
-use super::JournalError;
 use super::positions::{self, Positions};
 use super::salvage::{manifest, sync_folder};
 use super::settings::StorageSettings;
+use super::{JournalError, TopicRecord};
+use crate::model::TopicId;
 
 const FORMAT: &[u8] = b"weir journal 2";
 
@@ -112,6 +115,39 @@ impl Store {
         }
         batch.put_positions(Positions { commits: 1, ..Positions::default() });
         batch.commit(true)
+    }
+
+    /// A key of `meta` that belongs to a journal's content: its secrets, and what is its topics'.
+    pub(super) fn is_content(key: &[u8]) -> bool {
+        Self::is_portable(key) || key.starts_with(keys::TOPIC) || key.starts_with(keys::LOW)
+    }
+
+    /// Content that is the same in every directory.
+    pub(super) fn is_portable(key: &[u8]) -> bool {
+        let secrets = [keys::RECEIPT_KEY, keys::MESSAGE_ID_KEY];
+        secrets.contains(&key) || key.starts_with(keys::IDS) || key.starts_with(keys::PRODUCER)
+    }
+
+    /// The record under a topic's key; `None` when it is another key.
+    pub(super) fn parse_topic(
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<TopicRecord>, JournalError> {
+        if !key.starts_with(keys::TOPIC) {
+            return Ok(None);
+        }
+        let record = serde_json::from_slice(value);
+        record.map(Some).map_err(|e| JournalError::Metadata(format!("a topic record: {e}")))
+    }
+
+    /// The low watermark under its key; `None` when it is another key.
+    pub(super) fn parse_low(key: &[u8], value: &[u8]) -> Option<(TopicId, LowWatermark)> {
+        Some((keys::topic_of(keys::LOW, key)?, LowWatermark::decode(value)?))
+    }
+
+    /// The deleted topic that a key is about.
+    pub(super) fn parse_deleted(key: &[u8]) -> Option<TopicId> {
+        keys::topic_of(keys::DELETED, key)
     }
 
     pub(super) fn batch(&self) -> StoreBatch<'_> {

@@ -51,12 +51,7 @@ impl Store {
     pub(in crate::journal) fn pages(
         &self,
     ) -> impl Iterator<Item = Result<(TopicId, Page), JournalError>> {
-        self.index.iter().map(|guard| {
-            let (key, value) = guard.into_inner()?;
-            let (topic, _) = Page::parse_key(&key)
-                .ok_or_else(|| JournalError::Metadata("an index page's key is none".into()))?;
-            Ok((topic, decode(topic, &key, &value)?))
-        })
+        self.index.iter().map(topic_page)
     }
 
     pub(in crate::journal) fn topics(
@@ -146,13 +141,15 @@ impl Store {
 }
 
 fn page(guard: fjall::Guard) -> Result<Page, JournalError> {
+    Ok(topic_page(guard)?.1)
+}
+
+/// A page and whose it is.
+pub(super) fn topic_page(guard: fjall::Guard) -> Result<(TopicId, Page), JournalError> {
     let (key, value) = guard.into_inner()?;
     let (topic, _) = Page::parse_key(&key)
         .ok_or_else(|| JournalError::Metadata("an index page's key is none".into()))?;
-    decode(topic, &key, &value)
-}
-
-fn decode(topic: TopicId, key: &[u8], value: &[u8]) -> Result<Page, JournalError> {
-    Page::decode(key, value)
-        .map_err(|what| JournalError::Metadata(format!("topic {topic}: {what}")))
+    let page = Page::decode(&key, &value)
+        .map_err(|what| JournalError::Metadata(format!("topic {topic}: {what}")))?;
+    Ok((topic, page))
 }

@@ -145,6 +145,10 @@ impl Writer {
         loop {
             match self.next_command() {
                 Ok(Command::Housekeeping(work, reply)) => self.keep_house(work, reply)?,
+                Ok(Command::Snapshot(reply)) => {
+                    self.write_tails()?;
+                    let _ = reply.send(Ok(self.shared.store.snapshot()));
+                }
                 Ok(command) => {
                     let mut commit = self.gather(command)?;
                     let stop = commit.stop.take();
@@ -199,7 +203,7 @@ impl Writer {
         let mut commit = Commit { age_ms: self.age.now_ms(), ..Commit::default() };
         let mut command = Some(first);
         while let Some(taken) = command {
-            if matches!(taken, Command::Housekeeping(..)) {
+            if matches!(taken, Command::Housekeeping(..) | Command::Snapshot(_)) {
                 self.put_off = Some(taken);
                 break;
             }
@@ -319,22 +323,30 @@ impl Writer {
         Extent { commits, durable_commits, next_sequence }
     }
 
-    /// Writes every tail out, so that the next start has no chunk to read, gives back what was
-    /// reserved, and syncs.
-    fn close(&mut self) -> Result<(), JournalError> {
+    /// Writes every tail out, so that no chunk is known to memory alone.
+    fn write_tails(&mut self) -> Result<(), JournalError> {
         let tails = self.pages.all();
         let store = self.shared.store.clone();
         let mut batch = store.batch();
         self.put_pages(&mut batch, &tails);
+        self.write(batch, Sequence(self.positions.next_sequence), None, false)?;
+        self.enter_into_index(&[], &tails);
+        Ok(())
+    }
+
+    /// Gives back what was reserved, leaves the next start nothing to read, and syncs.
+    fn close(&mut self) -> Result<(), JournalError> {
+        let store = self.shared.store.clone();
+        let mut batch = store.batch();
         for known in self.catalogue.topics_mut() {
             if known.record.reserved > known.next_offset {
                 known.record.reserved = known.next_offset;
                 batch.put_topic(&known.record);
             }
         }
-        let next_sequence = Sequence(self.positions.next_sequence);
-        self.write(batch, next_sequence, None, true)?;
-        self.enter_into_index(&[], &tails);
+        let indexed = self.pages.first_unpaged(&[]).map(|s| s.0);
+        self.write(batch, Sequence(self.positions.next_sequence), indexed, false)?;
+        self.write_tails()?;
         self.sync()?;
         self.watermark.close(self.extent())
     }

@@ -37,7 +37,7 @@ impl Writer {
             },
             Command::Damaged(topic, gap) => self.take_damage(topic, gap, commit),
             Command::Stop(reply) => commit.stop = Some(reply),
-            Command::Housekeeping(..) => {}
+            Command::Housekeeping(..) | Command::Snapshot(_) => {}
         }
         Ok(())
     }

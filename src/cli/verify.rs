@@ -1,0 +1,121 @@
+//! `weir verify`: is a data directory sound, and, if not, what can be saved?
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::journal::{self, Checked, CheckedTopic, Damage, Verification};
+
+#[derive(Args)]
+pub(super) struct Verify {
+    /// The data directory; it is not changed
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Make a new data directory of what can be read
+    #[arg(long, value_name = "DIR")]
+    rebuild_into: Option<PathBuf>,
+}
+
+impl Verify {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let found = self.check().await?;
+        print(&found);
+        if let Some(target) = &self.rebuild_into {
+            self.rebuild(target)?;
+        }
+        if !found.is_sound() {
+            bail!("{} is damaged", self.directory.display());
+        }
+        Ok(())
+    }
+
+    async fn check(&self) -> anyhow::Result<Verification> {
+        // Beside the directory, so that tables can be linked instead of copied.
+        let work = self.directory.with_extension(format!("verify-{}", std::process::id()));
+        let bar = bar();
+        let progress = |read, total| {
+            bar.set_length(total);
+            bar.set_position(read);
+        };
+        let found = journal::verify(&self.directory, &work, progress).await;
+        bar.finish_and_clear();
+        found.with_context(|| format!("can't check {}", self.directory.display()))
+    }
+
+    fn rebuild(&self, target: &PathBuf) -> anyhow::Result<()> {
+        let bar = bar();
+        let rebuilt = journal::rebuild(&self.directory, target, |saved| bar.set_position(saved));
+        bar.finish_and_clear();
+        let (saved, unread) = rebuilt.with_context(|| format!("into {}", target.display()))?;
+        for what in unread {
+            println!("could not be read: {what}");
+        }
+        println!(
+            "saved into {}: {} topics, {} messages, {} bytes; {} offsets are missing",
+            target.display(),
+            saved.topics,
+            saved.messages,
+            saved.bytes,
+            saved.damaged,
+        );
+        Ok(())
+    }
+}
+
+/// A progress bar on standard error, if that is a terminal.
+pub(super) fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {binary_bytes} of {binary_total_bytes}");
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn print(found: &Verification) {
+    for bad in &found.bad_files {
+        println!("damaged file: {bad}");
+    }
+    let checked = match &found.content {
+        Err(error) => return println!("a broker would not start: {error}"),
+        Ok(checked) => checked,
+    };
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(["topic", "first", "head", "messages", "gaps", "damage"]);
+    for CheckedTopic { name, first, head, messages, gaps, damage } in &checked.topics {
+        let gaps: Vec<_> = gaps.iter().map(|gap| format!("{} to {}", gap.from, gap.to)).collect();
+        let damage: Vec<_> = damage.iter().map(describe).collect();
+        table.add_row([
+            name.to_string(),
+            first.to_string(),
+            head.to_string(),
+            messages.to_string(),
+            gaps.join(", "),
+            damage.join(", "),
+        ]);
+    }
+    println!("{table}");
+    let Checked { topics, set_aside } = checked;
+    let messages: u64 = topics.iter().map(|topic| topic.messages).sum();
+    let damaged = topics.iter().filter(|topic| !topic.damage.is_empty()).count();
+    println!("{} topics, {messages} messages read; {damaged} topics damaged", topics.len());
+    if *set_aside > 0 {
+        println!(
+            "a start would put {set_aside} files of the store's log right, and keep them aside"
+        );
+    }
+}
+
+fn describe(damage: &Damage) -> String {
+    let (from, to) = (damage.gap.from, damage.gap.to);
+    match damage.sequences {
+        None => format!("{from} to {to}"),
+        Some([first, last]) => {
+            format!("suspect from {from} on (journal sequences {first} to {last})")
+        }
+    }
+}
