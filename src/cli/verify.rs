@@ -35,7 +35,9 @@ impl Verify {
 
     async fn check(&self) -> anyhow::Result<Verification> {
         // Beside the directory, so that tables can be linked instead of copied.
-        let work = self.directory.with_extension(format!("verify-{}", std::process::id()));
+        let directory = self.directory.canonicalize();
+        let directory = directory.with_context(|| format!("{}", self.directory.display()))?;
+        let work = directory.with_extension(format!("verify-{}", std::process::id()));
         let bar = bar();
         let progress = |read, total| {
             bar.set_length(total);

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::JournalError;
+use super::salvage::sync_folder;
 
 /// Holds the data directory.
 #[derive(Debug)]
@@ -21,7 +22,10 @@ impl DirectoryLock {
             path: path.to_owned(),
             error: Arc::new(error),
         };
-        std::fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
+        if !directory.is_dir() {
+            std::fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
+            sync_folder(directory).map_err(|e| failed(directory, e))?;
+        }
         let path = directory.join("lock");
         let file = OpenOptions::new()
             .create(true)

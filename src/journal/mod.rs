@@ -53,7 +53,7 @@ use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
 };
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::sync::oneshot;
@@ -117,6 +117,8 @@ struct Shared {
     indexed_sequence: AtomicU64,
     /// Chunks before this one may be gone.
     floor_sequence: AtomicU64,
+    /// Bytes of chunks written since retention looked last.
+    written_bytes: AtomicU64,
     /// Online copies under way, during which nothing is dropped.
     backups: AtomicUsize,
     ledger: Mutex<Ledger>,
@@ -136,6 +138,7 @@ impl Shared {
             storage_full: AtomicBool::new(false),
             indexed_sequence: AtomicU64::new(recovered.positions.indexed_sequence),
             floor_sequence: AtomicU64::new(recovered.positions.floor_sequence),
+            written_bytes: AtomicU64::new(0),
             backups: AtomicUsize::new(0),
             ledger: Mutex::new(ledger),
             deleted: Mutex::new(recovered.deleted.iter().map(deleted).collect()),
@@ -233,12 +236,13 @@ impl Journal {
         clock: Clock,
         observer: Arc<dyn JournalObserver>,
     ) -> Result<Opened, JournalError> {
+        let started = Instant::now();
         let directory = &settings.path;
         let lock = DirectoryLock::acquire(directory)?;
         Store::ensure(directory, settings)?;
         let mark = Mark::read(directory)?;
         let said = mark.map(|mark| mark.extent).unwrap_or_default();
-        let salvaged = salvage::salvage(directory, said.durable_commits)?;
+        let salvaged = salvage::salvage(directory, mark.map(|mark| mark.extent.durable_commits))?;
         let store = Store::open(directory, settings)?;
         let boot_id = watermark::boot_id();
         let found = store.positions()?.commits;
@@ -247,6 +251,14 @@ impl Journal {
         let listed = roster::listed(directory)?;
         let recovered = recovery::recover(&store, &salvaged, ending, &listed)?;
         let positions = recovered.positions;
+        tracing::info!(
+            topics = recovered.topics.len(),
+            commits = positions.commits,
+            chunks = positions.next_sequence - positions.floor_sequence,
+            complete,
+            ms = started.elapsed().as_millis(),
+            "journal recovered"
+        );
         let extent = Extent {
             commits: positions.commits,
             durable_commits: positions.commits,
@@ -271,7 +283,6 @@ impl Journal {
             commands: commands.clone(),
             age: age.clone(),
             interval: Duration::from_millis(settings.retention_interval_ms),
-            slack_bytes: settings.wal_bytes_max / 4,
             counted_from: Sequence(positions.next_sequence),
             tails_from: recovered.topics.iter().filter_map(tail_from).collect(),
             first_ages: HashMap::new(),

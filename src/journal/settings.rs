@@ -15,7 +15,7 @@ pub struct StorageSettings {
     /// Size at which a keyspace's memtable is written out as a table, in bytes. Larger ones make
     /// longer stalls: p99.9 of a commit doubled from 16 to 64 MiB (DESIGN §4).
     pub memtable_bytes: u64,
-    /// Disk that fjall's WAL may take before the oldest keyspace is forced to flush, in bytes.
+    /// Disk that fjall's WAL may take, in bytes; before that the oldest keyspace is forced to flush.
     pub wal_bytes_max: u64,
     /// Room that must be free on the disk for publishing to go on, in bytes, beside what is in
     /// memory and has yet to be written; at most an eighth of the file system is asked for.
@@ -55,8 +55,8 @@ impl StorageSettings {
         if self.memtable_bytes < MIB {
             return Err(("memtable_bytes", "must be at least 1048576 (1 MiB)".into()));
         }
-        if self.wal_bytes_max < 64 * MIB {
-            return Err(("wal_bytes_max", "must be at least 67108864 (64 MiB)".into()));
+        if self.wal_bytes_max < 192 * MIB {
+            return Err(("wal_bytes_max", "must be at least 201326592 (192 MiB)".into()));
         }
         if self.producer_names_max == 0 {
             return Err(("producer_names_max", "must be at least 1".into()));

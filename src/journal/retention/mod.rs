@@ -3,8 +3,8 @@
 //! A thread of its own looks at every topic now and then. What is too old or too much moves the
 //! topic's low watermark (`sweep`); what no topic needs at the journal's beginning is dropped from
 //! the disk, whole tables at a time. Long-lived blocks between short-lived ones hold that up, so
-//! when the tables take more than 1.5 times what is kept (and a quarter of `wal_bytes_max`) the
-//! oldest ones are copied forward (`clean`). Deleted topics are swept up on the way.
+//! when the tables take more than 1.4 times what is kept (and a little) the oldest ones
+//! are copied forward (`clean`). Deleted topics are swept up on the way.
 //!
 //! Invariants: every change of the journal is a commit of the writer's; nothing is dropped before
 //! the floor under it is durable; ages count the journal's use, not the machine's clock (`age`).
@@ -31,6 +31,12 @@ use sweep::Swept;
 
 /// How often the journal's age is written down while nothing else is.
 const NOTE_AGE_EVERY: Duration = Duration::from_secs(60);
+/// Room that tables may take beyond their share: less is not worth a flush.
+const SLACK_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes written after which it looks at once, so that the disk keeps within its bound.
+const LOOK_AFTER_BYTES: u64 = 32 * 1024 * 1024;
+/// How often it looks whether so much was written.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Most topics trimmed with one commit.
 const TRIMS_A_COMMIT: usize = 256;
 
@@ -53,8 +59,6 @@ pub(super) struct Retention {
     pub(super) commands: Sender<Command>,
     pub(super) age: Age,
     pub(super) interval: Duration,
-    /// Room that tables may take beyond 1.5 times what is kept.
-    pub(super) slack_bytes: u64,
     /// Blocks from this sequence on, and those of recovered tails, are in the ledger already.
     pub(super) counted_from: Sequence,
     /// Where recovered tails begin.
@@ -75,7 +79,15 @@ impl Retention {
 
     fn work(&mut self, stop: &Receiver<()>) -> Result<(), JournalError> {
         let mut noted = Instant::now();
-        while stop.recv_timeout(self.interval) == Err(RecvTimeoutError::Timeout) {
+        let mut looked = Instant::now();
+        let pause = self.interval.min(LOOK_EVERY);
+        while stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            let written = self.shared.written_bytes.load(Ordering::Relaxed);
+            if looked.elapsed() < self.interval && written < LOOK_AFTER_BYTES {
+                continue;
+            }
+            looked = Instant::now();
+            self.shared.written_bytes.store(0, Ordering::Relaxed);
             self.trim_topics()?;
             self.reclaim_deleted()?;
             self.clean_and_drop()?;
@@ -183,7 +195,7 @@ impl Retention {
                 (ledger.live_bytes(), ledger.oldest())
             };
             let taken = self.shared.store.chunk_table_bytes();
-            let bound = live + live / 2 + self.slack_bytes;
+            let bound = live * 7 / 5 + SLACK_BYTES;
             let indexed = self.shared.indexed_sequence.load(Ordering::Acquire);
             let Some(oldest) = oldest.filter(|oldest| oldest.end <= indexed && taken > bound)
             else {

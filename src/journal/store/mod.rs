@@ -44,6 +44,9 @@ pub(super) struct Store {
     meta: Keyspace,
 }
 
+/// Size at which fjall begins a new file of its WAL.
+const WAL_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// The database's folder in the data directory.
 pub(super) const FOLDER: &str = "journal";
 
@@ -89,7 +92,8 @@ impl Store {
         let database = Database::builder(path)
             .worker_threads(2)
             .cache_size(settings.block_cache_bytes)
-            .max_journaling_size(settings.wal_bytes_max)
+            // fjall looks at its limit when a file is full, and goes over it by two of them.
+            .max_journaling_size(settings.wal_bytes_max - 2 * WAL_FILE_BYTES)
             .manual_journal_persist(true)
             .open()?;
         let options = || {

@@ -250,7 +250,9 @@ impl Writer {
         let moment = Moment { published_at, age_ms: commit.age_ms };
         let chunks = commit.packer.pack(Sequence(self.positions.next_sequence), moment);
         let next_sequence = Sequence(self.positions.next_sequence + chunks.len() as u64);
-        self.pages.written(next_sequence, chunks.iter().map(|c| c.value.len() as u64).sum());
+        let bytes = chunks.iter().map(|chunk| chunk.value.len() as u64).sum();
+        self.pages.written(next_sequence, bytes);
+        self.shared.written_bytes.fetch_add(bytes, Ordering::Relaxed);
         let due = self.due_pages(&chunks);
         let store = self.shared.store.clone();
         let mut batch = store.batch();
