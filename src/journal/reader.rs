@@ -93,19 +93,35 @@ impl Journal {
             }
             (index.first, index.head)
         };
-        // Times rise with offsets, so halve the offsets; each step looks at one block's entry.
+        // Times rise with offsets, so halve the offsets; each step looks at one block's entry, the
+        // next one where an offset holds no message.
         let (mut low, mut high) = (first, head);
         while low < high {
             let middle = low + (high - low) / 2;
-            let entries = self.entries_from(topic, &state, middle)?;
-            let Some(entry) = entries.first() else { break };
-            if entry.time < time {
-                low = entry.end_offset();
-            } else {
-                high = entry.base_offset.max(low);
+            match self.entry_from(topic, &state, middle)? {
+                Some(entry) if entry.time < time => low = entry.end_offset(),
+                Some(entry) => high = entry.base_offset.min(middle).max(low),
+                None => high = middle,
             }
         }
-        Ok(low)
+        Ok(self.entry_from(topic, &state, low)?.map_or(head, |entry| entry.base_offset.max(low)))
+    }
+
+    /// The entry of the block that holds `offset`, or of the next one; `None` at the end.
+    fn entry_from(
+        &self,
+        topic: TopicId,
+        state: &TopicState,
+        offset: u64,
+    ) -> Result<Option<IndexEntry>, ReadError> {
+        let mut offset = offset;
+        loop {
+            match self.entries_from(topic, state, offset) {
+                Err(ReadError::Damaged(gap)) => offset = gap.end(),
+                Err(ReadError::Ahead { .. }) => return Ok(None),
+                entries => return Ok(entries?.first().copied()),
+            }
+        }
     }
 
     fn state(&self, topic: TopicId) -> Result<Arc<TopicState>, ReadError> {

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut};
 
 use super::JournalError;
+use super::salvage::sync_folder;
 
 /// Its name in the data directory.
 pub(super) const FILE_NAME: &str = "durable";
@@ -160,8 +161,11 @@ impl Watermark {
         });
         let file = opened
             .map_err(|e| JournalError::Directory { path: path.clone(), error: Arc::new(e) })?;
-        let mut watermark = Self { path, file, boot_id, unsynced: Some((extent, Instant::now())) };
-        watermark.sync()?;
+        let watermark = Self { path, file, boot_id, unsynced: None };
+        watermark.write(State::Image, extent)?;
+        let synced = watermark.file.sync_all().and_then(|()| sync_folder(&watermark.path));
+        synced.map_err(|e| watermark.failed(e))?;
+        watermark.write(State::Live, extent)?;
         Ok(watermark)
     }
 
@@ -182,7 +186,7 @@ impl Watermark {
     pub(super) fn sync(&mut self) -> Result<(), JournalError> {
         let Some((extent, _)) = self.unsynced.take() else { return Ok(()) };
         self.write(State::Image, extent)?;
-        self.file.sync_all().map_err(|e| self.failed(e))?;
+        self.file.sync_data().map_err(|e| self.failed(e))?;
         self.write(State::Live, extent)
     }
 

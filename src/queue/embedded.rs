@@ -105,7 +105,11 @@ impl Embedded {
         from: u64,
         limits: ReadLimits,
     ) -> Option<Vec<Arc<PlacedBlock>>> {
-        if self.journal.extent(topic)?.head == from {
+        let extent = self.journal.extent(topic)?;
+        if from < extent.first {
+            return None;
+        }
+        if from == extent.head {
             return Some(Vec::new());
         }
         self.feed.cache.read(topic, from, limits)

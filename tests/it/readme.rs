@@ -72,20 +72,25 @@ fn without_chance(text: &str) -> String {
 async fn the_examples_do_what_the_readme_shows() {
     let directory = tempdir().unwrap();
     let data = directory.path().join("data");
-    let _broker = Broker::start_at(&data, ADDRESS, &[]);
+    let broker = Broker::start_at(&data, ADDRESS, &[]);
+    let mut all = true;
 
     let (code, shown) = example("sh curl");
     // curl ends no line after an answer, the README does.
     let answers = printed("sh", &[], &code).replace("}{\"topic\"", "}\n{\"topic\"") + "\n";
     assert_eq!(without_chance(&answers), without_chance(&shown));
 
-    if have("Python's websockets", "python3", &["-c", "import websockets"]) {
+    let python = have("Python's websockets", "python3", &["-c", "import websockets"]);
+    all &= python;
+    if python {
         for label in ["python producer", "python tail"] {
             let (code, shown) = example(label);
             assert_eq!(printed("python3", &["-"], &code), shown, "{label}");
         }
     }
-    if have("a Node with WebSocket", "node", &["--experimental-websocket", "-e", "0"]) {
+    let node = have("a Node with WebSocket", "node", &["--experimental-websocket", "-e", "0"]);
+    all &= node;
+    if node {
         let (code, shown) = example("js browser");
         assert_eq!(printed("node", &["--experimental-websocket", "-"], &code), shown);
     }
@@ -96,4 +101,16 @@ async fn the_examples_do_what_the_readme_shows() {
     let offset = |text: &str| text.split_whitespace().next().map(str::to_owned);
     assert_eq!(offset(&printed), offset(&shown), "{printed}");
     assert_eq!(printed.lines().nth(1), shown.lines().nth(1));
+
+    let (code, shown) = example("sh resend");
+    let answers = self::printed("sh", &[], &code).replace("}{", "}\n{") + "\n";
+    assert_eq!(without_chance(&answers), without_chance(&shown));
+
+    broker.kill();
+    let (code, shown) = example("sh verify");
+    let weir = format!("cd {:?} && {}", directory.path(), env!("CARGO_BIN_EXE_weir"));
+    let found = self::printed("sh", &[], &code.replace("weir ", &format!("{weir} ")));
+    if all {
+        assert_eq!(found, shown);
+    }
 }

@@ -125,6 +125,9 @@ async fn damage_is_told_by_topic_and_offset() {
     let page = broker.json("/v1/topics/one/messages?from=949").await;
     assert_eq!(page["gaps"], json!([gap]));
     assert_eq!(page["messages"].as_array().unwrap().len(), 2);
+    let time = page["messages"][1]["published_at"].as_str().unwrap();
+    let page = broker.json(&format!("/v1/topics/one/messages?from={time}")).await;
+    assert_eq!(page["messages"][0]["offset"], answer["offset"], "times are found behind a gap");
     let mut tail = Socket::tail(&broker, "one", "949").await;
     assert_eq!(tail.messages(1).await[0]["offset"], 949);
     assert_eq!(tail.frame().await, json!({ "gap": gap }));
