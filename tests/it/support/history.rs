@@ -184,7 +184,8 @@ impl History {
     /// The power was cut at this moment. `bound`: how old what is lost may be at most; `None`
     /// where nothing acknowledged may be lost. The next reading is held against it.
     pub fn power_cut(&mut self, at: Instant, bound: Option<Duration>) {
-        self.loss = Some(Loss { at, bound });
+        // Cut again before anything was read: what is lost has been so since the first time.
+        self.loss.get_or_insert(Loss { at, bound });
     }
 
     /// All that one reader was given, in its order, where nothing may ever be lost.
@@ -577,6 +578,7 @@ mod tests {
     #[test]
     fn a_loss_at_level_sync_is_noticed_though_it_is_announced() {
         let (mut history, cut) = cut(|_| {});
+        history.settle();
         history.power_cut(cut, None);
         let lost = |id, offset| Violation::LostAcknowledged { id, offset };
         assert_eq!(history.violations(), [lost((1, 2), 2), lost((2, 2), 3)]);
