@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use reqwest::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::broker::PATIENCE;
 use crate::history::{Found, Gap, Reading};
@@ -73,11 +73,13 @@ impl Client {
         Ok(request.send().await.with_context(|| format!("DELETE {topic}"))?.status())
     }
 
-    /// Publishes many payloads, a line each.
-    pub async fn publish_lines(&self, topic: &str, lines: String) -> anyhow::Result<Response> {
+    /// Publishes many payloads at once.
+    pub async fn publish_many(&self, topic: &str, payloads: &[Value]) -> anyhow::Result<Response> {
+        let messages: Vec<_> = payloads.iter().map(|data| json!({ "data": data })).collect();
         let request = self.http.post(self.url(&format!("/v1/topics/{topic}/messages")));
-        let request = request.header("content-type", "application/x-ndjson").body(lines);
-        request.send().await.with_context(|| format!("publishing to {topic}"))
+        let request = request.header("content-type", "application/vnd.weir.messages+json");
+        let body = json!({ "messages": messages }).to_string();
+        request.body(body).send().await.with_context(|| format!("publishing to {topic}"))
     }
 
     /// Publishes one message twice under one id, and says whether the second one is noticed.

@@ -22,8 +22,11 @@
 mod broker;
 mod client;
 
+mod crash_points;
 mod cycles;
+
 mod disk;
+mod eio;
 
 #[path = "../../tests/it/support/history.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -33,9 +36,11 @@ mod kill;
 mod power_cut;
 mod producers;
 mod report;
+mod script;
 
 mod setting;
 
+mod strace;
 mod torn_pages;
 mod workload;
 
@@ -49,7 +54,8 @@ use crate::report::Row;
 use crate::setting::Setting;
 
 /// Every fault, in the order of the table.
-const FAULTS: [&str; 3] = [kill::NAME, power_cut::NAME, torn_pages::NAME];
+const FAULTS: [&str; 5] =
+    [kill::NAME, power_cut::NAME, torn_pages::NAME, crash_points::NAME, eio::NAME];
 
 /// Attacks a broker and says what it lost.
 #[derive(Parser)]
@@ -114,6 +120,8 @@ async fn attack(name: &str, setting: &Setting) -> anyhow::Result<Vec<Row>> {
         kill::NAME => kill::run(setting).await,
         power_cut::NAME => power_cut::run(setting).await,
         torn_pages::NAME => torn_pages::run(setting).await,
+        crash_points::NAME => crash_points::run(setting).await,
+        eio::NAME => eio::run(setting).await,
         other => anyhow::bail!("no fault {other}"),
     }
 }
