@@ -58,10 +58,11 @@ impl Launch {
         }
     }
 
-    /// Small tables and a small log, so that a little load moves all of the store's parts.
+    /// Small tables, a small log and little free space, so that a little load moves all of the store's parts.
     pub fn small_store(self) -> Self {
         self.with("WEIR__STORAGE__MEMTABLE_BYTES", "1048576")
             .with("WEIR__STORAGE__WAL_BYTES_MAX", "67108864")
+            .with("WEIR__STORAGE__FREE_BYTES_MIN", "33554432")
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {

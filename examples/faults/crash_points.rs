@@ -8,8 +8,6 @@
 
 use std::path::Path;
 
-use futures_util::{StreamExt, stream};
-
 use crate::broker::Launch;
 use crate::report::Row;
 use crate::script::Script;
@@ -65,23 +63,15 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
             let most = setting.count(16, 100);
             points.extend(strace::sample(&mut random, count, most).into_iter().map(|n| (call, n)));
         }
-        // Two at a time: half of it is waiting.
-        let attempts = points.into_iter().map(|(call, nth)| {
+        for (call, nth) in points {
             let at = scratch.join(format!("{phase}-{call}-{nth}"));
-            async move {
-                let found = point(setting, &at, from, call, nth).await;
-                // Hundreds of directories would fill the disk; --seed repeats the point.
-                let _ = std::fs::remove_dir_all(&at);
-                found
-            }
-        });
-        let mut attempts = stream::iter(attempts).buffer_unordered(2);
-        while let Some(point) = attempts.next().await {
-            let point = point?;
+            let point = point(setting, &at, from, call, nth).await?;
             row.cycles += usize::from(point.struck);
             row.acknowledged += point.acknowledged;
             row.recovery.extend(point.recovery);
             row.violations.extend(point.wrong);
+            // Hundreds of directories would fill the disk.
+            std::fs::remove_dir_all(&at)?;
         }
     }
     row.note = "cycles are points at which it was killed".into();

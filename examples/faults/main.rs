@@ -21,25 +21,26 @@
 
 mod broker;
 mod client;
-
+mod clock;
+mod corruption;
 mod crash_points;
 mod cycles;
-
 mod disk;
 mod eio;
-
+mod enospc;
 #[path = "../../tests/it/support/history.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod history;
 mod kill;
-
+mod mutation;
+mod plain_fjall;
 mod power_cut;
 mod producers;
 mod report;
 mod script;
-
+mod second_process;
 mod setting;
-
+mod stop_signal;
 mod strace;
 mod torn_pages;
 mod workload;
@@ -54,8 +55,18 @@ use crate::report::Row;
 use crate::setting::Setting;
 
 /// Every fault, in the order of the table.
-const FAULTS: [&str; 5] =
-    [kill::NAME, power_cut::NAME, torn_pages::NAME, crash_points::NAME, eio::NAME];
+const FAULTS: [&str; 10] = [
+    kill::NAME,
+    power_cut::NAME,
+    torn_pages::NAME,
+    crash_points::NAME,
+    corruption::NAME,
+    eio::NAME,
+    enospc::NAME,
+    stop_signal::NAME,
+    clock::NAME,
+    second_process::NAME,
+];
 
 /// Attacks a broker and says what it lost.
 #[derive(Parser)]
@@ -86,6 +97,10 @@ struct Arguments {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    if let Some(directory) = &arguments.plain_fjall {
+        plain_fjall::print(directory)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for name in &arguments.only {
         anyhow::ensure!(FAULTS.contains(&name.as_str()), "no fault {name}; there are {FAULTS:?}");
     }
@@ -121,7 +136,12 @@ async fn attack(name: &str, setting: &Setting) -> anyhow::Result<Vec<Row>> {
         power_cut::NAME => power_cut::run(setting).await,
         torn_pages::NAME => torn_pages::run(setting).await,
         crash_points::NAME => crash_points::run(setting).await,
+        corruption::NAME => corruption::run(setting).await,
         eio::NAME => eio::run(setting).await,
+        enospc::NAME => enospc::run(setting).await,
+        stop_signal::NAME => stop_signal::run(setting).await,
+        clock::NAME => clock::run(setting).await,
+        second_process::NAME => second_process::run(setting).await,
         other => anyhow::bail!("no fault {other}"),
     }
 }

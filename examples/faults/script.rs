@@ -28,7 +28,7 @@ enum Fate {
 #[derive(Clone)]
 pub struct ScriptTopic {
     pub name: &'static str,
-    ack_level: &'static str,
+    settings: Value,
     producer: u64,
     next: u64,
     fate: Fate,
@@ -51,16 +51,19 @@ const SHORT_LIVED: &str = "script.gone";
 impl Script {
     /// So many batches for each topic, so many messages in each.
     pub fn new(batches: u64, batch_messages: u64) -> Self {
-        let named = [("script.sync", "sync"), ("script.os", "os"), (SHORT_LIVED, "sync")];
-        let topics = (1..).zip(named).map(|(producer, (name, ack_level))| ScriptTopic {
-            name,
-            ack_level,
-            producer,
-            next: 1,
-            fate: Fate::Unasked,
-            history: History::default(),
-        });
+        let sync = json!({ "ack_level": "sync" });
+        let os = json!({ "ack_level": "os", "sync_interval_ms": 20 });
+        let named = [("script.sync", sync.clone()), ("script.os", os), (SHORT_LIVED, sync)];
+        let topics = (1..).zip(named);
+        let topics =
+            topics.map(|(producer, (name, settings))| ScriptTopic::new(name, settings, producer));
         Self { topics: topics.collect(), batches, batch_messages, ended: None }
+    }
+
+    /// One topic with these settings, and little in it.
+    pub fn one(name: &'static str, settings: Value) -> Self {
+        let topics = vec![ScriptTopic::new(name, settings, 1)];
+        Self { topics, batches: 1, batch_messages: 20, ended: None }
     }
 
     /// Goes through the script once, as far as the broker lets it. Topics that are there already
@@ -74,9 +77,8 @@ impl Script {
         let new = self.topics.iter_mut().filter(|topic| topic.fate == Fate::Unasked);
         for topic in new {
             topic.fate = Fate::Asked;
-            let settings = json!({ "ack_level": topic.ack_level, "sync_interval_ms": 20 });
-            let (status, said) = client.put_topic(topic.name, &settings).await?;
-            anyhow::ensure!(status == 201, "{} is not created: {status} {said}", topic.name);
+            let (status, said) = client.put_topic(topic.name, &topic.settings).await?;
+            anyhow::ensure!(status == 201, "creating {} answers {status}: {said}", topic.name);
             topic.fate = Fate::Exists;
         }
         for batch in 0..self.batches {
@@ -130,6 +132,11 @@ impl Script {
 }
 
 impl ScriptTopic {
+    fn new(name: &'static str, settings: Value, producer: u64) -> Self {
+        let (fate, history) = (Fate::Unasked, History::default());
+        Self { name, settings, producer, next: 1, fate, history }
+    }
+
     fn judge(&mut self, reading: Reading) -> Vec<String> {
         self.history.read(reading, Instant::now());
         summary(&self.history.violations())
