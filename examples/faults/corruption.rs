@@ -27,6 +27,8 @@ enum Class {
     Harmless,
     Detected,
     Refused,
+    /// It does not start and leaves it to the reader to find out where the damage is.
+    Unnamed(String),
     Silent(String),
 }
 
@@ -47,7 +49,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     ];
     let mut row = Row::new(NAME);
     let mut plain = Row::new("… plain fjall");
-    let (mut harmless, mut detected, mut refused) = (0, 0, 0);
+    let (mut harmless, mut detected, mut refused, mut unnamed, mut silent) = (0, 0, 0, 0, 0);
     let mut plain_counts = [0; 3];
     for n in 0..setting.count(240, 1_000) {
         let base = &bases[n % bases.len()];
@@ -64,7 +66,12 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
             Class::Harmless => harmless += 1,
             Class::Detected => detected += 1,
             Class::Refused => refused += 1,
+            Class::Unnamed(what) => {
+                unnamed += 1;
+                row.violations.push(format!("copy {n}, {mutation}: nothing named: {what}"));
+            }
             Class::Silent(what) => {
+                silent += 1;
                 row.violations.push(format!("copy {n}, {mutation}: {what}"));
                 setting.keep(&format!("{NAME}-{n}"))?;
             }
@@ -77,8 +84,8 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         std::fs::remove_dir_all(&at)?;
     }
     row.note = format!(
-        "harmless {harmless}, detected {detected}, refused {refused}, silent {}",
-        row.violations.len()
+        "harmless {harmless}, detected {detected}, refused {refused}, silent {silent}, \
+         refused without a name {unnamed}"
     );
     plain.note = format!(
         "harmless {}, refused {}, silent {}",
@@ -133,7 +140,8 @@ async fn classify(
             let named = [&*file, "sequence", "journal/"].iter().any(|name| said.contains(name));
             return Ok(match (status.code(), named) {
                 (Some(1), true) => Class::Refused,
-                _ => Class::Silent(format!("{status}, nothing named: {}", said.trim())),
+                (Some(1), false) => Class::Unnamed(said.trim().to_owned()),
+                _ => Class::Silent(format!("{status}: {}", said.trim())),
             });
         }
     };

@@ -51,6 +51,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     // A directory in which much has happened, beside one that is still to be made.
     let grown = scratch.join("grown");
     let script = grow(setting, &scratch, &grown).await?;
+    let mut tried = 0;
     for (phase, from) in [("new", None), ("grown", Some((&grown, &script)))] {
         let counting = place(setting, &scratch.join(format!("{phase}-count")), from)?;
         let counts = {
@@ -66,6 +67,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         for (call, nth) in points {
             let at = scratch.join(format!("{phase}-{call}-{nth}"));
             let point = point(setting, &at, from, call, nth).await?;
+            tried += 1;
             row.cycles += usize::from(point.struck);
             row.acknowledged += point.acknowledged;
             row.recovery.extend(point.recovery);
@@ -74,7 +76,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
             std::fs::remove_dir_all(&at)?;
         }
     }
-    row.note = "cycles are points at which it was killed".into();
+    row.note = format!("killed at {} of {tried} points", row.cycles);
     Ok(vec![row])
 }
 

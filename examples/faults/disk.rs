@@ -87,6 +87,11 @@ impl Mount {
         self.mount()
     }
 
+    /// All that is written so far is on the disk.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        run(Command::new("sync").arg("-f").arg(&self.at))
+    }
+
     /// How full it is, in percent.
     pub fn used_percent(&self) -> anyhow::Result<u64> {
         let output = Command::new("df").arg("--output=pcent").arg(&self.at).output()?;
@@ -163,10 +168,12 @@ pub fn unavailable(scratch: &Path) -> Option<String> {
 pub fn unmount_below(root: &Path) {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    // A space in a path is written like this there.
+    let points = points.map(|point| point.replace("\\040", " "));
     let below: Vec<_> = points.filter(|point| Path::new(point).starts_with(root)).collect();
     for point in below.into_iter().rev() {
-        if let Err(error) = run(Command::new("umount").arg(point))
-            .or_else(|_| run(Command::new("umount").arg("-l").arg(point)))
+        if let Err(error) = run(Command::new("umount").arg(&point))
+            .or_else(|_| run(Command::new("umount").arg("-l").arg(&point)))
         {
             eprintln!("{point} stays mounted: {error:#}");
         }

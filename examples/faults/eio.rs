@@ -1,15 +1,15 @@
-//! The disk fails: a write or a sync of the journal answers EIO, once.
+//! The disk fails: a write or a sync of the journal answers EIO, once, without having been done.
 //!
 //! Must hold: nothing is acknowledged after it, since what that sync was for may never be on the
-//! disk; the process says why on standard error and ends with code 1; after the next start
-//! everything acknowledged is there. It never fails for ever: that the second try would work is
-//! the trap.
-
-use std::path::Path;
+//! disk; the process says why on standard error, once, and ends with code 1; after the next start
+//! everything acknowledged is there. The power is cut before that start, so that an
+//! acknowledgement in spite of a failed sync is found out. It never fails for ever: that the second
+//! try would work is the trap.
 
 use rand::Rng;
 
 use crate::broker::Launch;
+use crate::disk::{self, Cut, Mount};
 use crate::report::Row;
 use crate::script::Script;
 use crate::setting::{Setting, copy};
@@ -17,6 +17,7 @@ use crate::strace::{self, Attempt, Injection};
 
 pub const NAME: &str = "eio";
 
+const DISK_BYTES: u64 = 512 << 20;
 /// How often the reason may be said.
 const SAID_MAX: usize = 1;
 
@@ -49,35 +50,51 @@ pub async fn run_errors(
     script.run(&broker).await;
     anyhow::ensure!(script.ended.is_none(), "without any fault: {:?}", script.ended);
     broker.kill();
+    let disk = match disk::unavailable(&scratch) {
+        None => Some(Mount::ext4(&scratch, DISK_BYTES)?),
+        Some(why) => {
+            row.note = format!("without cutting the power afterwards: {why}");
+            None
+        }
+    };
+    let data = disk.as_ref().map_or(scratch.as_path(), |disk| &disk.at).join("data");
+    let launch = Launch::new(&setting.weir, &data, &scratch).small_store();
     for call in calls {
-        for n in 0..setting.count(6, 40) {
+        for n in 0..setting.count(8, 40) {
             let nth = if n == 0 { 1 } else { random.random_range(2..=9) };
-            let at = scratch.join(format!("{call}-{nth}-{n}"));
-            std::fs::create_dir_all(&at)?;
-            let data = at.join("data");
+            if data.exists() {
+                std::fs::remove_dir_all(&data)?;
+            }
             copy(&base, &data)?;
-            let launch = Launch::new(&setting.weir, &data, &at).small_store();
+            disk.as_ref().map(Mount::flush).transpose()?;
             // Other writes go to sockets, and are no fault of a disk.
             let files = strace::newest_wal(&data).into_iter().collect();
             let injection = Injection { call, fault, nth, files };
-            let attempt = strace::attempt(&launch, &at, script.clone(), &injection).await?;
-            if attempt.struck {
-                row.cycles += 1;
-                judge(&launch, attempt, reason, &at, &mut row).await?;
+            let mut attempt =
+                strace::attempt(&launch, &scratch, script.clone(), &injection).await?;
+            if !attempt.struck {
+                continue;
             }
-            std::fs::remove_dir_all(&at)?;
+            if let Some(disk) = &disk {
+                attempt.script.power_cut(disk.switch(Cut::Clean)?.cut()?);
+                disk.remount()?;
+            }
+            row.cycles += 1;
+            for wrong in judge(&launch, attempt, reason, &mut row).await? {
+                row.violations.push(format!("{call} {nth}: {wrong}"));
+            }
         }
     }
     Ok(vec![row])
 }
 
+/// Judges how it ended, and what the next start has.
 async fn judge(
     launch: &Launch,
     attempt: Attempt,
     reason: &str,
-    at: &Path,
     row: &mut Row,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<String>> {
     let Attempt { mut script, status, said, .. } = attempt;
     let mut wrong = Vec::new();
     match status.map(|status| status.code()) {
@@ -101,7 +118,6 @@ async fn judge(
         }
     }
     row.acknowledged += script.acknowledged();
-    let place = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    row.violations.extend(wrong.into_iter().map(|what| format!("{place}: {what}")));
-    Ok(())
+    row.lost += script.lost();
+    Ok(wrong)
 }

@@ -30,7 +30,7 @@ const BATCH_MESSAGES: u64 = 2_000;
 pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     let injected = eio::run_errors(
         setting,
-        "enospc on write",
+        "enospc-write",
         ("error=ENOSPC", "No space left on device"),
         &["write"],
     );

@@ -16,9 +16,6 @@
 //! cannot run here stands in the table with the reason. It never touches anything outside its own
 //! temporary directory and ends only processes that it started.
 
-// What can't be in the harness itself ends it there and then.
-#![allow(clippy::unwrap_used)]
-
 mod broker;
 mod client;
 mod clock;

@@ -4,7 +4,7 @@
 //! creation or deletion was asked for and not answered may be there or not; if it is there it is
 //! whole.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -48,11 +48,15 @@ pub struct Script {
 /// A topic that only this script has; deleted in its middle.
 const SHORT_LIVED: &str = "script.gone";
 
+/// The interval at level `os`, and what a sync may take on top of it.
+const SYNC_INTERVAL_MS: u64 = 20;
+const LOSS_BOUND: Duration = Duration::from_millis(SYNC_INTERVAL_MS + 1_500);
+
 impl Script {
     /// So many batches for each topic, so many messages in each.
     pub fn new(batches: u64, batch_messages: u64) -> Self {
         let sync = json!({ "ack_level": "sync" });
-        let os = json!({ "ack_level": "os", "sync_interval_ms": 20 });
+        let os = json!({ "ack_level": "os", "sync_interval_ms": SYNC_INTERVAL_MS });
         let named = [("script.sync", sync.clone()), ("script.os", os), (SHORT_LIVED, sync)];
         let topics = (1..).zip(named);
         let topics =
@@ -121,6 +125,18 @@ impl Script {
         Ok(wrong)
     }
 
+    /// The power was cut at this moment.
+    pub fn power_cut(&mut self, at: Instant) {
+        for topic in &mut self.topics {
+            let bound = (topic.settings["ack_level"] == "os").then_some(LOSS_BOUND);
+            topic.history.power_cut(at, bound);
+        }
+    }
+
+    pub fn lost(&self) -> usize {
+        self.topics.iter().map(|topic| topic.history.lost_count()).sum()
+    }
+
     /// Topics that must be there.
     pub fn existing(&mut self) -> impl Iterator<Item = &mut ScriptTopic> {
         self.topics.iter_mut().filter(|topic| topic.fate == Fate::Exists)
@@ -139,7 +155,9 @@ impl ScriptTopic {
 
     fn judge(&mut self, reading: Reading) -> Vec<String> {
         self.history.read(reading, Instant::now());
-        summary(&self.history.violations())
+        let violations = summary(&self.history.violations());
+        self.history.settle();
+        violations
     }
 
     /// One batch; everything that was accepted is in the history, whatever came of the rest.
