@@ -4,6 +4,8 @@
 //! directory; it goes with the run, mounts first. What a run before this one left behind, because
 //! it was ended by force, goes at the start.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -119,7 +121,22 @@ fn remove_leftovers() {
         let name = entry.file_name();
         let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            end_brokers_on(&entry.path());
             remove(&entry.path());
+        }
+    }
+}
+
+/// Ends brokers that a run before this one started on a directory of its own and left behind.
+fn end_brokers_on(root: &Path) {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return };
+    for process in processes.flatten() {
+        let Ok(command) = std::fs::read(process.path().join("cmdline")) else { continue };
+        let words: Vec<_> = command.split(|byte| *byte == 0).collect();
+        let serves = words.get(1).is_some_and(|word| *word == b"serve");
+        let below = |word: &&[u8]| Path::new(OsStr::from_bytes(word)).starts_with(root);
+        if serves && words.iter().any(below) {
+            let _ = Command::new("kill").arg("-KILL").arg(process.file_name()).status();
         }
     }
 }
