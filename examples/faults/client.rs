@@ -3,7 +3,7 @@
 //! An error is a text that says what was asked and what came; whether that is a violation the
 //! fault decides.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use reqwest::{Response, StatusCode};
@@ -104,24 +104,31 @@ impl Client {
         }
     }
 
-    /// The whole topic, by polling. What was read before an error is given with it.
+    /// All that a topic keeps, by polling. What was read before an error is given with it.
     pub async fn read(&self, topic: &str) -> (Reading, anyhow::Result<()>) {
-        let mut reading = Reading::default();
-        let outcome = self.read_into(topic, &mut reading).await;
-        (reading, outcome)
+        let start = Instant::now();
+        loop {
+            let mut reading = Reading::default();
+            let outcome = self.read_into(topic, &mut reading).await;
+            // Retention overtook the reader: it begins anew.
+            let overtaken = |error: &anyhow::Error| error.to_string().contains("answers 410");
+            if !outcome.as_ref().is_err_and(overtaken) || start.elapsed() > PATIENCE {
+                return (reading, outcome);
+            }
+        }
     }
 
     async fn read_into(&self, topic: &str, reading: &mut Reading) -> anyhow::Result<()> {
         let view = self.topic(topic).await?.with_context(|| format!("no topic {topic}"))?;
-        reading.epoch = view.0["epoch"].as_u64().unwrap_or(0);
+        let number = |name: &str| view.0[name].as_u64().unwrap_or(0);
+        reading.epoch = number("epoch");
+        reading.first = number("first");
         reading.gaps = view.gaps();
-        let mut from = 0;
+        let mut from = reading.first;
         loop {
-            let page = self
-                .get(&format!(
-                    "/v1/topics/{topic}/messages?from={from}&max=10000&max_bytes=8000000"
-                ))
-                .await?;
+            let path = format!("/v1/topics/{topic}/messages");
+            let page = format!("{path}?from={from}&max=10000&max_bytes=8000000");
+            let page = self.get(&page).await?;
             reading.polled_gaps.extend(gaps(&page));
             let messages = page["messages"].as_array().context("a page has messages")?;
             reading.messages.extend(messages.iter().map(Found::from));

@@ -1,5 +1,5 @@
-//! Four topics under load, two at level `sync` and two at level `os`, three producers of different
-//! kinds each, and the history of every topic through all crashes.
+//! Five topics under load, two at level `sync`, two at level `os`, one that keeps little; three
+//! producers of different kinds each, and the history of every topic through all crashes.
 //!
 //! A cycle is always: start, read everything and judge it, load, the fault, gather what the
 //! producers know. Nothing is published between a start and the reading after it.
@@ -20,12 +20,16 @@ use crate::producers::{Control, Kind, Pace, Producer, Told};
 
 /// What a sync may take on top of the interval after which it is due.
 const SYNC_SLACK: Duration = Duration::from_millis(1_500);
+/// What the topic keeps that keeps little.
+const RETENTION_BYTES: u64 = 256 * 1024;
 const KINDS: [Kind; 3] = [Kind::SendsOnce, Kind::MessageIds, Kind::Named];
 
 struct Topic {
     name: String,
     /// `None` at level `sync`.
     sync_interval: Option<Duration>,
+    /// `None` where everything is kept.
+    retention_bytes: Option<u64>,
     history: History,
     producers: Vec<Producer>,
 }
@@ -64,16 +68,22 @@ impl Workload {
             Topic {
                 name: name.to_owned(),
                 sync_interval: sync_interval.map(Duration::from_millis),
+                retention_bytes: None,
                 history: History::default(),
                 producers: KINDS.map(&mut producer).into(),
             }
         };
-        let topics = vec![
+        let mut topics = vec![
             topic("sync.one", None),
             topic("sync.two", None),
             topic("os.one", Some(random.random_range(20..200))),
             topic("os.two", Some(random.random_range(200..=1_000))),
+            topic("sync.little", None),
         ];
+        if let Some(little) = topics.last_mut() {
+            little.retention_bytes = Some(RETENTION_BYTES);
+            little.history = History::with_retention();
+        }
         Self { topics, missing: BTreeSet::new() }
     }
 
@@ -81,12 +91,15 @@ impl Workload {
     pub async fn create(&mut self, broker: &Broker) -> anyhow::Result<()> {
         let client = Client::new(&broker.address)?;
         for topic in &self.topics {
-            let settings = match topic.sync_interval {
+            let mut settings = match topic.sync_interval {
                 None => json!({ "ack_level": "sync" }),
                 Some(interval) => {
                     json!({ "ack_level": "os", "sync_interval_ms": interval.as_millis() as u64 })
                 }
             };
+            if let Some(bytes) = topic.retention_bytes {
+                settings["retention_bytes"] = bytes.into();
+            }
             let (status, said) = client.put_topic(&topic.name, &settings).await?;
             if status != 201 {
                 bail!("{} is not created: {status} {said}", topic.name);

@@ -65,6 +65,8 @@ pub enum Violation {
     EpochNotRaised { epoch: u64 },
     /// A producer's messages in another order than sent.
     Reordered { id: Id, after: u64 },
+    /// Messages were trimmed where all are kept, or come back.
+    WronglyTrimmed { before: u64, first: u64 },
     /// `published_at` before that of the message before.
     TimeRanBack { offset: u64 },
 }
@@ -109,6 +111,8 @@ impl From<&Value> for Found {
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     pub epoch: u64,
+    /// The first offset that is kept.
+    pub first: u64,
     /// The next offset, where the reader asked for it.
     pub head: Option<u64>,
     /// The gaps that the topic announces.
@@ -146,10 +150,19 @@ pub struct History {
     gaps: Vec<Gap>,
     epoch: u64,
     loss: Option<Loss>,
+    /// Old messages are trimmed.
+    retention: bool,
+    /// The first offset that was kept in readings before this one.
+    first: u64,
     reading: Reading,
 }
 
 impl History {
+    /// Of a topic that keeps only so much: what lies below its first offset is gone by right.
+    pub fn with_retention() -> Self {
+        Self { retention: true, ..Self::default() }
+    }
+
     pub fn sent(&mut self, id: Id) {
         self.sent.insert(id);
     }
@@ -199,6 +212,7 @@ impl History {
         let before = std::mem::replace(&mut self.reading, reading);
         self.gaps = before.gaps;
         self.epoch = self.epoch.max(before.epoch);
+        self.first = self.first.max(before.first);
         for found in before.messages {
             let Some(id) = found.id else { continue };
             let known = Known { id, since: at, acknowledged: false };
@@ -224,13 +238,18 @@ impl History {
     /// Acknowledged messages that the last reading did not have, allowed or not.
     pub fn lost_count(&self) -> usize {
         let found: BTreeSet<u64> = self.reading.messages.iter().map(|m| m.offset).collect();
-        let lost = |(offset, known): &(&u64, &Known)| known.acknowledged && !found.contains(offset);
-        self.known.iter().filter(lost).count()
+        let kept = self.known.range(self.reading.first..);
+        kept.filter(|(offset, known)| known.acknowledged && !found.contains(offset)).count()
     }
 
     /// Everything that must never happen and did.
     pub fn violations(&self) -> Vec<Violation> {
         let mut violations = self.contradictions.clone();
+        let (before, first) = (self.first, self.reading.first);
+        // A trimming that the power cut undid is done again.
+        if (first < before && self.loss.is_none()) || (first > before && !self.retention) {
+            violations.push(Violation::WronglyTrimmed { before, first });
+        }
         let found = self.check_messages(&mut violations);
         self.check_gaps(&found, &mut violations);
         self.check_known(&found, &mut violations);
@@ -273,8 +292,8 @@ impl History {
             self.check_step(last.offset, head, violations);
         }
         let unfounded = self.confirmed.iter().filter(|id| !stored.contains(*id));
-        // Where something may be lost, what has no offset can't be told from that.
-        if self.loss.is_none_or(|loss| loss.bound.is_none()) {
+        // Where something may be gone, what has no offset can't be told from that.
+        if !self.retention && self.loss.is_none_or(|loss| loss.bound.is_none()) {
             violations.extend(unfounded.map(|id| Violation::LostConfirmed { id: *id }));
         }
         at_offset
@@ -338,7 +357,7 @@ impl History {
 
     /// Holds the reading against all that anybody was told before.
     fn check_known(&self, found: &BTreeMap<u64, Option<Id>>, violations: &mut Vec<Violation>) {
-        for (&offset, &Known { id, acknowledged, .. }) in &self.known {
+        for (&offset, &Known { id, acknowledged, .. }) in self.known.range(self.reading.first..) {
             match found.get(&offset).copied() {
                 Some(Some(is)) if is != id => {
                     violations.push(Violation::OffsetReused { offset, was: id, is });
@@ -392,7 +411,7 @@ mod tests {
     fn reading(messages: &[Value], epoch: u64, gaps: &[(u64, u64)], head: u64) -> Reading {
         let gaps: Vec<_> = gaps.iter().map(|&(from, to)| Gap { from, to }).collect();
         let messages = messages.iter().map(Found::from).collect();
-        Reading { epoch, head: Some(head), polled_gaps: gaps.clone(), gaps, messages }
+        Reading { epoch, first: 0, head: Some(head), polled_gaps: gaps.clone(), gaps, messages }
     }
 
     /// A topic at level `os` whose last two messages were acknowledged just before the power was
@@ -588,6 +607,21 @@ mod tests {
     fn a_loss_within_an_epoch_is_noticed() {
         let same = after_cut(|reading| reading.epoch = 1);
         assert_eq!(same, [Violation::EpochNotRaised { epoch: 1 }]);
+    }
+
+    #[test]
+    fn what_is_trimmed_without_retention_or_comes_back_is_noticed() {
+        let trimmed = |first: u64| {
+            let messages = &good_messages()[first as usize..];
+            Reading { first, ..reading(messages, 1, &[], 4) }
+        };
+        let mut history = good();
+        history.read(trimmed(1), Instant::now());
+        assert_eq!(history.violations(), [Violation::WronglyTrimmed { before: 0, first: 1 }]);
+        history.retention = true;
+        assert_eq!(history.violations(), []);
+        history.read(trimmed(0), Instant::now());
+        assert_eq!(history.violations(), [Violation::WronglyTrimmed { before: 1, first: 0 }]);
     }
 
     #[test]
