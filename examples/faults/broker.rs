@@ -58,11 +58,13 @@ impl Launch {
         }
     }
 
-    /// Small tables, a small log and little free space, so that a little load moves all of the store's parts.
+    /// Small tables, a small log, little free space and a busy retention, so that a little load
+    /// moves all of the parts of the store.
     pub fn small_store(self) -> Self {
         self.with("WEIR__STORAGE__MEMTABLE_BYTES", "1048576")
             .with("WEIR__STORAGE__WAL_BYTES_MAX", "67108864")
             .with("WEIR__STORAGE__FREE_BYTES_MIN", "33554432")
+            .with("WEIR__STORAGE__RETENTION_INTERVAL_MS", "100")
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {

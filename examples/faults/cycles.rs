@@ -22,6 +22,7 @@ pub struct Cycles<'a> {
     pub row: Row,
     pub random: StdRng,
     pub load: Workload,
+    trimmed: u64,
     judged: usize,
     failures: usize,
 }
@@ -30,7 +31,7 @@ impl<'a> Cycles<'a> {
     pub fn new(setting: &'a Setting, name: &str) -> Self {
         let mut random = setting.random(name);
         let load = Workload::new(&mut random);
-        Self { setting, row: Row::new(name), random, load, judged: 0, failures: 0 }
+        Self { setting, row: Row::new(name), random, load, trimmed: 0, judged: 0, failures: 0 }
     }
 
     /// Makes the topics on a new directory.
@@ -100,10 +101,10 @@ impl<'a> Cycles<'a> {
     fn renew(&mut self) {
         self.row.acknowledged += self.load.acknowledged();
         self.row.lost += self.load.lost();
-        let missing: Vec<_> = self.load.missing.iter().copied().collect();
-        if !missing.is_empty() {
-            self.row.note = missing.join(", ");
-        }
+        self.trimmed += self.load.trimmed();
+        let mut remarks = vec![format!("{} trimmed by retention", self.trimmed)];
+        remarks.extend(self.load.missing.iter().map(|missing| (*missing).to_owned()));
+        self.row.note = remarks.join(", ");
         self.load = Workload::new(&mut self.random);
     }
 

@@ -12,9 +12,10 @@ use anyhow::{Context, bail};
 
 use crate::broker::{Broker, Launch, PATIENCE};
 use crate::client::Client;
+use crate::control::{Control, Pace};
 use crate::disk::Mount;
 use crate::eio;
-use crate::producers::{Control, Kind, Pace, Producer};
+use crate::producers::{Kind, Producer};
 use crate::report::Row;
 use crate::script::Script;
 use crate::setting::Setting;

@@ -19,6 +19,7 @@
 mod broker;
 mod client;
 mod clock;
+mod control;
 mod corruption;
 mod crash_points;
 mod cycles;

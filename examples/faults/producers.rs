@@ -6,9 +6,7 @@
 //! name, asks where to go on, and sends everything from there.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -18,7 +16,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::broker::PATIENCE;
-use crate::history::{History, payload};
+use crate::control::{Control, Pace, Told};
+use crate::history::payload;
 
 /// Messages that are sent again though they were acknowledged.
 const AGAIN: usize = 20;
@@ -29,34 +28,6 @@ pub enum Kind {
     SendsOnce,
     MessageIds,
     Named,
-}
-
-/// How fast a producer sends.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Most messages it keeps unacknowledged.
-    pub in_flight: usize,
-    /// Messages it sends at once.
-    pub burst: usize,
-    pub every: Duration,
-}
-
-/// Says when to stop, and how far all producers have come.
-#[derive(Clone, Default)]
-pub struct Control {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-}
-
-impl Control {
-    /// No more messages; what is in flight is waited for.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
-
-    pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::SeqCst)
-    }
 }
 
 /// A producer and all that it keeps from one connection to the next.
@@ -71,19 +42,6 @@ pub struct Producer {
     unanswered: BTreeSet<u64>,
     /// The last that were acknowledged.
     answered: VecDeque<u64>,
-}
-
-/// What one connection showed.
-#[derive(Default)]
-pub struct Told {
-    pub history: History,
-    /// What the broker should not have said.
-    pub complaints: Vec<String>,
-    /// Why the connection ended, if it did before it was to.
-    pub broke: Option<String>,
-    /// Code of the last refusal, and of the close.
-    pub refused: Option<String>,
-    pub closed: Option<u16>,
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -160,7 +118,7 @@ impl Producer {
         let mut beat = tokio::time::interval(pace.every);
         let mut last_answer = Instant::now();
         loop {
-            let stopping = control.stop.load(Ordering::SeqCst);
+            let stopping = control.is_stopped();
             if stopping && in_flight.is_empty() {
                 // The broker answers; whether its goodbye comes is no concern here.
                 let _ = sink.close().await;
@@ -295,7 +253,7 @@ impl Producer {
                 Some(offset) => told.history.acknowledged_at(id, offset, now),
                 None => told.history.confirmed(id),
             }
-            control.acknowledged.fetch_add(1, Ordering::SeqCst);
+            control.count_one();
         }
         true
     }

@@ -15,8 +15,9 @@ use tokio::task::JoinHandle;
 
 use crate::broker::{Broker, PATIENCE};
 use crate::client::Client;
+use crate::control::{Control, Pace, Told};
 use crate::history::{History, Violation};
-use crate::producers::{Control, Kind, Pace, Producer, Told};
+use crate::producers::{Kind, Producer};
 
 /// What a sync may take on top of the interval after which it is due.
 const SYNC_SLACK: Duration = Duration::from_millis(1_500);
@@ -194,6 +195,10 @@ impl Workload {
 
     pub fn acknowledged(&self) -> usize {
         self.topics.iter().map(|topic| topic.history.acknowledged_count()).sum()
+    }
+
+    pub fn trimmed(&self) -> u64 {
+        self.topics.iter().map(|topic| topic.history.trimmed_count()).sum()
     }
 
     pub fn lost(&self) -> usize {

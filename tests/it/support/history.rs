@@ -235,6 +235,11 @@ impl History {
         }
     }
 
+    /// Messages that retention took, by the last reading.
+    pub fn trimmed_count(&self) -> u64 {
+        self.reading.first
+    }
+
     /// Acknowledged messages that the last reading did not have, allowed or not.
     pub fn lost_count(&self) -> usize {
         let found: BTreeSet<u64> = self.reading.messages.iter().map(|m| m.offset).collect();
@@ -618,8 +623,11 @@ mod tests {
         let mut history = good();
         history.read(trimmed(1), Instant::now());
         assert_eq!(history.violations(), [Violation::WronglyTrimmed { before: 0, first: 1 }]);
-        history.retention = true;
+        let mut history = History::with_retention();
+        history.merge(good());
+        history.read(trimmed(1), Instant::now());
         assert_eq!(history.violations(), []);
+        assert_eq!(history.trimmed_count(), 1);
         history.read(trimmed(0), Instant::now());
         assert_eq!(history.violations(), [Violation::WronglyTrimmed { before: 1, first: 0 }]);
     }
