@@ -13,6 +13,8 @@ use crate::report::Row;
 use crate::setting::Setting;
 use crate::workload::{Running, Workload};
 
+/// A long run says how far it is after so many cycles.
+const PROGRESS_CYCLES: usize = 50;
 /// Failed cycles after which a run ends: it says no more.
 const FAILURES_MAX: usize = 5;
 
@@ -73,6 +75,10 @@ impl<'a> Cycles<'a> {
         let gathered = self.load.gather(running).await;
         self.row.violations.extend(gathered.complaints);
         self.row.cycles += 1;
+        if self.row.cycles.is_multiple_of(PROGRESS_CYCLES) {
+            let (cycles, violations) = (self.row.cycles, self.row.violations.len());
+            eprintln!("{} after {cycles} cycles: {violations} violations", self.row.fault);
+        }
     }
 
     /// Whether there was a violation since this was asked last. If so the load begins anew, and
