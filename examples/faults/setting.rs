@@ -120,11 +120,16 @@ fn remove_leftovers() {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+        if process.is_some_and(|process| !is_alive(process)) {
             end_brokers_on(&entry.path());
             remove(&entry.path());
         }
     }
+}
+
+/// A process that has ended and that nobody has asked about yet runs no program any more.
+fn is_alive(process: &str) -> bool {
+    std::fs::read_link(Path::new("/proc").join(process).join("exe")).is_ok()
 }
 
 /// Ends brokers that a run before this one started on a directory of its own and left behind.
