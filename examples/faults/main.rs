@@ -1,0 +1,145 @@
+//! Attacks a real `weir serve` and holds what it has afterwards against what it acknowledged.
+//!
+//! ```text
+//! cargo build --release
+//! cargo run --release --example faults -- --short          # a few minutes
+//! cargo run --release --example faults -- --long           # 500 power cuts, 1,000 corruptions, …
+//! cargo run --release --example faults -- --only kill,power-cut --seed 7 --keep
+//! ```
+//!
+//! Each fault is a file here that says what it does, what must hold and what it never does. What
+//! is the same for all: [`broker`] starts processes, [`producers`] and [`workload`] load them,
+//! [`script`] is a load that is the same every time, [`history`] is the judge, [`report`] the table.
+//! The exit code is 1 if anything was violated or a broker did not open.
+//!
+//! Cutting the power needs root and loop mounts, killing at system calls needs strace; a fault that
+//! cannot run here stands in the table with the reason. It never touches anything outside its own
+//! temporary directory and ends only processes that it started.
+
+mod broker;
+mod client;
+mod clock;
+mod control;
+mod corruption;
+mod crash_points;
+mod cycles;
+mod disk;
+mod eio;
+mod enospc;
+#[path = "../../tests/it/support/history.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod history;
+mod kill;
+mod mutation;
+mod plain_fjall;
+mod power_cut;
+mod producers;
+mod report;
+mod script;
+mod second_process;
+mod setting;
+mod stop_signal;
+mod strace;
+mod torn_pages;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use crate::report::Row;
+use crate::setting::Setting;
+
+/// Every fault, in the order of the table.
+const FAULTS: [&str; 10] = [
+    kill::NAME,
+    power_cut::NAME,
+    torn_pages::NAME,
+    crash_points::NAME,
+    corruption::NAME,
+    eio::NAME,
+    enospc::NAME,
+    stop_signal::NAME,
+    clock::NAME,
+    second_process::NAME,
+];
+
+/// Attacks a broker and says what it lost.
+#[derive(Parser)]
+struct Arguments {
+    /// A few minutes of everything (the default)
+    #[arg(long, conflicts_with = "long")]
+    short: bool,
+    /// 500 power cuts, 500 torn writes, 1,000 corruptions, every crash point
+    #[arg(long)]
+    long: bool,
+    /// Only these faults
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Repeat the choices of another run
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Keep the data directory of a cycle that failed, as it was before the broker opened it
+    #[arg(long)]
+    keep: bool,
+    /// The broker to attack [default: the one beside this example]
+    #[arg(long, value_name = "PATH")]
+    weir: Option<PathBuf>,
+    /// Open this directory with plain fjall and print what is in it (for the corruption fault)
+    #[arg(long, value_name = "DIR", hide = true)]
+    plain_fjall: Option<PathBuf>,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let Some(directory) = &arguments.plain_fjall {
+        plain_fjall::print(directory)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for name in &arguments.only {
+        anyhow::ensure!(FAULTS.contains(&name.as_str()), "no fault {name}; there are {FAULTS:?}");
+    }
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let setting = Setting::new(arguments.weir, arguments.long, seed, arguments.keep)?;
+    println!("seed {seed}");
+    let mut rows = Vec::new();
+    for name in FAULTS {
+        if !arguments.only.is_empty() && !arguments.only.iter().any(|only| only == name) {
+            continue;
+        }
+        let start = Instant::now();
+        let found = attack(name, &setting).await.unwrap_or_else(|error| {
+            let mut row = Row::new(name);
+            row.violations.push(format!("{error:#}"));
+            vec![row]
+        });
+        for row in &found {
+            let (cycles, violations) = (row.cycles, row.violations.len());
+            let took = start.elapsed().as_secs();
+            eprintln!("{}: {cycles} cycles, {violations} violations, {took} s", row.fault);
+        }
+        rows.extend(found);
+    }
+    println!("\n{}", report::table(&rows));
+    let violated = rows.iter().any(|row| !row.violations.is_empty());
+    Ok(if violated { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn attack(name: &str, setting: &Setting) -> anyhow::Result<Vec<Row>> {
+    match name {
+        kill::NAME => kill::run(setting).await,
+        power_cut::NAME => power_cut::run(setting).await,
+        torn_pages::NAME => torn_pages::run(setting).await,
+        crash_points::NAME => crash_points::run(setting).await,
+        corruption::NAME => corruption::run(setting).await,
+        eio::NAME => eio::run(setting).await,
+        enospc::NAME => enospc::run(setting).await,
+        stop_signal::NAME => stop_signal::run(setting).await,
+        clock::NAME => clock::run(setting).await,
+        second_process::NAME => second_process::run(setting).await,
+        other => anyhow::bail!("no fault {other}"),
+    }
+}
