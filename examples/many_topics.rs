@@ -55,7 +55,7 @@ fn open(directory: &Path) -> Opened {
 }
 
 fn keeps_all(topic: usize) -> bool {
-    topic % 3 == 0
+    topic.is_multiple_of(3)
 }
 
 async fn create(journal: &Journal, topic: usize) -> TopicId {

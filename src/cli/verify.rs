@@ -1,6 +1,6 @@
 //! `weir verify`: is a data directory sound, and, if not, what can be saved?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -48,7 +48,7 @@ impl Verify {
         found.with_context(|| format!("can't check {}", self.directory.display()))
     }
 
-    fn rebuild(&self, target: &PathBuf) -> anyhow::Result<()> {
+    fn rebuild(&self, target: &Path) -> anyhow::Result<()> {
         let bar = bar();
         let rebuilt = journal::rebuild(&self.directory, target, |saved| bar.set_position(saved));
         bar.finish_and_clear();

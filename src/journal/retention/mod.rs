@@ -70,10 +70,11 @@ pub(super) struct Retention {
 impl Retention {
     /// Works until the other end of `stop` is dropped, or the journal stops.
     pub(super) fn run(mut self, stop: &Receiver<()>) {
-        if let Err(error) = self.count().and_then(|()| self.work(stop)) {
-            if !matches!(error, JournalError::Stopped) {
-                tracing::error!(%error, "retention has stopped; nothing is deleted any more");
-            }
+        let ended = self.count().and_then(|()| self.work(stop));
+        if let Err(error) = ended
+            && !matches!(error, JournalError::Stopped)
+        {
+            tracing::error!(%error, "retention has stopped; nothing is deleted any more");
         }
     }
 
@@ -127,8 +128,7 @@ impl Retention {
         self.first_ages.retain(|topic, _| self.shared.topics.contains_key(topic));
         let mut swept = Vec::new();
         for (topic, state) in topics {
-            loop {
-                let Some(found) = self.sweep(topic, &state, self.age.now_ms())? else { break };
+            while let Some(found) = self.sweep(topic, &state, self.age.now_ms())? {
                 let more = found.more;
                 swept.push(found);
                 if more || swept.len() == TRIMS_A_COMMIT {

@@ -69,11 +69,12 @@ impl<T> SendWindow<T> {
     pub fn stored(&mut self, place: u64, appended: Appended) -> (Vec<(T, Appended)>, Resend) {
         self.set(place, State::Stored(appended));
         let mut answered = Vec::new();
-        while let Some(entry) =
-            self.entries.pop_front_if(|entry| matches!(entry.state, State::Stored(_)))
-        {
-            if let State::Stored(appended) = entry.state {
-                answered.push((entry.tag, appended));
+        let stored = |entry: &Entry<T>| matches!(entry.state, State::Stored(_));
+        while self.entries.front().is_some_and(stored) {
+            if let Some(Entry { tag, state: State::Stored(appended), .. }) =
+                self.entries.pop_front()
+            {
+                answered.push((tag, appended));
             }
         }
         (answered, self.rewound())
