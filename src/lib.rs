@@ -36,9 +36,12 @@
 //! and the writer takes each place once, in order. A restarted ingest logger fences its
 //! predecessor off before it takes its first block ([`actors::supervisor`]).
 //!
+//! **What survives the process.** [`journal`]'s own page follows a commit to the disk and a start
+//! back from it: salvage, recovery, epochs and gaps, quarantine, retention.
+//!
 //! **Reading order** is message order:
 //! 1. [`model`]: topic, record, block, lane, receipt. Plain values.
-//! 2. [`journal`]: chunks in fjall, group commit, index, recovery. Threads, no actors.
+//! 2. [`journal`]: chunks in fjall, group commit, index, recovery, retention. Threads, no actors.
 //! 3. [`queue`]: what consumers read from; the journal with a tail cache before it.
 //! 4. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
 //! 5. [`patterns`]: publish and be acknowledged; poll and tail.

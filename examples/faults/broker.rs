@@ -62,7 +62,7 @@ impl Launch {
     /// moves all of the parts of the store.
     pub fn small_store(self) -> Self {
         self.with("WEIR__STORAGE__MEMTABLE_BYTES", "1048576")
-            .with("WEIR__STORAGE__WAL_BYTES_MAX", "67108864")
+            .with("WEIR__STORAGE__WAL_BYTES_MAX", "201326592")
             .with("WEIR__STORAGE__FREE_BYTES_MIN", "33554432")
             .with("WEIR__STORAGE__RETENTION_INTERVAL_MS", "100")
     }

@@ -124,6 +124,8 @@ pub(super) enum Housekeeping {
     /// No chunk before this sequence is needed any more; deleted topics whose blocks all lie
     /// before it are forgotten.
     Floor(Sequence, Vec<TopicId>),
+    /// Writes every tail out, so that no chunk is held by memory alone.
+    WriteTails,
     /// Writes the journal's age down.
     NoteAge,
 }

@@ -12,20 +12,32 @@
 //! - `published_at` never runs backwards, whatever the machine's clock does.
 //! - After a failed write or sync nothing is acknowledged any more ([`JournalObserver::failed`]).
 //!
-//! **On disk.** `DIR/lock` (ours, taken first) and `DIR/journal` (fjall's: its WAL and three
-//! keyspaces, see `store`). Chunks are described in `chunk`, index pages in `index`.
+//! - What was found at a start to be lost is said (gaps, damage) before anything is served.
 //!
-//! **Write path.** [`Journal::append`] → channel → `writer` takes all that waits → `packer` packs
-//! it into chunks → `store` commits once → index, [`JournalObserver::committed`], answers.
+//! **On disk.** `DIR/lock` (taken first), `DIR/journal` (fjall's: its WAL and three keyspaces, see
+//! `store`), `DIR/durable` (how far a sync has been proven, see `watermark`), `DIR/topics` (a
+//! second list of the topics, see `roster`), and `DIR/aside` for files that were put right. Chunks
+//! are described in `chunk`, index pages in `page`, what a commit says of itself in `positions`.
+//!
+//! **Write path.** [`Journal::append`] → channel → `writer`: takes all that waits, sifts out what
+//! is known already (`writer::dedup`, `writer::named`), refuses when the disk is nearly full
+//! (`writer::space`), packs the rest into chunks → `store` commits once → `watermark` → index,
+//! [`JournalObserver::committed`], answers.
 //!
 //! **Read path.** [`Journal::read`] → in-memory tail of the topic's index, else its page → chunk
-//! by sequence → block, its checksum verified.
+//! by sequence → block, its checksum verified. Damage quarantines its topic and costs its own
+//! offsets only.
 //!
-//! **Recovery path.** lock → fjall replays its WAL → topic records → last page of each topic →
-//! the directories of the chunks no page knows (`recovery`). A clean stop leaves none of those.
+//! **Recovery path.** lock → `salvage` checks fjall's files and puts its WAL right → fjall opens →
+//! `recovery`: topic records, last page of each topic, the directories of the chunks no page knows,
+//! then what is missing is put down to topics, and what an `os` topic may have lost becomes a gap
+//! in a new epoch → watermark and roster anew → the writer starts. A clean stop leaves nothing to do.
 //!
-//! No actix here and no runtime: the writer is a thread that answers oneshots; only the handle's
-//! few control calls await one.
+//! **Beside it** `retention` lets go of what is old and gives the disk back, and `transfer` moves
+//! content as a whole: backup, restore, verify, rebuild.
+//!
+//! No actix here and no runtime: writer and retention are threads that answer oneshots; only the
+//! handle's few control calls await one.
 
 mod age;
 mod chunk;

@@ -10,8 +10,8 @@ use tempfile::tempdir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
 use weir::journal::{
-    Append, Journal, JournalError, JournalObserver, ReadError, ReadLimits, StorageSettings,
-    TopicChange,
+    Append, Exception, Journal, JournalError, JournalObserver, Outcome, ReadError, ReadLimits,
+    StorageSettings, TopicChange,
 };
 use weir::model::{
     AckLevel, BlockBuilder, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
@@ -225,5 +225,44 @@ async fn a_deleted_topic_gives_its_space_back_and_its_id_is_never_used_again() {
     assert_eq!(journal.extent(again).unwrap().head, 0);
     let limits = ReadLimits { messages: 10, bytes: FOR_EVER };
     assert_eq!(journal.read(kept, 0, limits).unwrap().len(), 1);
+    journal.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_id_is_remembered_though_its_message_and_the_process_are_gone() {
+    let directory = tempdir().unwrap();
+    let time = Arc::new(Time::default());
+    let mut journal = open(directory.path(), &time);
+    let settings =
+        TopicSettings { retention_ms: 1_000, dedup_window_ms: HOUR_MS, ..TopicSettings::default() };
+    let name = TopicName::new("t").unwrap();
+    let change = TopicChange::Ensure { name, settings, topics_max: 10 };
+    let topic = journal.change_topic(change).await.unwrap().record.id;
+    let publish = async |journal: &Journal, id: &str| {
+        let mut builder = BlockBuilder::new(journal.message_id_key().clone());
+        builder.push(&Record { message_id: Some(id), ..Record::json(b"1") }).unwrap();
+        let (reply, answer) = oneshot::channel();
+        let block = builder.finish().unwrap();
+        journal.append(Append { topic, incarnation: Incarnation(0), lane: None, block, reply });
+        let appended = answer.await.unwrap().unwrap();
+        appended.outcomes().next().unwrap()
+    };
+    // More than a page, so that ids are saved while the journal is in use.
+    for n in 0..300 {
+        assert_eq!(publish(&journal, &format!("m{n}")).await, Outcome::Stored(n));
+    }
+    time.pass(2_000);
+    eventually("all of them go", async || first(&journal, topic) == 300).await;
+    for _ in 0..2 {
+        for n in [0, 1, 255, 256, 299] {
+            let known = Outcome::Not(Exception::Duplicate(Some(n)));
+            assert_eq!(publish(&journal, &format!("m{n}")).await, known);
+        }
+        journal.stop().await.unwrap();
+        drop(journal);
+        journal = open(directory.path(), &time);
+    }
+    time.pass(HOUR_MS);
+    assert_eq!(publish(&journal, "m0").await, Outcome::Stored(300), "the window has an end");
     journal.stop().await.unwrap();
 }

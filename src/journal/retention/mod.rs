@@ -189,6 +189,7 @@ impl Retention {
             return Ok(());
         }
         self.drop_dead()?;
+        let mut tails_written = false;
         loop {
             let (live, oldest) = {
                 let ledger = self.shared.lock_ledger();
@@ -197,10 +198,16 @@ impl Retention {
             let taken = self.shared.store.chunk_table_bytes();
             let bound = live * 7 / 5 + SLACK_BYTES;
             let indexed = self.shared.indexed_sequence.load(Ordering::Acquire);
-            let Some(oldest) = oldest.filter(|oldest| oldest.end <= indexed && taken > bound)
-            else {
-                return Ok(());
-            };
+            let Some(oldest) = oldest.filter(|_| taken > bound) else { return Ok(()) };
+            if oldest.end > indexed {
+                // What a tail knows can't be moved; once it is in a page it can.
+                if std::mem::replace(&mut tails_written, true) {
+                    return Ok(());
+                }
+                self.ask(Housekeeping::WriteTails)?;
+                self.drop_dead()?;
+                continue;
+            }
             tracing::debug!(taken, live, from = oldest.start, "copying the oldest blocks forward");
             self.clean(oldest.clone())?;
             let before = self.shared.floor_sequence.load(Ordering::Acquire);

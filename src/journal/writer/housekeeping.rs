@@ -42,6 +42,7 @@ impl Writer {
                 self.positions.floor_sequence = floor.0;
                 forgotten.iter().for_each(|topic| batch.forget_topic(*topic));
             }
+            Housekeeping::WriteTails => return self.write_tails(),
             Housekeeping::NoteAge => {}
         }
         let indexed = self.pages.first_unpaged(&[]).map(|s| s.0);
@@ -57,12 +58,15 @@ impl Writer {
         Ok(())
     }
 
-    fn put_trims(&self, batch: &mut StoreBatch<'_>, trims: &[Trim]) {
+    fn put_trims(&mut self, batch: &mut StoreBatch<'_>, trims: &[Trim]) {
+        let number = self.positions.commits + 1;
         for Trim { topic, low, pages } in trims {
-            if self.catalogue.get(*topic).is_none() {
-                continue;
-            }
+            let Some(known) = self.catalogue.get_mut(*topic) else { continue };
             batch.put_low(*topic, *low);
+            // Blocks that go before any page knew them take their message ids with them.
+            if let Some(piece) = known.dedup.save(number) {
+                batch.put_ids(*topic, number, &piece);
+            }
             pages.iter().for_each(|base| batch.remove_page(*topic, *base));
         }
     }
