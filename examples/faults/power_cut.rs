@@ -20,8 +20,8 @@ use crate::setting::Setting;
 pub const NAME: &str = "power-cut";
 
 const DISK_BYTES: u64 = 512 << 20;
-/// A disk as full as this makes room for a new one.
-const USED_PERCENT_MAX: u64 = 60;
+/// A disk as full as this makes room for a new one: every cycle reads all that is there.
+const USED_PERCENT_MAX: u64 = 25;
 
 pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     run_cuts(setting, NAME, |_| Cut::Clean).await

@@ -251,6 +251,10 @@ async fn a_message_id_is_remembered_though_its_message_and_the_process_are_gone(
     for n in 0..300 {
         assert_eq!(publish(&journal, &format!("m{n}")).await, Outcome::Stored(n));
     }
+    journal.stop().await.unwrap();
+    drop(journal);
+    journal = open(directory.path(), &time);
+    assert_eq!(publish(&journal, "m7").await, Outcome::Not(Exception::Duplicate(Some(7))));
     time.pass(2_000);
     eventually("all of them go", async || first(&journal, topic) == 300).await;
     for _ in 0..2 {
