@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::RecoveredTopic;
 use crate::journal::JournalError;
 use crate::journal::chunk::{self, DirectoryEntry};
+use crate::journal::index::NoMessage;
 use crate::journal::page::PAGE_ENTRIES;
 use crate::journal::positions::Positions;
 use crate::journal::roster::Listed;
@@ -34,29 +35,42 @@ pub(super) struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Lets every topic continue after its last page; where there are holes, after the last one
-    /// that was written before them, as later ones may rest on what is gone.
+    /// Lets every topic continue after its last page; where there are holes, after the last one up to
+    /// which nothing is missing, since a page may have gone with a hole. What such a page knew is
+    /// read again from chunks: it was in none of the pages before the hole.
     pub(super) fn resume(&mut self, holes: &[Hole]) -> Result<(), JournalError> {
         let before = |hole: &Hole| hole.before.map_or(0, |before| before.indexed_sequence);
         if let Some(from) = holes.iter().map(before).min() {
-            let from = from.max(self.positions.floor_sequence);
+            // The floor, too, may have been raised by a commit that is gone.
+            let first = self.store.first_sequence()?.map_or(0, |first| first.0);
+            let from = from.max(self.positions.floor_sequence).max(first);
             self.positions.indexed_sequence = self.positions.indexed_sequence.min(from);
         }
-        let rescan = Sequence(self.positions.indexed_sequence);
         for (id, topic) in self.topics.iter_mut() {
-            for page in self.store.pages_from(*id, 0).rev() {
-                let page = page?;
-                let Some(last) = page.entries.last() else { continue };
-                if holes.is_empty() || last.sequence < rescan {
-                    topic.index.resume_after(&page);
-                    break;
+            if holes.is_empty() {
+                if let Some(page) = self.store.pages_from(*id, 0).next_back() {
+                    topic.index.resume_after(&page?);
                 }
-                // Not to be built on, but it knows what there was.
-                self.last_seen.entry(*id).or_insert(last.sequence);
-                let known_end = self.known_end.entry(*id).or_insert(0);
-                *known_end = last.end_offset().max(*known_end);
+                topic.settle_head();
+                continue;
             }
             topic.settle_head();
+            let mut follows = true;
+            for page in self.store.pages_from(*id, 0) {
+                let page = page?;
+                let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else {
+                    continue;
+                };
+                self.last_seen.insert(*id, last.sequence);
+                follows = follows && first.base_offset <= topic.next_readable();
+                if follows {
+                    topic.index.resume_after(&page);
+                    topic.settle_head();
+                } else {
+                    // Not to be built on, but it knows what there was.
+                    self.known_end.insert(*id, last.end_offset());
+                }
+            }
         }
         Ok(())
     }
@@ -152,6 +166,17 @@ impl Scan<'_> {
 }
 
 impl RecoveredTopic {
+    /// The first offset from the head on that is not known to hold no message.
+    fn next_readable(&self) -> u64 {
+        let mut next = self.index.head;
+        while let Some(NoMessage::Gap(gap) | NoMessage::Damage(gap)) =
+            self.index.no_message_at(next)
+        {
+            next = gap.end();
+        }
+        next
+    }
+
     /// Offsets that should be here are not: announced before, or damage.
     fn missing(&mut self, gap: Gap) {
         let announced = |known: &Gap| known.from <= gap.from && gap.to <= known.to;

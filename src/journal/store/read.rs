@@ -18,13 +18,14 @@ impl Store {
         Ok(self.blocks.get(sequence.0.to_be_bytes())?.map(Bytes::from))
     }
 
+    /// The sequence of the first chunk there is.
+    pub(in crate::journal) fn first_sequence(&self) -> Result<Option<Sequence>, JournalError> {
+        self.blocks.first_key_value().map(sequence).transpose()
+    }
+
     /// The sequence of the last chunk there is.
     pub(in crate::journal) fn last_sequence(&self) -> Result<Option<Sequence>, JournalError> {
-        let Some(guard) = self.blocks.last_key_value() else { return Ok(None) };
-        let key = guard.key()?;
-        let key = <[u8; 8]>::try_from(&*key)
-            .map_err(|_| JournalError::Metadata("a chunk's key is no sequence".into()))?;
-        Ok(Some(Sequence(u64::from_be_bytes(key))))
+        self.blocks.last_key_value().map(sequence).transpose()
     }
 
     /// The topic's page that holds `offset`, or would: the last one that begins at or before it.
@@ -138,6 +139,13 @@ impl Store {
             JournalError::Metadata(format!("`{key}` is missing or has a wrong length"))
         })
     }
+}
+
+fn sequence(guard: fjall::Guard) -> Result<Sequence, JournalError> {
+    let key = guard.key()?;
+    let key = <[u8; 8]>::try_from(&*key)
+        .map_err(|_| JournalError::Metadata("a chunk's key is no sequence".into()))?;
+    Ok(Sequence(u64::from_be_bytes(key)))
 }
 
 fn page(guard: fjall::Guard) -> Result<Page, JournalError> {

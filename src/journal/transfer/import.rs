@@ -29,6 +29,9 @@ use crate::model::{Block, Gap, Sequence, TopicId};
 /// Bytes after which what was taken is committed.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
+/// Offsets that a topic goes on behind when what it lost at its end can't be known.
+const SUSPECT_OFFSETS: u64 = 1 << 20;
+
 /// What was brought over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -241,8 +244,7 @@ impl Import {
             if let Some(page) = topic.index.page() {
                 batch.put_page(*id, &page);
             }
-            let head = topic.index.head.max(topic.low.first);
-            self.done.damaged += topic.settle(head, suspect);
+            topic.settle(suspect);
             batch.put_low(*id, topic.low);
             batch.put_topic(&topic.record);
         }
@@ -294,20 +296,15 @@ impl Topic {
         missing
     }
 
-    /// The record as it is to be: nothing reserved, and the end as sure as it is.
-    fn settle(&mut self, head: u64, suspect: Option<[u64; 2]>) -> u64 {
+    /// Nothing is reserved beyond what was given out, damage at the very end included.
+    fn settle(&mut self, suspect: Option<[u64; 2]>) {
         let given_up = self.record.gaps.last().map_or(0, Gap::end);
         let damaged = self.record.certain_damage().last().map_or(0, Gap::end);
-        let head = head.max(given_up);
-        self.record.reserved = head;
-        // Damage at the very end: the offsets were given out and must not be again.
-        if damaged > head {
-            self.record.reserved = damaged;
+        let end = self.index.head.max(self.low.first).max(given_up).max(damaged);
+        self.record.reserved = end;
+        if let Some(sequences) = suspect {
+            let gap = Gap { from: end, to: end + SUSPECT_OFFSETS - 1 };
+            self.record.damage.push(Damage { gap, sequences: Some(sequences) });
         }
-        let Some(sequences) = suspect else { return 0 };
-        let from = head.max(damaged);
-        let gap = Gap { from, to: from + 65_535 };
-        self.record.damage.push(Damage { gap, sequences: Some(sequences) });
-        0
     }
 }
