@@ -101,7 +101,8 @@ fn print(found: &Verification) {
         ]);
     }
     println!("{table}");
-    let Checked { topics, set_aside } = checked;
+    let Checked { topics, unreadable, set_aside } = checked;
+    unreadable.iter().for_each(|what| println!("can't be read: {what}"));
     let messages: u64 = topics.iter().map(|topic| topic.messages).sum();
     let damaged = topics.iter().filter(|topic| !topic.damage.is_empty()).count();
     println!("{} topics, {messages} messages read; {damaged} topics damaged", topics.len());

@@ -237,7 +237,11 @@ impl From<RecordError> for Problem {
 
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
-        Self::new(Code::Internal, error.to_string())
+        let code = match error {
+            JournalError::Held => Code::Overloaded,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -137,6 +137,8 @@ pub(super) struct Trim {
     pub(super) low: LowWatermark,
     /// First offsets of the pages that go.
     pub(super) pages: Vec<u64>,
+    /// The blocks that go.
+    pub(super) gone: Vec<IndexEntry>,
 }
 
 /// A block to move.

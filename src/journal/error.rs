@@ -60,6 +60,9 @@ pub enum JournalError {
     /// A write or sync has not come back.
     #[error("a write or sync has not come back for {0:?}")]
     Stalled(Duration),
+    /// Nothing is dropped while an online copy is being taken.
+    #[error("a copy is being taken")]
+    Held,
     /// The writer has stopped, in order or after a failure.
     #[error("the journal is stopped")]
     Stopped,

@@ -125,7 +125,7 @@ impl TopicIndex {
 
     /// Bytes of the blocks kept.
     pub(super) fn bytes_kept(&self) -> u64 {
-        self.bytes - self.bytes_before_first
+        self.bytes.saturating_sub(self.bytes_before_first)
     }
 
     /// Moves the low watermark; announced gaps below it are forgotten.

@@ -15,7 +15,7 @@
 //! - What was found at a start to be lost is said (gaps, damage) before anything is served.
 //!
 //! **On disk.** `DIR/lock` (taken first), `DIR/journal` (fjall's: its WAL and three keyspaces, see
-//! `store`), `DIR/durable` (how far a sync has been proven, see `watermark`), `DIR/topics` (a
+//! `store`), `DIR/durable` and `DIR/live` (how far it is safe, see `watermark`), `DIR/topics` (a
 //! second list of the topics, see `roster`), and `DIR/aside` for files that were put right. Chunks
 //! are described in `chunk`, index pages in `page`, what a commit says of itself in `positions`.
 //!
@@ -45,6 +45,7 @@ mod command;
 mod error;
 mod index;
 mod lock;
+mod opening;
 mod page;
 mod positions;
 mod reader;
@@ -54,20 +55,16 @@ mod retention;
 mod roster;
 mod salvage;
 mod settings;
+mod shared;
 mod store;
 mod transfer;
 mod watermark;
 mod writer;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
-};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use tokio::sync::oneshot;
 
 pub use command::{Append, Appended, Exception, Outcome, Worth};
@@ -80,20 +77,10 @@ pub use transfer::{
 };
 pub use writer::catalogue::{TopicChange, TopicChangeError, TopicChanged};
 
-use crate::clock::Clock;
-use crate::model::{
-    Gap, Incarnation, MessageIdKey, PlacedBlock, ReceiptKey, Sequence, TopicId, TopicSettings,
-};
-use age::Age;
+use crate::model::{Gap, Incarnation, MessageIdKey, PlacedBlock, ReceiptKey, TopicId};
 use command::Command;
-use index::TopicIndex;
-use lock::DirectoryLock;
-use recovery::{Ending, Recovered, RecoveredTopic};
-use retention::{Deleted, Ledger, Retention};
-use roster::Roster;
-use store::{Snapshot, Store};
-use watermark::{Extent, Mark, Watermark};
-use writer::{Beginning, Writer};
+use shared::Shared;
+use store::Snapshot;
 
 /// A topic's extent, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,100 +104,6 @@ pub trait JournalObserver: Send + Sync {
 
     /// A write or sync failed, or does not come back: nothing was or will be acknowledged after it.
     fn failed(&self, error: &JournalError);
-}
-
-/// What readers and the writer share.
-struct Shared {
-    store: Store,
-    topics: DashMap<TopicId, Arc<TopicState>>,
-    /// Publishing is refused for want of room on the disk.
-    storage_full: AtomicBool,
-    /// Chunks before this one are wholly known to pages.
-    indexed_sequence: AtomicU64,
-    /// Chunks before this one may be gone.
-    floor_sequence: AtomicU64,
-    /// Bytes of chunks written since retention looked last.
-    written_bytes: AtomicU64,
-    /// Online copies under way, during which nothing is dropped.
-    backups: AtomicUsize,
-    ledger: Mutex<Ledger>,
-    deleted: Mutex<HashMap<TopicId, Deleted>>,
-}
-
-impl Shared {
-    fn new(store: Store, recovered: &Recovered) -> Self {
-        let mut ledger = Ledger::default();
-        recovered.topics.iter().flat_map(|topic| &topic.index.tail).for_each(|e| ledger.add(e));
-        let deleted = |(id, end): (&TopicId, &Sequence)| {
-            (*id, Deleted { end: *end, counted: false, tail: Vec::new(), reclaimed: false })
-        };
-        Self {
-            store,
-            topics: DashMap::new(),
-            storage_full: AtomicBool::new(false),
-            indexed_sequence: AtomicU64::new(recovered.positions.indexed_sequence),
-            floor_sequence: AtomicU64::new(recovered.positions.floor_sequence),
-            written_bytes: AtomicU64::new(0),
-            backups: AtomicUsize::new(0),
-            ledger: Mutex::new(ledger),
-            deleted: Mutex::new(recovered.deleted.iter().map(deleted).collect()),
-        }
-    }
-
-    // Both are changed by single, complete steps: a panic leaves them valid.
-    fn lock_ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_deleted(&self) -> MutexGuard<'_, HashMap<TopicId, Deleted>> {
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Debug)]
-struct TopicState {
-    index: RwLock<TopicIndex>,
-    /// What is damaged and not accepted yet.
-    damage: RwLock<Vec<Damage>>,
-    /// How long, in milliseconds, and how many bytes are kept.
-    retention: RwLock<(u64, u64)>,
-}
-
-impl TopicState {
-    fn new(record: &TopicRecord, index: TopicIndex) -> Arc<Self> {
-        let state = Self {
-            index: RwLock::new(index),
-            damage: RwLock::default(),
-            retention: RwLock::default(),
-        };
-        state.show(record);
-        Arc::new(state)
-    }
-
-    /// Shows what of a topic's record others than the writer have to know.
-    fn show(&self, record: &TopicRecord) {
-        let TopicSettings { retention_ms, retention_bytes, .. } = record.settings;
-        *self.damage.write().unwrap_or_else(PoisonError::into_inner) = record.damage.clone();
-        *self.retention.write().unwrap_or_else(PoisonError::into_inner) =
-            (retention_ms, retention_bytes);
-    }
-
-    fn retention(&self) -> (u64, u64) {
-        *self.retention.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    // The index is only changed by single, complete steps: a panic leaves it valid.
-    fn read_index(&self) -> RwLockReadGuard<'_, TopicIndex> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read_damage(&self) -> RwLockReadGuard<'_, Vec<Damage>> {
-        self.damage.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_index(&self) -> RwLockWriteGuard<'_, TopicIndex> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A handle to the journal. Cloning shares it.
@@ -239,97 +132,6 @@ pub struct Opened {
 }
 
 impl Journal {
-    /// Takes the data directory, recovers what stands in it and starts the writer thread.
-    ///
-    /// # Errors
-    /// [`JournalError`]: in use, not writable, or damaged. Nothing has been changed by us then.
-    pub fn open(
-        settings: &StorageSettings,
-        clock: Clock,
-        observer: Arc<dyn JournalObserver>,
-    ) -> Result<Opened, JournalError> {
-        let started = Instant::now();
-        let directory = &settings.path;
-        let lock = DirectoryLock::acquire(directory)?;
-        Store::ensure(directory, settings)?;
-        let mark = Mark::read(directory)?;
-        let said = mark.map(|mark| mark.extent).unwrap_or_default();
-        let salvaged = salvage::salvage(directory, mark.map(|mark| mark.extent.durable_commits))?;
-        let store = Store::open(directory, settings)?;
-        let boot_id = watermark::boot_id();
-        let found = store.positions()?.commits;
-        let complete = mark.is_some_and(|mark| mark.proves_complete(found, boot_id));
-        let ending = Ending { complete, next_sequence: said.next_sequence };
-        let listed = roster::listed(directory)?;
-        let recovered = recovery::recover(&store, &salvaged, ending, &listed)?;
-        let positions = recovered.positions;
-        tracing::info!(
-            topics = recovered.topics.len(),
-            commits = positions.commits,
-            chunks = positions.next_sequence - positions.floor_sequence,
-            complete,
-            ms = started.elapsed().as_millis(),
-            "journal recovered"
-        );
-        let extent = Extent {
-            commits: positions.commits,
-            durable_commits: positions.commits,
-            next_sequence: positions.next_sequence,
-        };
-        // All that was found is durable now: salvage has synced what may not have been.
-        let watermark = Watermark::create(directory, boot_id, extent)?;
-
-        let records = recovered.topics.iter().map(|topic| &topic.record);
-        let roster = Roster::create(directory, records, positions.next_topic_id)?;
-        let receipt_key = ReceiptKey::new(store.receipt_secret()?);
-        let message_id_key = MessageIdKey::new(store.message_id_secret()?);
-        let topics: Vec<_> = recovered.topics.iter().map(|topic| topic.record.clone()).collect();
-        let shared = Arc::new(Shared::new(store, &recovered));
-        let (commands, received) = mpsc::channel();
-        let age = Age::new(positions.age_ms, clock.clone());
-        let tail_from = |topic: &RecoveredTopic| {
-            topic.index.tail.front().map(|first| (topic.record.id, first.base_offset))
-        };
-        let retention = Retention {
-            shared: shared.clone(),
-            commands: commands.clone(),
-            age: age.clone(),
-            interval: Duration::from_millis(settings.retention_interval_ms),
-            counted_from: Sequence(positions.next_sequence),
-            tails_from: recovered.topics.iter().filter_map(tail_from).collect(),
-            first_ages: HashMap::new(),
-        };
-        let beginning = Beginning {
-            shared: shared.clone(),
-            recovered,
-            commands: received,
-            watermark,
-            roster,
-            age,
-            clock,
-            observer,
-        };
-        let no_thread =
-            |error| JournalError::Directory { path: directory.clone(), error: Arc::new(error) };
-        let writer = Writer::new(beginning, settings).map_err(no_thread)?;
-        let thread = std::thread::Builder::new()
-            .name("journal-writer".into())
-            .spawn(move || {
-                writer.run();
-                drop(lock);
-            })
-            .map_err(no_thread)?;
-        let (stop_retention, stopped) = mpsc::channel();
-        let retention = std::thread::Builder::new()
-            .name("journal-retention".into())
-            .spawn(move || retention.run(&stopped))
-            .map_err(no_thread)?;
-        let threads = Threads { writer: thread, retention, stop_retention };
-        let threads = Arc::new(Mutex::new(Some(threads)));
-        let journal = Self { commands, shared, receipt_key, message_id_key, threads };
-        Ok(Opened { journal, topics })
-    }
-
     /// Hands a block to the writer. The answer comes on the block's own oneshot.
     pub fn append(&self, append: Append) {
         if let Err(mpsc::SendError(command)) = self.commands.send(Command::Append(append)) {

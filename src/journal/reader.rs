@@ -13,7 +13,8 @@ use bytes::Bytes;
 use super::chunk;
 use super::command::Command;
 use super::index::{IndexEntry, NoMessage};
-use super::{Journal, JournalError, ReadError, TopicState};
+use super::shared::TopicState;
+use super::{Journal, JournalError, ReadError};
 use crate::model::{Gap, PlacedBlock, Sequence, Timestamp, TopicId};
 
 /// How much one read gives.
@@ -170,8 +171,9 @@ impl Journal {
                 return Ok(entries);
             }
         }
-        // The low watermark may have passed us by meanwhile.
-        let first = self.state(topic)?.read_index().first;
+        // The low watermark may have passed us by meanwhile, or be about to be shown.
+        let shown = self.state(topic)?.read_index().first;
+        let first = shown.max(self.shared.store.low(topic)?.first);
         if offset < first {
             return Err(ReadError::Gone { first });
         }

@@ -1,18 +1,15 @@
-//! The durable watermark: a small file outside fjall that says how far the journal is safe.
+//! The durable watermark: two small files outside fjall that say how far the journal is safe.
 //!
-//! `DIR/durable`, 64 bytes, written in place after every commit and itself synced at most a second
-//! later and at a stop. Recovery needs it to tell a torn tail, which nobody was promised, from
-//! damage to what was; and to know whether the power was lost or only the process died:
+//! `DIR/durable` is written and synced at most a second after a commit, and at a stop. Recovery
+//! needs it to tell a torn tail, which nobody was promised, from damage to what was. `DIR/live` is
+//! written after every commit and never synced: a process that is killed leaves it as it was, for
+//! the kernel still holds the page; a loss of power leaves something older, or nothing. So it
+//! tells whether all that was written is still there. Both hold
 //!
 //! ```text
 //! magic "weirmark" · version u32 = 1 · state u32 · boot id 16 bytes · commits u64 ·
 //! durable_commits u64 · next_sequence u64 · crc u32 · reserved u32
 //! ```
-//!
-//! The state is the trick. Before the file is synced it is marked [`State::Image`], right after
-//! the sync [`State::Live`], which is not synced. A process that is killed leaves `Live`, as the
-//! kernel still holds the page; a loss of power leaves the image, or another boot id, or a count
-//! of commits that does not fit fjall's WAL. A stop in order leaves [`State::Clean`].
 //!
 //! Invariants: `durable_commits` never claims more than a sync has proven; a file that can't be
 //! read is as good as none, and means that something may have been lost.
@@ -29,8 +26,10 @@ use bytes::{Buf, BufMut};
 use super::JournalError;
 use super::salvage::sync_folder;
 
-/// Its name in the data directory.
+/// The synced file's name in the data directory.
 pub(super) const FILE_NAME: &str = "durable";
+/// The other one's.
+const LIVE_NAME: &str = "live";
 
 /// How long what it says may stand unsynced.
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
@@ -40,14 +39,12 @@ const VERSION: u32 = 1;
 const BYTES: usize = 64;
 const CRC_AT: usize = 56;
 
-/// What a file that is found says of the end before.
+/// What a file says of the end before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum State {
-    /// Written and not synced: the process died, the machine did not.
+    /// The journal was in use.
     Live = 1,
-    /// What a loss of power leaves.
-    Image = 2,
     /// The journal was closed, everything synced.
     Clean = 3,
 }
@@ -63,35 +60,62 @@ pub(super) struct Extent {
     pub(super) next_sequence: u64,
 }
 
-/// What the file said when the journal was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) state: State,
-    pub(super) boot_id: [u8; 16],
-    pub(super) extent: Extent,
+/// What the files said when the journal was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    durable: Option<Mark>,
+    live: Option<Mark>,
 }
 
-impl Mark {
-    /// The file's content; `None` when there is none that can be trusted.
-    pub(super) fn read(directory: &Path) -> Result<Option<Self>, JournalError> {
-        let path = directory.join(FILE_NAME);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Self::decode(&bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(JournalError::Directory { path, error: Arc::new(error) }),
-        }
+impl Marks {
+    /// The files' contents, as far as they can be trusted.
+    pub(super) fn read(directory: &Path) -> Result<Self, JournalError> {
+        let read = |name| Mark::read(&directory.join(name));
+        Ok(Self { durable: read(FILE_NAME)?, live: read(LIVE_NAME)? })
+    }
+
+    /// Commits known to be durable; `None` when there is no file that tells.
+    pub(super) fn durable_commits(&self) -> Option<u64> {
+        self.extents().map(|extent| extent.durable_commits).max()
+    }
+
+    /// The next chunk's sequence, as far as is known.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.extents().map(|extent| extent.next_sequence).max().unwrap_or(0)
     }
 
     /// Whether all that was written before is there: `commits` is what fjall's WAL holds.
-    pub(super) fn proves_complete(&self, commits: u64, boot_id: [u8; 16]) -> bool {
-        match self.state {
-            State::Clean => commits == self.extent.commits,
-            // The mark is written after the commit, so a kill in between leaves it one behind.
-            State::Live => {
-                self.boot_id == boot_id
-                    && (self.extent.commits..=self.extent.commits + 1).contains(&commits)
+    pub(super) fn prove_complete(&self, commits: u64, boot_id: [u8; 16]) -> bool {
+        let closed = |mark: &Mark| mark.state == State::Clean && mark.extent.commits == commits;
+        // The mark is written after the commit, so a kill in between leaves it one behind.
+        let same_boot = |mark: &Mark| {
+            let written = mark.extent.commits..=mark.extent.commits + 1;
+            mark.boot_id == boot_id && boot_id != NO_BOOT && written.contains(&commits)
+        };
+        self.durable.as_ref().is_some_and(closed) || self.live.as_ref().is_some_and(same_boot)
+    }
+
+    fn extents(&self) -> impl Iterator<Item = Extent> {
+        self.durable.into_iter().chain(self.live).map(|mark| mark.extent)
+    }
+}
+
+/// What one file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    state: State,
+    boot_id: [u8; 16],
+    extent: Extent,
+}
+
+impl Mark {
+    fn read(path: &Path) -> Result<Option<Self>, JournalError> {
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(Self::decode(&bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(JournalError::Directory { path: path.to_owned(), error: Arc::new(error) })
             }
-            State::Image => false,
         }
     }
 
@@ -123,7 +147,6 @@ impl Mark {
         }
         let state = match rest.get_u32_le() {
             1 => State::Live,
-            2 => State::Image,
             3 => State::Clean,
             _ => return None,
         };
@@ -136,42 +159,46 @@ impl Mark {
     }
 }
 
-/// The file while the journal is open. Only the writer writes it.
+/// The files while the journal is open. Only the writer writes them.
 #[derive(Debug)]
 pub(super) struct Watermark {
     path: PathBuf,
-    file: File,
+    durable: File,
+    live: File,
     boot_id: [u8; 16],
-    /// What was last written and is not synced yet, and since when.
+    /// What was last noted and is not synced yet, and since when.
     unsynced: Option<(Extent, Instant)>,
 }
 
 impl Watermark {
-    /// Opens or makes the file and leaves a synced image of `extent` in it.
+    /// Opens or makes the files and leaves `extent` in them, synced.
     pub(super) fn create(
         directory: &Path,
         boot_id: [u8; 16],
         extent: Extent,
     ) -> Result<Self, JournalError> {
         let path = directory.join(FILE_NAME);
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let opened = opened.and_then(|file| {
+        let open = |path: &Path| {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
             file.set_len(BYTES as u64)?;
-            Ok(file)
-        });
-        let file = opened
+            Ok::<_, std::io::Error>(file)
+        };
+        let opened =
+            open(&path).and_then(|durable| Ok((durable, open(&directory.join(LIVE_NAME))?)));
+        let (durable, live) = opened
             .map_err(|e| JournalError::Directory { path: path.clone(), error: Arc::new(e) })?;
-        let watermark = Self { path, file, boot_id, unsynced: None };
-        watermark.write(State::Image, extent)?;
-        let synced = watermark.file.sync_all().and_then(|()| sync_folder(&watermark.path));
+        let watermark = Self { path, durable, live, boot_id, unsynced: None };
+        // The live one first: were the other there without it, a kill would look like power loss.
+        watermark.write(&watermark.live, State::Live, extent)?;
+        watermark.write(&watermark.durable, State::Live, extent)?;
+        let synced = watermark.durable.sync_all().and_then(|()| sync_folder(&watermark.path));
         synced.map_err(|e| watermark.failed(e))?;
-        watermark.write(State::Live, extent)?;
         Ok(watermark)
     }
 
     /// Notes how far the journal is now.
     pub(super) fn note(&mut self, extent: Extent) -> Result<(), JournalError> {
-        self.write(State::Live, extent)?;
+        self.write(&self.live, State::Live, extent)?;
         let since = self.unsynced.map_or_else(Instant::now, |(_, since)| since);
         self.unsynced = Some((extent, since));
         if since.elapsed() >= SYNC_WITHIN { self.sync() } else { Ok(()) }
@@ -185,21 +212,20 @@ impl Watermark {
     /// Makes what was noted durable.
     pub(super) fn sync(&mut self) -> Result<(), JournalError> {
         let Some((extent, _)) = self.unsynced.take() else { return Ok(()) };
-        self.write(State::Image, extent)?;
-        self.file.sync_data().map_err(|e| self.failed(e))?;
-        self.write(State::Live, extent)
+        self.write(&self.durable, State::Live, extent)?;
+        self.durable.sync_data().map_err(|e| self.failed(e))
     }
 
     /// Says, durably, that everything up to here is synced and nothing follows.
     pub(super) fn close(&mut self, extent: Extent) -> Result<(), JournalError> {
         self.unsynced = None;
-        self.write(State::Clean, extent)?;
-        self.file.sync_all().map_err(|e| self.failed(e))
+        self.write(&self.durable, State::Clean, extent)?;
+        self.durable.sync_all().map_err(|e| self.failed(e))
     }
 
-    fn write(&self, state: State, extent: Extent) -> Result<(), JournalError> {
+    fn write(&self, file: &File, state: State, extent: Extent) -> Result<(), JournalError> {
         let bytes = Mark { state, boot_id: self.boot_id, extent }.encode();
-        self.file.write_all_at(&bytes, 0).map_err(|e| self.failed(e))
+        file.write_all_at(&bytes, 0).map_err(|e| self.failed(e))
     }
 
     fn failed(&self, error: std::io::Error) -> JournalError {
@@ -207,7 +233,10 @@ impl Watermark {
     }
 }
 
-/// The number this boot of the machine has; all zeros where the kernel does not tell.
+/// Stands for a boot that the kernel does not tell; it is never the same as another one.
+const NO_BOOT: [u8; 16] = [0; 16];
+
+/// The number this boot of the machine has; [`NO_BOOT`] where the kernel does not tell.
 pub(super) fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     uuid::Uuid::parse_str(text.trim()).unwrap_or_default().into_bytes()
@@ -223,24 +252,38 @@ mod tests {
     #[test]
     fn a_killed_process_leaves_a_live_mark_and_a_stop_a_clean_one() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(Mark::read(directory.path()).unwrap(), None);
+        let marks = || Marks::read(directory.path()).unwrap();
+        assert_eq!(marks(), Marks::default());
+        assert!(!marks().prove_complete(0, BOOT));
         let mut watermark = Watermark::create(directory.path(), BOOT, Extent::default()).unwrap();
         watermark.note(EXTENT).unwrap();
-        let mark = Mark::read(directory.path()).unwrap().unwrap();
-        assert_eq!(mark, Mark { state: State::Live, boot_id: BOOT, extent: EXTENT });
-        assert!(mark.proves_complete(9, BOOT) && mark.proves_complete(10, BOOT));
-        assert!(!mark.proves_complete(8, BOOT), "a commit is missing");
-        assert!(!mark.proves_complete(11, BOOT), "the mark is too old for this WAL");
-        assert!(!mark.proves_complete(9, [8; 16]), "another boot");
+        assert_eq!((marks().durable_commits(), marks().next_sequence()), (Some(8), 20));
+        assert!(marks().prove_complete(9, BOOT) && marks().prove_complete(10, BOOT));
+        assert!(!marks().prove_complete(8, BOOT), "a commit is missing");
+        assert!(!marks().prove_complete(11, BOOT), "the mark is too old for this WAL");
+        assert!(!marks().prove_complete(9, [8; 16]), "another boot");
         watermark.close(EXTENT).unwrap();
-        let mark = Mark::read(directory.path()).unwrap().unwrap();
-        assert!(mark.proves_complete(9, [8; 16]) && !mark.proves_complete(8, BOOT));
+        assert!(marks().prove_complete(9, [8; 16]) && !marks().prove_complete(8, BOOT));
     }
 
     #[test]
-    fn what_power_loss_leaves_proves_nothing_and_a_flipped_bit_is_noticed() {
-        let mark = Mark { state: State::Image, boot_id: BOOT, extent: EXTENT };
-        assert!(!mark.proves_complete(9, BOOT));
+    fn what_power_loss_leaves_proves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut watermark = Watermark::create(directory.path(), BOOT, Extent::default()).unwrap();
+        watermark.note(EXTENT).unwrap();
+        watermark.sync().unwrap();
+        std::fs::remove_file(directory.path().join(LIVE_NAME)).unwrap();
+        let marks = Marks::read(directory.path()).unwrap();
+        assert_eq!(marks.durable_commits(), Some(8));
+        assert!(!marks.prove_complete(9, BOOT));
+        let unknown = Mark { state: State::Live, boot_id: NO_BOOT, extent: EXTENT };
+        let marks = Marks { durable: None, live: Some(unknown) };
+        assert!(!marks.prove_complete(9, NO_BOOT), "a boot that is not known is never the same");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed() {
+        let mark = Mark { state: State::Live, boot_id: BOOT, extent: EXTENT };
         let mut bytes = mark.encode();
         for bit in 0..(CRC_AT + 4) * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);

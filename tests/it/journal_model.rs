@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
 use weir::journal::{
-    Append, Journal, JournalError, JournalObserver, Opened, ReadError, ReadLimits, StorageSettings,
-    TopicChange,
+    Append, AppendError, Journal, JournalError, JournalObserver, Opened, ReadError, ReadLimits,
+    StorageSettings, TopicChange,
 };
 use weir::model::{
     AckLevel, BlockBuilder, Gap, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
@@ -374,4 +374,46 @@ async fn a_damaged_chunk_is_named_and_never_served() {
     assert!(!opened.journal.extent(topic).unwrap().damaged);
     opened.journal.stop().await.unwrap();
     subject.journal().stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_that_is_found_while_its_topic_is_written_to_refuses_only_what_comes_after() {
+    let mut subject = Subject::new();
+    subject.append(&[(1, vec![300])]).await;
+    let topic = subject.topics[&1].id;
+    subject.journal.take().unwrap().stop().await.unwrap();
+    {
+        let database =
+            fjall::Database::builder(subject.directory().join("journal")).open().unwrap();
+        let blocks = database.keyspace("blocks", fjall::KeyspaceCreateOptions::default).unwrap();
+        let mut value = blocks.get(0u64.to_be_bytes()).unwrap().unwrap().to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        blocks.insert(0u64.to_be_bytes(), value).unwrap();
+        blocks.rotate_memtable_and_wait().unwrap();
+    }
+    let journal = open(&subject.directory(), &subject.time).journal;
+    let send = || {
+        let mut builder = BlockBuilder::default();
+        builder.push(&Record::json(b"1")).unwrap();
+        let (reply, answer) = oneshot::channel();
+        let (incarnation, block) = (Incarnation(0), builder.finish().unwrap());
+        journal.append(Append { topic, incarnation, lane: None, block, reply });
+        answer
+    };
+    // So many wait that what the reader finds stands in one commit with some of them.
+    let mut answers: Vec<_> = (0..3_000).map(|_| send()).collect();
+    let limits = ReadLimits { messages: 1, bytes: 1 };
+    assert!(matches!(journal.read(topic, 0, limits), Err(ReadError::Damaged(_))));
+    answers.extend((0..3_000).map(|_| send()));
+    let (mut stored, mut refused) = (0u64, 0);
+    for answer in answers {
+        match answer.await.expect("everything is answered") {
+            Ok(_) => stored += 1,
+            Err(AppendError::Quarantined) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(stored >= 3_000 && refused > 0, "{stored} {refused}");
+    assert_eq!(journal.extent(topic).unwrap().head, 1 + stored);
+    journal.stop().await.unwrap();
 }

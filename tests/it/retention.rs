@@ -270,3 +270,50 @@ async fn a_message_id_is_remembered_though_its_message_and_the_process_are_gone(
     assert_eq!(publish(&journal, "m0").await, Outcome::Stored(300), "the window has an end");
     journal.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn deleting_a_topic_that_was_trimmed_takes_nothing_else_along() {
+    let directory = tempdir().unwrap();
+    let time = Arc::new(Time::default());
+    let mut journal = open(directory.path(), &time);
+    let kept = create(&journal, "kept", HOUR_MS, FOR_EVER).await;
+    // The low watermark comes to lie in the middle of a page.
+    let brief = create(&journal, "brief", HOUR_MS, 6_000_000).await;
+    for number in 0..600 {
+        if number % 10 == 0 {
+            append(&journal, kept, &payload(number, 200)).await;
+        }
+        append(&journal, brief, &payload(number, 60_000)).await;
+    }
+    let trimmed = async |journal: &Journal, topic| {
+        let little = async || journal.extent(topic).unwrap().bytes < 6_100_000;
+        eventually("the topic is trimmed", little).await;
+    };
+    trimmed(&journal, brief).await;
+    journal.stop().await.unwrap();
+    drop(journal);
+    journal = open(directory.path(), &time);
+    for number in 0..50 {
+        append(&journal, brief, &payload(number, 60_000)).await;
+    }
+    trimmed(&journal, brief).await;
+    let name = TopicName::new("brief").unwrap();
+    journal.change_topic(TopicChange::Delete { name }).await.unwrap();
+    // Enough for the floor to be raised far beyond.
+    let filler = create(&journal, "filler", HOUR_MS, 100_000).await;
+    for number in 0..900 {
+        append(&journal, filler, &payload(number, 60_000)).await;
+    }
+    trimmed(&journal, filler).await;
+    let tables = data_tables(directory.path());
+    let little = 30 * 1024 * 1024;
+    eventually("the space is back", async || disk_bytes(&tables) < little).await;
+    let limits = ReadLimits { messages: FOR_EVER, bytes: FOR_EVER };
+    let blocks = journal.read(kept, 0, limits).unwrap();
+    let found = blocks.iter().flat_map(|b| b.records().map(Result::unwrap));
+    let found: Vec<_> = found.map(|(_, record)| record.payload.to_vec()).collect();
+    let expected: Vec<_> = (0..60).map(|n| payload(n * 10, 200)).collect();
+    assert_eq!(found.len(), expected.len());
+    assert!(found == expected);
+    journal.stop().await.unwrap();
+}

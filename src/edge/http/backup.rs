@@ -1,5 +1,7 @@
 //! `GET /v1/backup`: a consistent copy of everything, as one run of bytes, while work goes on.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data};
 use futures_util::stream;
@@ -12,15 +14,21 @@ use crate::journal::{Backup, JournalError};
 /// Pieces that may wait for a slow reader.
 const WAITING_MAX: usize = 16;
 
+/// How long a reader may take nothing.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
 pub(super) async fn backup(edge: Data<Edge>) -> Result<HttpResponse, Problem> {
     let backup = edge.supervisor.backup().await?;
     let (sender, receiver) = mpsc::channel::<Result<Bytes, JournalError>>(WAITING_MAX);
+    let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
-        let written = backup.write(|bytes| sender.blocking_send(Ok(bytes)).is_ok());
+        // Who does not read holds nothing up for ever: retention waits for us.
+        let give = |item| runtime.block_on(tokio::time::timeout(STALL_MAX, sender.send(item)));
+        let written = backup.write(|bytes| give(Ok(bytes)).is_ok_and(|sent| sent.is_ok()));
         if let Err(error) = written {
             tracing::error!(%error, "a backup broke off");
             // The connection breaks off with it, and the client has no end.
-            let _ = sender.blocking_send(Err(error));
+            let _ = give(Err(error));
         }
     });
     let first = stream::once(async { Ok(Backup::beginning()) });

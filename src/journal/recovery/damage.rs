@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::RecoveredTopic;
+use super::scan::Lost;
 use crate::journal::Damage;
 use crate::journal::positions::Positions;
 use crate::journal::roster::Listed;
@@ -34,16 +35,16 @@ pub(super) fn adopt_listed(
 /// Quarantines the topics that may have lost messages at their end.
 pub(super) fn suspect(
     topics: &mut HashMap<TopicId, RecoveredTopic>,
-    lost: &[Sequence],
+    lost: Lost,
     last_seen: &HashMap<TopicId, Sequence>,
     holes: &[Hole],
 ) {
-    let (Some(first), Some(last)) = (lost.first(), lost.last()) else { return };
+    let Some((first, last)) = lost.ends else { return };
     let hidden = holes.iter().map(|hole| hole.commits.end() - hole.commits.start() + 1).sum();
-    let commits = u64::max(hidden, lost.len() as u64);
+    let commits = u64::max(hidden, lost.count);
     let messages_max = commits.saturating_mul(COMMIT_MESSAGES_MAX).min(1 << 40);
     for (id, topic) in topics.iter_mut() {
-        if last_seen.get(id).is_some_and(|seen| seen > last) {
+        if last_seen.get(id).is_some_and(|seen| *seen > last) {
             continue;
         }
         let gap = Gap { from: topic.index.head, to: topic.index.head + messages_max - 1 };

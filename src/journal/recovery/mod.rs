@@ -14,7 +14,7 @@
 mod damage;
 mod scan;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::index::TopicIndex;
 use super::page::Page;
@@ -27,7 +27,7 @@ use super::{JournalError, TopicRecord};
 use crate::model::{
     AckLevel, Epoch, Gap, MessageIdKey, Sequence, TopicId, TopicName, TopicSettings,
 };
-use scan::Scan;
+use scan::{Lost, Scan};
 
 /// What stands in the journal.
 pub(super) struct Recovered {
@@ -44,6 +44,8 @@ pub(super) struct RecoveredTopic {
     pub(super) dedup: DedupWindow,
     /// Its record must be written.
     changed: bool,
+    /// First offsets of pages that are not to be built on.
+    stale_pages: BTreeSet<u64>,
 }
 
 /// What is known of the end before.
@@ -85,7 +87,7 @@ pub(super) fn recover(
         roster,
         message_ids: MessageIdKey::new(store.message_id_secret()?),
         positions: &mut positions,
-        lost: Vec::new(),
+        lost: Lost::default(),
         last_seen: HashMap::new(),
         known_end: HashMap::new(),
     };
@@ -95,7 +97,7 @@ pub(super) fn recover(
     if !holes.is_empty() {
         damage::adopt_listed(&mut topics, &deleted, roster, &mut positions);
     }
-    damage::suspect(&mut topics, &lost, &last_seen, &holes);
+    damage::suspect(&mut topics, lost, &last_seen, &holes);
     if !ending.complete {
         topics.values_mut().for_each(begin_epoch);
     }
@@ -139,7 +141,7 @@ impl RecoveredTopic {
         tracing::error!(topic = %name, "the record of this topic is lost");
         let record = TopicRecord { epoch, ..TopicRecord::new(id, name, TopicSettings::default()) };
         let (index, dedup) = (TopicIndex::default(), DedupWindow::default());
-        Self { record, index, dedup, changed: true }
+        Self { record, index, dedup, changed: true, stale_pages: BTreeSet::new() }
     }
 
     fn load(store: &Store, record: TopicRecord) -> Result<Self, JournalError> {
@@ -156,34 +158,32 @@ impl RecoveredTopic {
                 return Err(JournalError::Metadata(format!("topic {id}: saved ids are damaged")));
             }
         }
-        Ok(Self { record, index, dedup, changed: false })
+        record.gaps.iter().for_each(|gap| dedup.forget(*gap));
+        Ok(Self { record, index, dedup, changed: false, stale_pages: BTreeSet::new() })
     }
 
-    /// Writes a page in place of those that begin in its offsets or later: such were written while
-    /// a hole was open, and end elsewhere.
-    fn put_page_anew(
-        &self,
-        store: &Store,
-        batch: &mut StoreBatch<'_>,
-        page: &Page,
-    ) -> Result<(), JournalError> {
-        let base = |page: &Page| page.entries.first().map(|entry| entry.base_offset);
-        let Some(first) = base(page) else { return Ok(()) };
-        for old in store.pages_from(self.record.id, first) {
-            if let Some(old) = base(&old?).filter(|old| *old != first) {
-                batch.remove_page(self.record.id, old);
+    /// Writes a page in place of the stale ones that its offsets reach.
+    fn put_page_anew(&mut self, batch: &mut StoreBatch<'_>, page: &Page) {
+        let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else { return };
+        let after = self.stale_pages.split_off(&last.end_offset());
+        for stale in std::mem::replace(&mut self.stale_pages, after) {
+            if stale != first.base_offset {
+                batch.remove_page(self.record.id, stale);
             }
         }
         batch.put_page(self.record.id, page);
-        Ok(())
     }
 
-    /// The head is never before what was given up.
+    /// The head is not before the low watermark: blocks may have gone before any page knew them.
+    fn begin_head(&mut self) {
+        self.index.skip_to(self.index.first);
+        self.index.bytes = self.index.bytes.max(self.index.bytes_before_first);
+    }
+
+    /// Once every block is known: the head is not before what was given up at the end.
     fn settle_head(&mut self) {
         let given_up = self.index.gaps.last().map_or(0, Gap::end);
-        self.index.skip_to(given_up.max(self.index.first));
-        // Blocks may have gone before any page knew them.
-        self.index.bytes = self.index.bytes.max(self.index.bytes_before_first);
+        self.index.skip_to(given_up);
     }
 }
 
@@ -210,8 +210,11 @@ impl Recovered {
         for topic in &mut self.topics {
             let id = topic.record.id;
             if let Some(page) = topic.index.page() {
-                topic.put_page_anew(store, &mut batch, &page)?;
+                topic.put_page_anew(&mut batch, &page);
                 topic.index.tail.clear();
+            }
+            for stale in std::mem::take(&mut topic.stale_pages) {
+                batch.remove_page(id, stale);
             }
             if let Some(piece) = topic.dedup.save(self.positions.commits) {
                 batch.put_ids(id, self.positions.commits, &piece);

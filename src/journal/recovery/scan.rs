@@ -27,11 +27,27 @@ pub(super) struct Scan<'a> {
     pub(super) message_ids: MessageIdKey,
     pub(super) positions: &'a mut Positions,
     /// Chunks that are missing or unreadable.
-    pub(super) lost: Vec<Sequence>,
+    pub(super) lost: Lost,
     /// Where each topic's last block was seen.
     pub(super) last_seen: HashMap<TopicId, Sequence>,
     /// Where topics ended by pages that are not built on.
     pub(super) known_end: HashMap<TopicId, u64>,
+}
+
+/// Which chunks are lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost {
+    /// The first and the last one.
+    pub(super) ends: Option<(Sequence, Sequence)>,
+    pub(super) count: u64,
+}
+
+impl Lost {
+    fn add(&mut self, sequence: Sequence) {
+        let first = self.ends.map_or(sequence, |(first, _)| first);
+        self.ends = Some((first, sequence));
+        self.count += 1;
+    }
 }
 
 impl Scan<'_> {
@@ -51,10 +67,10 @@ impl Scan<'_> {
                 if let Some(page) = self.store.pages_from(*id, 0).next_back() {
                     topic.index.resume_after(&page?);
                 }
-                topic.settle_head();
+                topic.begin_head();
                 continue;
             }
-            topic.settle_head();
+            topic.begin_head();
             let mut follows = true;
             for page in self.store.pages_from(*id, 0) {
                 let page = page?;
@@ -65,9 +81,10 @@ impl Scan<'_> {
                 follows = follows && first.base_offset <= topic.next_readable();
                 if follows {
                     topic.index.resume_after(&page);
-                    topic.settle_head();
+                    topic.begin_head();
                 } else {
                     // Not to be built on, but it knows what there was.
+                    topic.stale_pages.insert(first.base_offset);
                     self.known_end.insert(*id, last.end_offset());
                 }
             }
@@ -86,7 +103,7 @@ impl Scan<'_> {
             let chunk = self.store.chunk(sequence).ok().flatten();
             let directory = chunk.as_ref().and_then(|c| chunk::directory(sequence, c).ok());
             let (Some(chunk), Some(directory)) = (chunk, directory) else {
-                self.lost.push(sequence);
+                self.lost.add(sequence);
                 continue;
             };
             for found in directory {
@@ -95,10 +112,9 @@ impl Scan<'_> {
         }
         for (id, known_end) in &self.known_end {
             let Some(topic) = self.topics.get_mut(id) else { continue };
-            if let Some(gap) = Gap::before(topic.index.head, *known_end) {
-                topic.missing(gap);
-            }
+            topic.expect_at(*known_end);
         }
+        self.topics.values_mut().for_each(RecoveredTopic::settle_head);
         Ok(())
     }
 
@@ -118,9 +134,7 @@ impl Scan<'_> {
             // Known by a page.
             return Ok(());
         }
-        if let Some(missing) = Gap::before(topic.index.head, entry.base_offset) {
-            topic.missing(missing);
-        }
+        topic.expect_at(entry.base_offset);
         if topic.index.tail.len() >= PAGE_ENTRIES {
             self.write_page(id)?;
         }
@@ -156,7 +170,7 @@ impl Scan<'_> {
         let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
         let Some(page) = topic.index.page() else { return Ok(()) };
         let mut batch = self.store.batch();
-        topic.put_page_anew(self.store, &mut batch, &page)?;
+        topic.put_page_anew(&mut batch, &page);
         self.positions.commits += 1;
         batch.put_positions(*self.positions);
         batch.commit(false)?;
@@ -177,13 +191,12 @@ impl RecoveredTopic {
         next
     }
 
-    /// Offsets that should be here are not: announced before, or damage.
-    fn missing(&mut self, gap: Gap) {
-        let announced = |known: &Gap| known.from <= gap.from && gap.to <= known.to;
-        if !self.index.gaps.iter().any(announced) && !self.index.damage.iter().any(announced) {
-            self.damaged(gap);
+    /// The next block begins here: what is missing before it was announced, or is damage.
+    fn expect_at(&mut self, offset: u64) {
+        if let Some(missing) = Gap::before(self.next_readable(), offset) {
+            self.damaged(missing);
         }
-        self.index.skip_to(gap.end());
+        self.index.skip_to(offset);
     }
 
     pub(super) fn damaged(&mut self, gap: Gap) {

@@ -23,7 +23,9 @@ impl Retention {
             let Ok(directory) = chunk::directory(sequence, &chunk) else { continue };
             for found in directory {
                 let readable = chunk::verify(&chunk, &found.entry).is_ok();
-                if let Some(page) = self.needed_in(&found)?.filter(|_| readable) {
+                // A block whose page can't be read stays where it is, and holds up what is behind it.
+                let page = self.needed_in(&found).ok().flatten();
+                if let Some(page) = page.filter(|_| readable) {
                     let block = chunk::block(found.topic, &chunk, &found.entry);
                     let DirectoryEntry { topic, entry } = found;
                     moved.push(Moved { topic, page, entry, body: block.body });
@@ -48,11 +50,7 @@ impl Retention {
         if batch.is_empty() {
             return Ok(());
         }
-        let entries: Vec<_> = batch.iter().map(|moved| moved.entry).collect();
-        self.ask(Housekeeping::Move(batch))?;
-        let mut ledger = self.shared.lock_ledger();
-        entries.iter().for_each(|entry| ledger.remove(entry));
-        Ok(())
+        self.ask(Housekeeping::Move(batch))
     }
 
     /// The first offset of the index page that knows a block at this very place; `None` when

@@ -25,18 +25,24 @@ impl Ledger {
     }
 
     /// A block is not needed any more, or is now elsewhere.
-    pub(super) fn remove(&mut self, entry: &IndexEntry) {
+    pub(in crate::journal) fn remove(&mut self, entry: &IndexEntry) {
         let segment = entry.sequence.0 / SEGMENT_CHUNKS;
-        let Some(live) = self.live.get_mut(&segment) else { return };
-        *live = live.saturating_sub(u64::from(entry.bytes));
-        if *live == 0 {
+        let live = self.live.entry(segment).or_default();
+        let Some(left) = live.checked_sub(u64::from(entry.bytes)) else {
+            // Better to keep a segment for ever than to drop what is needed.
+            tracing::error!(segment, "a segment gives up more than it has; it is kept");
+            *live = u64::MAX / 2;
+            return;
+        };
+        *live = left;
+        if left == 0 {
             self.live.remove(&segment);
         }
     }
 
     /// Bytes live in all segments.
     pub(super) fn live_bytes(&self) -> u64 {
-        self.live.values().sum()
+        self.live.values().fold(0, |sum, live| sum.saturating_add(*live))
     }
 
     /// The first sequence that may be needed; `next` when nothing is live.

@@ -23,9 +23,10 @@ use tokio::sync::oneshot;
 
 pub(super) use ledger::Ledger;
 
+use super::JournalError;
 use super::age::Age;
 use super::command::{Command, Housekeeping, Reclaimed};
-use super::{JournalError, Shared};
+use super::shared::{Shared, TopicState};
 use crate::model::{Sequence, TopicId};
 use sweep::Swept;
 
@@ -47,6 +48,8 @@ pub(super) struct Deleted {
     pub(super) end: Sequence,
     /// Its pages are counted in the ledger.
     pub(super) counted: bool,
+    /// Its low watermark: what lies before it was taken off the ledger when it went.
+    pub(super) first: u64,
     /// Entries that were in no page when it was deleted.
     pub(super) tail: Vec<super::index::IndexEntry>,
     /// Its keys are gone.
@@ -65,6 +68,8 @@ pub(super) struct Retention {
     pub(super) tails_from: HashMap<TopicId, u64>,
     /// Each topic's low watermark and the age of its first block, when last seen.
     pub(super) first_ages: HashMap<TopicId, (u64, u64)>,
+    /// Everything that is needed is counted.
+    pub(super) may_drop: bool,
 }
 
 impl Retention {
@@ -103,13 +108,24 @@ impl Retention {
     /// Counts what was there when the journal was opened.
     fn count(&mut self) -> Result<(), JournalError> {
         for item in self.shared.store.pages() {
-            let (topic, page) = item?;
-            let uncounted = self.shared.lock_deleted().get(&topic).is_some_and(|d| !d.counted);
-            if uncounted {
+            let (topic, page) = match item {
+                Ok(found) => found,
+                Err(error) => {
+                    // What it knows of is not counted, so nothing may be dropped.
+                    self.may_drop = false;
+                    tracing::error!(%error, "no disk space is given back while this is so");
+                    continue;
+                }
+            };
+            let deleted = self.shared.lock_deleted().get(&topic).map(|d| (d.counted, d.first));
+            if deleted.is_some_and(|(counted, _)| !counted) {
                 continue;
             }
             let tail_from = self.tails_from.get(&topic).copied().unwrap_or(u64::MAX);
-            let first = self.shared.topics.get(&topic).map_or(0, |state| state.read_index().first);
+            let first = match deleted {
+                Some((_, first)) => first,
+                None => self.shared.topics.get(&topic).map_or(0, |state| state.read_index().first),
+            };
             let mut ledger = self.shared.lock_ledger();
             for entry in &page.entries {
                 let counted = entry.sequence >= self.counted_from || entry.base_offset >= tail_from;
@@ -128,7 +144,7 @@ impl Retention {
         self.first_ages.retain(|topic, _| self.shared.topics.contains_key(topic));
         let mut swept = Vec::new();
         for (topic, state) in topics {
-            while let Some(found) = self.sweep(topic, &state, self.age.now_ms())? {
+            while let Some(found) = self.sweep_or_log(topic, &state) {
                 let more = found.more;
                 swept.push(found);
                 if more || swept.len() == TRIMS_A_COMMIT {
@@ -142,16 +158,18 @@ impl Retention {
         self.trim(swept)
     }
 
+    fn sweep_or_log(&mut self, topic: TopicId, state: &TopicState) -> Option<Swept> {
+        self.sweep(topic, state, self.age.now_ms()).unwrap_or_else(|error| {
+            tracing::error!(%topic, %error, "retention passes over a topic");
+            None
+        })
+    }
+
     fn trim(&mut self, swept: Vec<Swept>) -> Result<(), JournalError> {
         if swept.is_empty() {
             return Ok(());
         }
-        let (trims, gone): (Vec<_>, Vec<_>) =
-            swept.into_iter().map(|swept| (swept.trim, swept.gone)).unzip();
-        self.ask(Housekeeping::Trim(trims))?;
-        let mut ledger = self.shared.lock_ledger();
-        gone.iter().flatten().for_each(|entry| ledger.remove(entry));
-        Ok(())
+        self.ask(Housekeeping::Trim(swept.into_iter().map(|swept| swept.trim).collect()))
     }
 
     /// Removes the keys of deleted topics and takes their blocks off the ledger.
@@ -159,16 +177,17 @@ impl Retention {
         let waiting: Vec<_> = {
             let mut deleted = self.shared.lock_deleted();
             let waiting = deleted.iter_mut().filter(|(_, deleted)| !deleted.reclaimed);
-            waiting.map(|(id, d)| (*id, d.counted, std::mem::take(&mut d.tail))).collect()
+            waiting.map(|(id, d)| (*id, d.counted, d.first, std::mem::take(&mut d.tail))).collect()
         };
-        for (topic, counted, tail) in waiting {
+        for (topic, counted, first, tail) in waiting {
             let store = &self.shared.store;
             let mut pages = Vec::new();
             for page in store.pages_from(topic, 0) {
                 let page = page?;
                 pages.extend(page.entries.first().map(|entry| entry.base_offset));
                 let mut ledger = self.shared.lock_ledger();
-                page.entries.iter().filter(|_| counted).for_each(|entry| ledger.remove(entry));
+                let live = page.entries.iter().filter(|entry| entry.end_offset() > first);
+                live.filter(|_| counted).for_each(|entry| ledger.remove(entry));
             }
             tail.iter().for_each(|entry| self.shared.lock_ledger().remove(entry));
             let ids =
@@ -185,7 +204,7 @@ impl Retention {
 
     /// Keeps the disk within the bound.
     fn clean_and_drop(&mut self) -> Result<(), JournalError> {
-        if self.shared.backups.load(Ordering::Acquire) > 0 {
+        if !self.may_drop || self.shared.backups.load(Ordering::Acquire) > 0 {
             return Ok(());
         }
         self.drop_dead()?;
@@ -227,9 +246,14 @@ impl Retention {
         if floor.0 <= self.shared.floor_sequence.load(Ordering::Acquire) || waiting {
             return Ok(());
         }
-        let past = |(id, deleted): (&TopicId, &Deleted)| (deleted.end <= floor).then_some(*id);
+        let past = |(id, deleted): (&TopicId, &Deleted)| {
+            (deleted.reclaimed && deleted.end <= floor).then_some(*id)
+        };
         let forgotten: Vec<_> = self.shared.lock_deleted().iter().filter_map(past).collect();
-        self.ask(Housekeeping::Floor(floor, forgotten.clone()))?;
+        match self.ask(Housekeeping::Floor(floor, forgotten.clone())) {
+            Err(JournalError::Held) => return Ok(()),
+            done => done?,
+        }
         self.shared.floor_sequence.store(floor.0, Ordering::Release);
         self.shared.lock_deleted().retain(|id, _| !forgotten.contains(id));
         self.shared.store.drop_chunks_before(floor)?;

@@ -1,10 +1,11 @@
 //! Which blocks of a topic are to go: too old, or too many bytes.
 
 use super::Retention;
+use crate::journal::JournalError;
 use crate::journal::command::Trim;
 use crate::journal::index::IndexEntry;
+use crate::journal::shared::TopicState;
 use crate::journal::store::LowWatermark;
-use crate::journal::{JournalError, TopicState};
 use crate::model::TopicId;
 
 /// Blocks let go of with one step, so that memory stays bounded and the writer is not held up.
@@ -13,8 +14,6 @@ const STEP_BLOCKS: usize = 4_096;
 /// What a look at a topic gave.
 pub(super) struct Swept {
     pub(super) trim: Trim,
-    /// The blocks that go.
-    pub(super) gone: Vec<IndexEntry>,
     /// There may be more to go.
     pub(super) more: bool,
 }
@@ -69,7 +68,7 @@ impl Retention {
         }
         let more = gone.len() == STEP_BLOCKS;
         let moved = low.first > first;
-        Ok(moved.then_some(Swept { trim: Trim { topic, low, pages }, gone, more }))
+        Ok(moved.then_some(Swept { trim: Trim { topic, low, pages, gone }, more }))
     }
 
     /// A topic's entries from the page that holds `first` on, with the page's first offset; those

@@ -104,6 +104,13 @@ fn put_right(
         return write_anew(path, kept);
     }
     let end = kept.last().map_or(0, |kept| kept.batch.range.end);
+    if kept.is_empty() && !found.pieces.is_empty() {
+        // No file is left empty: that would look like one whose content is gone.
+        aside.keep(path)?;
+        return std::fs::remove_file(path)
+            .and_then(|()| sync_folder(path))
+            .map_err(|e| failed(path, e));
+    }
     if found.pieces.len() > kept.len() {
         aside.keep(path)?;
         let file = OpenOptions::new().write(true).open(path).map_err(|e| failed(path, e))?;

@@ -97,8 +97,12 @@ pub(super) fn plan(files: &[FoundFile], durable: u64) -> Plan {
     plan
 }
 
+/// Something stood before the first whole batch. A file in which nothing does, before one with
+/// batches, was emptied: fjall deletes files it needs no more, and `salvage` leaves none empty.
 fn first_is_damaged(files: &[FoundFile]) -> bool {
-    files.iter().find_map(|file| file.pieces.first()).is_some_and(|p| matches!(p, Piece::Damage(_)))
+    let is_batch = |piece: &Piece| matches!(piece, Piece::Batch(_));
+    let first = files.iter().position(|file| file.pieces.iter().any(is_batch));
+    first.is_some_and(|n| n > 0 || !files[n].pieces.first().is_some_and(is_batch))
 }
 
 impl Plan {
@@ -194,6 +198,15 @@ mod tests {
     fn damage_before_the_first_batch_may_hide_anything_not_examined_before() {
         let plan = plan(&[file(&[BAD.to_vec(), sample(3, 2)])], 3);
         assert_eq!((kept(&plan), missing(&plan)), (vec![3], vec![1..=2]));
+    }
+
+    #[test]
+    fn a_first_file_that_was_emptied_is_damage() {
+        let emptied = FoundFile { pieces: Vec::new() };
+        let plan = plan(&[emptied, file(&[sample(5, 4)])], 5);
+        assert_eq!((kept(&plan), missing(&plan)), (vec![5], vec![1..=4]));
+        let active = FoundFile { pieces: Vec::new() };
+        assert_eq!(missing(&super::plan(&[file(&[sample(5, 4)]), active], 5)), vec![]);
     }
 
     #[test]

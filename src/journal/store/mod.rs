@@ -30,7 +30,7 @@ pub(super) use snapshot::Snapshot;
 use super::positions::{self, Positions};
 use super::salvage::{manifest, sync_folder};
 use super::settings::StorageSettings;
-use super::{JournalError, TopicRecord};
+use super::{JournalError, TopicRecord, watermark};
 use crate::model::TopicId;
 
 const FORMAT: &[u8] = b"weir journal 2";
@@ -59,6 +59,10 @@ impl Store {
         if database.try_exists().map_err(failed)? {
             return Ok(());
         }
+        if directory.join(watermark::FILE_NAME).try_exists().map_err(failed)? {
+            let what = "is missing, though there was a journal here".into();
+            return Err(JournalError::BadFile { path: database, what });
+        }
         let new = directory.join("journal.new");
         if new.try_exists().map_err(failed)? {
             // A crash while it was made: nothing was in use yet.
@@ -76,7 +80,6 @@ impl Store {
     /// The file that is damaged, where that can be found out; nothing was changed then.
     pub(super) fn open(directory: &Path, settings: &StorageSettings) -> Result<Self, JournalError> {
         let path = directory.join(FOLDER);
-        manifest::check(&path)?;
         let store = Self::open_at(&path, settings).map_err(|error| named(&path, error))?;
         match store.meta.get(keys::FORMAT)? {
             Some(found) if &*found == FORMAT => Ok(store),
@@ -121,9 +124,11 @@ impl Store {
         batch.commit(true)
     }
 
-    /// A key of `meta` that belongs to a journal's content: its secrets, and what is its topics'.
+    /// A key of `meta` that belongs to a journal's content: its secrets, what is its topics', and how
+    /// far its counters are.
     pub(super) fn is_content(key: &[u8]) -> bool {
-        Self::is_portable(key) || key.starts_with(keys::TOPIC) || key.starts_with(keys::LOW)
+        let prefixes = [keys::TOPIC, keys::LOW, positions::KEY];
+        Self::is_portable(key) || prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
 
     /// Content that is the same in every directory.
@@ -172,7 +177,7 @@ impl Store {
 }
 
 /// fjall does not say which file it failed on; this does, where a checksum can tell.
-fn named(path: &Path, error: JournalError) -> JournalError {
+pub(super) fn named(path: &Path, error: JournalError) -> JournalError {
     if let JournalError::Store(fjall) = &error
         && matches!(**fjall, fjall::Error::InvalidVersion(_))
     {

@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 use super::{Piece, stream};
 use crate::journal::chunk;
+use crate::journal::shared::Shared;
 use crate::journal::store::Snapshot;
-use crate::journal::{Journal, JournalError, Shared};
+use crate::journal::{Journal, JournalError};
 
 /// A consistent copy, to be read as bytes.
 pub struct Backup {
@@ -25,15 +26,16 @@ pub struct Backup {
 struct Hold(Arc<Shared>);
 
 impl Hold {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.backups.fetch_add(1, Ordering::AcqRel);
-        Self(shared)
+    fn new(shared: Arc<Shared>) -> Result<Self, JournalError> {
+        let mine = shared.backups.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+        mine.map_err(|_| JournalError::Held)?;
+        Ok(Self(shared))
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.backups.fetch_sub(1, Ordering::AcqRel);
+        self.0.backups.store(0, Ordering::Release);
     }
 }
 
@@ -41,9 +43,10 @@ impl Journal {
     /// Takes a copy of everything that was committed by now.
     ///
     /// # Errors
-    /// The journal has stopped, or can't write.
+    /// [`JournalError::Held`] while another copy is being taken; the journal has stopped, or can't
+    /// write.
     pub async fn backup(&self) -> Result<Backup, JournalError> {
-        let hold = Hold::new(self.shared.clone());
+        let hold = Hold::new(self.shared.clone())?;
         let snapshot = self.take_snapshot().await?;
         Ok(Backup { shared: self.shared.clone(), snapshot, _hold: hold })
     }
@@ -77,6 +80,9 @@ impl Backup {
                     _ => self.shared.store.chunk(entry.sequence).ok().flatten(),
                 };
                 let Some(chunk) = chunk.filter(|chunk| chunk::verify(chunk, &entry).is_ok()) else {
+                    // Below the low watermark it may be gone; else its absence will be told.
+                    let (offset, sequence) = (entry.base_offset, entry.sequence.0);
+                    tracing::warn!(%topic, offset, sequence, "a block is left out of the copy");
                     continue;
                 };
                 let body = chunk::block(topic, &chunk, &entry).body;

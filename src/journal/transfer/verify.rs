@@ -32,6 +32,8 @@ pub struct Verification {
 pub struct Checked {
     /// Every topic, by name.
     pub topics: Vec<CheckedTopic>,
+    /// What can't be read though the store opens.
+    pub unreadable: Vec<String>,
     /// Parts of the store's log that a start would set aside, as torn or damaged.
     pub set_aside: u64,
 }
@@ -56,7 +58,10 @@ pub struct CheckedTopic {
 impl Verification {
     /// Nothing is wrong.
     pub fn is_sound(&self) -> bool {
-        let sound = |checked: &Checked| checked.topics.iter().all(|topic| topic.damage.is_empty());
+        let sound = |checked: &Checked| {
+            checked.unreadable.is_empty()
+                && checked.topics.iter().all(|topic| topic.damage.is_empty())
+        };
         self.bad_files.is_empty() && self.content.as_ref().is_ok_and(sound)
     }
 }
@@ -144,10 +149,14 @@ async fn check(copy: &Path, progress: impl Fn(u64, u64)) -> Result<Checked, Jour
     let aside =
         || std::fs::read_dir(copy.join("aside")).map_or(0, |entries| entries.count() as u64);
     let before = aside();
-    let settings = StorageSettings { path: copy.to_owned(), ..StorageSettings::default() };
+    // Nothing is to be let go of while it is counted.
+    let retention_interval_ms = 3_600_000;
+    let path = copy.to_owned();
+    let settings = StorageSettings { path, retention_interval_ms, ..StorageSettings::default() };
     let Opened { journal, topics } = Journal::open(&settings, Clock::system(), Arc::new(Ignored))?;
     let total = topics.iter().filter_map(|topic| journal.extent(topic.id)).map(|e| e.bytes).sum();
-    let mut checked = Checked { topics: Vec::new(), set_aside: aside() - before };
+    let mut checked =
+        Checked { topics: Vec::new(), unreadable: Vec::new(), set_aside: aside() - before };
     let mut read = 0;
     for record in topics {
         let Some(extent) = journal.extent(record.id) else { continue };
@@ -165,8 +174,10 @@ async fn check(copy: &Path, progress: impl Fn(u64, u64)) -> Result<Checked, Jour
                 }
                 Err(ReadError::Damaged(gap)) => next = gap.end(),
                 Err(ReadError::Gone { first }) => next = first,
-                Err(ReadError::Journal(error)) => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    checked.unreadable.push(format!("{} from {next} on: {error}", record.name));
+                    break;
+                }
             }
         }
         // What was found while reading is noted behind what was asked before.

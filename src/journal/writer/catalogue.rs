@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::dedup::DedupWindow;
 use super::named::NamedProducers;
 use crate::journal::index::TopicIndex;
-use crate::journal::{Damage, JournalError, Shared, TopicRecord, TopicState};
+use crate::journal::shared::{Shared, TopicState};
+use crate::journal::{Damage, JournalError, TopicRecord};
 use crate::model::{Epoch, Gap, Incarnation, TopicId, TopicName, TopicSettings};
 
 /// A change of the catalogue.
@@ -134,8 +135,12 @@ impl WriterTopic {
         self.record.damage.remove(at);
         gap.add_to(&mut self.record.gaps);
         self.record.epoch = Epoch(self.record.epoch.0 + 1);
-        // A suspect goes on behind all that it may have lost.
-        self.next_offset = self.next_offset.max(gap.end());
+        if gap.end() > self.next_offset {
+            // A suspect goes on behind all that it may have lost.
+            self.next_offset = gap.end();
+            self.state.write_index().skip_to(gap.end());
+        }
+        self.dedup.forget(gap);
         self.show_damage();
         Ok(())
     }
@@ -146,7 +151,6 @@ impl WriterTopic {
         let first = index.first;
         index.gaps.retain(|gap| gap.to >= first);
         index.damage = self.record.certain_damage();
-        index.skip_to(self.next_offset);
         self.state.show(&self.record);
     }
 }

@@ -10,8 +10,9 @@ use super::catalogue::WriterTopic;
 use super::named::LastId;
 use super::packer::Packer;
 use crate::journal::command::Answer;
+use crate::journal::shared::TopicState;
 use crate::journal::store::StoreBatch;
-use crate::journal::{JournalError, TopicRecord, TopicState};
+use crate::journal::{JournalError, TopicRecord};
 use crate::model::{AckLevel, Sequence, TopicId, TopicName};
 
 /// Offsets a topic that may lose some reserves at a time (DESIGN §1).
@@ -52,6 +53,7 @@ impl Commit {
             && self.topics_put.is_empty()
             && self.topics_removed.is_empty()
             && self.producers.is_empty()
+            && self.useless_ids.is_empty()
     }
 
     /// Asks for the safety that a topic's messages are promised, offsets included.

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::{Buf, BufMut};
 
-use crate::model::{Fingerprint, TopicSettings};
+use crate::model::{Fingerprint, Gap, TopicSettings};
 
 const VERSION: u8 = 1;
 const ENTRY_BYTES: usize = 40;
@@ -101,6 +101,11 @@ impl DedupWindow {
             }
         }
         useless
+    }
+
+    /// Forgets messages that are lost, so that they can be sent again.
+    pub(in crate::journal) fn forget(&mut self, lost: Gap) {
+        self.by_id.retain(|_, seen| !lost.contains(seen.offset));
     }
 
     /// The entries not yet saved, as the piece with this number; `None` when there are none.

@@ -1,5 +1,7 @@
 //! What retention asks of the writer: commits of their own.
 
+use std::sync::atomic::Ordering;
+
 use tokio::sync::oneshot;
 
 use super::Writer;
@@ -11,6 +13,13 @@ use crate::journal::page::Page;
 use crate::journal::store::StoreBatch;
 use crate::model::{Block, Sequence};
 
+/// What follows once the commit has returned.
+enum Done {
+    Trimmed(Vec<Trim>),
+    Moved(Vec<Moved>, Chunk),
+    Other,
+}
+
 impl Writer {
     /// Does a piece of housekeeping and answers.
     pub(super) fn keep_house(
@@ -18,26 +27,42 @@ impl Writer {
         work: Housekeeping,
         reply: oneshot::Sender<Result<(), JournalError>>,
     ) -> Result<(), JournalError> {
-        let done = self.housekeeping(&work);
+        if matches!(work, Housekeeping::Floor(..))
+            && self.shared.backups.load(Ordering::Acquire) > 0
+        {
+            // The copy's pages may point below the floor.
+            let _ = reply.send(Err(JournalError::Held));
+            return Ok(());
+        }
+        let done = self.housekeeping(work);
         // Whoever asked may have gone; then nobody needs to know.
         let _ = reply.send(done.clone());
         done
     }
 
-    fn housekeeping(&mut self, work: &Housekeeping) -> Result<(), JournalError> {
+    fn housekeeping(&mut self, work: Housekeeping) -> Result<(), JournalError> {
         let store = self.shared.store.clone();
         let mut batch = store.batch();
-        let mut moved_to = None;
         let mut next_sequence = Sequence(self.positions.next_sequence);
+        let mut done = Done::Other;
+        let sync = matches!(work, Housekeeping::Floor(..));
         match work {
-            Housekeeping::Trim(trims) => self.put_trims(&mut batch, trims),
-            Housekeeping::Move(moved) => {
-                let chunk = moved_chunk(next_sequence, moved);
-                self.put_moved(&mut batch, &chunk, moved)?;
-                next_sequence = next_sequence.next();
-                moved_to = Some(chunk);
+            Housekeeping::Trim(trims) => {
+                self.put_trims(&mut batch, &trims);
+                done = Done::Trimmed(trims);
             }
-            Housekeeping::Reclaim(reclaimed) => put_reclaimed(&mut batch, reclaimed),
+            Housekeeping::Move(mut moved) => {
+                // A topic may have been deleted meanwhile; its blocks are not to come back.
+                moved.retain(|moved| self.catalogue.get(moved.topic).is_some());
+                if moved.is_empty() {
+                    return Ok(());
+                }
+                let chunk = moved_chunk(next_sequence, &moved);
+                self.put_moved(&mut batch, &chunk, &moved)?;
+                next_sequence = next_sequence.next();
+                done = Done::Moved(moved, chunk);
+            }
+            Housekeeping::Reclaim(reclaimed) => put_reclaimed(&mut batch, &reclaimed),
             Housekeeping::Floor(floor, forgotten) => {
                 self.positions.floor_sequence = floor.0;
                 forgotten.iter().for_each(|topic| batch.forget_topic(*topic));
@@ -47,20 +72,22 @@ impl Writer {
         }
         let indexed = self.pages.first_unpaged(&[]).map(|s| s.0);
         // Only what can't be taken back has to be durable, and with it is all that came before.
-        let sync = matches!(work, Housekeeping::Floor(..));
         self.write(batch, next_sequence, indexed, sync)?;
-        let mut ledger = self.shared.lock_ledger();
-        moved_to.iter().flat_map(|chunk| &chunk.entries).for_each(|e| ledger.add(&e.entry));
-        drop(ledger);
-        if let Housekeeping::Trim(trims) = work {
-            self.trim(trims);
+        match done {
+            Done::Trimmed(trims) => self.trim(&trims),
+            Done::Moved(moved, chunk) => {
+                let mut ledger = self.shared.lock_ledger();
+                moved.iter().for_each(|moved| ledger.remove(&moved.entry));
+                chunk.entries.iter().for_each(|now| ledger.add(&now.entry));
+            }
+            Done::Other => {}
         }
         Ok(())
     }
 
     fn put_trims(&mut self, batch: &mut StoreBatch<'_>, trims: &[Trim]) {
         let number = self.positions.commits + 1;
-        for Trim { topic, low, pages } in trims {
+        for Trim { topic, low, pages, .. } in trims {
             let Some(known) = self.catalogue.get_mut(*topic) else { continue };
             batch.put_low(*topic, *low);
             // Blocks that go before any page knew them take their message ids with them.
@@ -73,9 +100,12 @@ impl Writer {
 
     /// Shows readers the low watermarks that are durable now.
     fn trim(&mut self, trims: &[Trim]) {
-        for Trim { topic, low, .. } in trims {
+        for Trim { topic, low, gone, .. } in trims {
             let Some(known) = self.catalogue.get_mut(*topic) else { continue };
             known.record.gaps.retain(|gap| gap.to >= low.first);
+            let mut ledger = self.shared.lock_ledger();
+            gone.iter().for_each(|entry| ledger.remove(entry));
+            drop(ledger);
             let mut index = known.state.write_index();
             let before = index.tail.front().map(|entry| entry.sequence);
             index.trim(low.first, low.bytes_before);
@@ -107,10 +137,7 @@ impl Writer {
                 if let Some((at, page)) = page.take() {
                     batch.put_page(moved[at].topic, &page);
                 }
-                // A topic that was deleted meanwhile has no page to be put right.
-                let known = self.catalogue.get(*topic).is_some();
-                let found = if known { self.shared.store.page_at(*topic, *base)? } else { None };
-                page = found.map(|page| (n, page));
+                page = self.shared.store.page_at(*topic, *base)?.map(|page| (n, page));
             }
             let Some((_, page)) = &mut page else { continue };
             let is_it = |entry: &&mut _| same_block(entry, &now.entry);

@@ -13,6 +13,7 @@
 pub(super) mod catalogue;
 mod commit;
 pub(super) mod dedup;
+mod durable;
 mod housekeeping;
 mod named;
 mod packer;
@@ -35,9 +36,10 @@ use super::command::Command;
 use super::positions::Positions;
 use super::recovery::Recovered;
 use super::roster::Roster;
+use super::shared::Shared;
 use super::store::StoreBatch;
-use super::watermark::{Extent, Watermark};
-use super::{AppendError, JournalError, JournalObserver, Shared, StorageSettings};
+use super::watermark::Watermark;
+use super::{AppendError, JournalError, JournalObserver, StorageSettings};
 use crate::clock::Clock;
 use crate::model::{Sequence, Timestamp};
 use catalogue::Catalogue;
@@ -135,8 +137,13 @@ impl Writer {
             .unwrap_or_else(|_| Err(JournalError::Metadata("the writer thread panicked".into())));
         if let Err(error) = ended {
             self.observer.failed(&error);
+            self.put_off.take().into_iter().for_each(|command| command.refuse(error.clone()));
             while let Ok(command) = self.commands.recv() {
+                let stop = matches!(command, Command::Stop(_));
                 command.refuse(error.clone());
+                if stop {
+                    break;
+                }
             }
         }
     }
@@ -304,52 +311,5 @@ impl Writer {
         let indexed_sequence = self.positions.indexed_sequence;
         self.shared.indexed_sequence.store(indexed_sequence, Ordering::Release);
         if sync { self.made_durable() } else { self.watermark.note(self.extent()) }
-    }
-
-    fn sync(&mut self) -> Result<(), JournalError> {
-        {
-            let _in_store = self.watchdog.enter();
-            self.shared.store.sync()?;
-        }
-        self.made_durable()
-    }
-
-    fn made_durable(&mut self) -> Result<(), JournalError> {
-        self.positions.durable_commits = self.positions.commits;
-        self.sync_at = None;
-        self.watermark.note(self.extent())
-    }
-
-    fn extent(&self) -> Extent {
-        let Positions { commits, durable_commits, next_sequence, .. } = self.positions;
-        Extent { commits, durable_commits, next_sequence }
-    }
-
-    /// Writes every tail out, so that no chunk is known to memory alone.
-    fn write_tails(&mut self) -> Result<(), JournalError> {
-        let tails = self.pages.all();
-        let store = self.shared.store.clone();
-        let mut batch = store.batch();
-        self.put_pages(&mut batch, &tails);
-        self.write(batch, Sequence(self.positions.next_sequence), None, false)?;
-        self.enter_into_index(&[], &tails);
-        Ok(())
-    }
-
-    /// Gives back what was reserved, leaves the next start nothing to read, and syncs.
-    fn close(&mut self) -> Result<(), JournalError> {
-        let store = self.shared.store.clone();
-        let mut batch = store.batch();
-        for known in self.catalogue.topics_mut() {
-            if known.record.reserved > known.next_offset {
-                known.record.reserved = known.next_offset;
-                batch.put_topic(&known.record);
-            }
-        }
-        let indexed = self.pages.first_unpaged(&[]).map(|s| s.0);
-        self.write(batch, Sequence(self.positions.next_sequence), indexed, false)?;
-        self.write_tails()?;
-        self.sync()?;
-        self.watermark.close(self.extent())
     }
 }

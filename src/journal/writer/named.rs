@@ -69,11 +69,11 @@ impl NamedProducers {
         name: &str,
         last: LastId,
         names_max: usize,
-    ) -> Result<Vec<String>, JournalError> {
+    ) -> Vec<String> {
         if let Some(known) = self.used.get_mut(name) {
             known.id = known.id.max(last.id);
             known.age_ms = last.age_ms;
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let count = match self.count {
             Some(count) => count,
@@ -82,30 +82,25 @@ impl NamedProducers {
         let forgotten = if count < names_max {
             Vec::new()
         } else {
-            self.oldest(store, topic, count + 1 - names_max + names_max / 10)?
+            self.oldest(store, topic, count + 1 - names_max + names_max / 10)
         };
         for name in &forgotten {
             self.used.remove(name.as_str());
         }
         self.count = Some(count + 1 - forgotten.len().min(count));
         self.used.insert(name.into(), last);
-        Ok(forgotten)
+        forgotten
     }
 
-    fn oldest(
-        &self,
-        store: &Store,
-        topic: TopicId,
-        how_many: usize,
-    ) -> Result<Vec<String>, JournalError> {
+    fn oldest(&self, store: &Store, topic: TopicId, how_many: usize) -> Vec<String> {
         let mut names = Vec::new();
-        for item in store.producers(topic) {
-            let (name, value) = item?;
+        // What can't be read can't be forgotten either.
+        for (name, value) in store.producers(topic).filter_map(Result::ok) {
             let stored = LastId::decode(&value).map_or(0, |last| last.age_ms);
             let age_ms = self.used.get(name.as_str()).map_or(stored, |last| last.age_ms);
             names.push((age_ms, name));
         }
         names.sort_unstable();
-        Ok(names.into_iter().take(how_many).map(|(_, name)| name).collect())
+        names.into_iter().take(how_many).map(|(_, name)| name).collect()
     }
 }

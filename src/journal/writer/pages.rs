@@ -66,8 +66,9 @@ impl Writer {
     pub(super) fn note_deleted(&self, commit: &Commit, chunks: &[Chunk]) {
         let end = Sequence(self.positions.next_sequence);
         for Removed { id, state, .. } in &commit.topics_removed {
-            let tail = state.read_index().tail.iter().copied().collect();
-            let deleted = Deleted { end, counted: true, tail, reclaimed: false };
+            let index = state.read_index();
+            let (first, tail) = (index.first, index.tail.iter().copied().collect());
+            let deleted = Deleted { end, counted: true, first, tail, reclaimed: false };
             self.shared.lock_deleted().insert(*id, deleted);
         }
         debug_assert!(chunks.iter().all(|chunk| chunk.sequence < end));

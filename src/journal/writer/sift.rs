@@ -75,7 +75,7 @@ fn take_numbers(
     let old = before.map_or(0, |last| run.ids.partition_point(|id| *id <= last));
     if let Some(id) = run.ids[old..].last() {
         let last = LastId { id: *id, age_ms: commit.age_ms };
-        let forgotten = known.named.advance(store, topic, &run.name, last, names_max)?;
+        let forgotten = known.named.advance(store, topic, &run.name, last, names_max);
         commit.producers.extend(forgotten.into_iter().map(|name| ((topic, name.into()), None)));
         commit.producers.insert((topic, run.name.clone()), Some(last));
     }

@@ -28,12 +28,9 @@ impl Writer {
                 }
                 None => drop(reply.send(Err(AppendError::TopicDeleted))),
             },
-            Command::LastId { topic, name, reply } => match self.catalogue.get_mut(topic) {
-                Some(known) => {
-                    let last = known.named.last(&self.shared.store, topic, &name)?;
-                    commit.answers.push(Answer::LastId(reply, last));
-                }
-                None => drop(reply.send(Err(AppendError::TopicDeleted))),
+            Command::LastId { topic, name, reply } => match self.last_id(topic, &name) {
+                Ok(last) => commit.answers.push(Answer::LastId(reply, last)),
+                Err(error) => drop(reply.send(Err(error))),
             },
             Command::Damaged(topic, gap) => self.take_damage(topic, gap, commit),
             Command::Stop(reply) => commit.stop = Some(reply),
@@ -48,8 +45,11 @@ impl Writer {
             let _ = reply.send(Err(full));
             return Ok(());
         }
+        // A name that can't be read costs its own producer, and no one else.
+        let unreadable = block.named().and_then(|run| self.last_id(topic, &run.name).err());
         let refusal = match self.catalogue.get(topic) {
             None => Some(AppendError::TopicDeleted),
+            Some(_) if unreadable.is_some() => unreadable,
             Some(known) if !known.record.damage.is_empty() => Some(AppendError::Quarantined),
             Some(known) if incarnation < known.incarnation => Some(AppendError::OutOfTurn),
             Some(_) if lane.is_some_and(|place| !place.take()) => Some(AppendError::OutOfTurn),
@@ -73,6 +73,12 @@ impl Writer {
         let appended = Appended { base_offset, worth, exceptions };
         commit.answers.push(Answer::Appended(reply, appended));
         Ok(())
+    }
+
+    /// A named producer's last id; from then on it is known without the store.
+    fn last_id(&mut self, topic: TopicId, name: &str) -> Result<Option<u64>, AppendError> {
+        let known = self.catalogue.get_mut(topic).ok_or(AppendError::TopicDeleted)?;
+        Ok(known.named.last(&self.shared.store, topic, name)?)
     }
 
     fn take_change(
