@@ -81,7 +81,7 @@ async fn make(path: &Path) -> Truth {
 }
 
 /// Copies without the zeros that fjall keeps in advance at the end of its WAL.
-fn copy_used(from: &Path, to: &Path) {
+pub fn copy_used(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
