@@ -38,6 +38,21 @@ async fn a_message_with_a_known_id_is_answered_with_the_first_ones_receipt() {
 }
 
 #[tokio::test]
+async fn of_many_at_once_with_one_id_one_is_stored_and_all_are_told_where() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let at_once = (0..50).map(|_| publish_with_id(&broker, "t", "a", "x"));
+    let mut first = 0;
+    for answer in futures_util::future::join_all(at_once).await {
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["offset"], 0);
+        first += u32::from(answer["duplicate"] == false);
+    }
+    assert_eq!((first, broker.read_all("t").await.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn in_a_batch_and_over_a_socket_every_message_is_answered_for_itself() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
