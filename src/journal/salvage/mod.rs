@@ -25,6 +25,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) use plan::Hole;
 use plan::{FoundFile, Kept, Plan};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use wal::Piece;
 
 use super::JournalError;
@@ -171,7 +173,8 @@ impl Aside {
         let keep = || {
             std::fs::create_dir_all(&self.folder)?;
             // A copy, not a link: the file may be cut in place.
-            copy_used(path, &copy)?;
+            let bytes = read(path).map_err(io::Error::other)?;
+            copy_used(&bytes, &copy)?;
             sync_folder(&copy)
         };
         keep().map_err(|e| failed(&copy, e))?;
@@ -180,9 +183,8 @@ impl Aside {
     }
 }
 
-/// Copies a file without the zeros at its end, of which fjall keeps 64 MiB in advance.
-fn copy_used(from: &Path, to: &Path) -> io::Result<()> {
-    let bytes = std::fs::read(from)?;
+/// Writes a file without the zeros at its end.
+fn copy_used(bytes: &[u8], to: &Path) -> io::Result<()> {
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let mut file = File::create(to)?;
     file.write_all(&bytes[..used])?;
@@ -197,8 +199,31 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, JournalError> {
-    std::fs::read(path).map_err(|e| failed(path, e))
+/// A file up to the end of its last data: of the 64 MiB that fjall reserves for a WAL file most
+/// are a hole that was never written.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, JournalError> {
+    let read = || {
+        let file = File::open(path)?;
+        let mut bytes = vec![0; usize::try_from(data_end(&file)?).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| failed(path, e))
+}
+
+fn data_end(file: &File) -> io::Result<u64> {
+    let len = file.metadata()?.len();
+    let mut end = 0;
+    while end < len {
+        match seek(file, SeekFrom::Data(end)) {
+            Ok(data) => end = seek(file, SeekFrom::Hole(data))?,
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => break,
+            // A file system that does not tell.
+            Err(_) => return Ok(len),
+        }
+    }
+    Ok(end)
 }
 
 fn failed(path: &Path, error: io::Error) -> JournalError {

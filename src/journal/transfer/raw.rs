@@ -170,7 +170,7 @@ impl Source {
         let mut last_seqno = 0;
         for file in 0..self.wal.len() {
             let path = self.wal[file].clone();
-            let Ok(bytes) = std::fs::read(&path) else {
+            let Ok(bytes) = salvage::read(&path) else {
                 self.bad.push(format!("{path:?} can't be read"));
                 continue;
             };
