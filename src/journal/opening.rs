@@ -34,7 +34,7 @@ impl Journal {
         Store::ensure(directory, settings)?;
         manifest::check(&directory.join(store::FOLDER))?;
         let marks = Marks::read(directory)?;
-        let salvaged = salvage::salvage(directory, marks.durable_commits())?;
+        let salvaged = salvage::salvage(directory, &marks)?;
         let store = Store::open(directory, settings)?;
         let boot_id = watermark::boot_id();
         let found = store.positions()?.commits;
@@ -58,7 +58,7 @@ impl Journal {
             next_sequence: positions.next_sequence,
         };
         // All that was found is durable now: salvage has synced what may not have been.
-        let watermark = Watermark::create(directory, boot_id, extent)?;
+        let watermark = Watermark::create(directory, boot_id, positions.journal, extent)?;
 
         let records = recovered.topics.iter().map(|topic| &topic.record);
         let roster = Roster::create(directory, records, positions.next_topic_id)?;

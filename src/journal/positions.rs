@@ -4,7 +4,7 @@
 //! be put in order and checked for holes by it before fjall reads it (see `salvage`):
 //!
 //! ```text
-//! crc u32 · commits u64 · durable_commits u64 · examined_commits u64 · next_sequence u64 ·
+//! crc u32 · journal u64 · commits u64 · durable_commits u64 · examined_commits u64 · next_sequence u64 ·
 //! indexed_sequence u64 · floor_sequence u64 · age_ms u64 · last_time u64 · next_topic_id u32
 //! ```
 //!
@@ -17,11 +17,14 @@ use crate::model::Timestamp;
 /// The key it stands under.
 pub(super) const KEY: &[u8] = b"positions";
 
-const BYTES: usize = 72;
+const BYTES: usize = 80;
 
 /// See the module. Commits are counted from the journal's beginning, without holes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Positions {
+    /// The journal's own random number. Clients can't know it, so nothing they send can pass for a
+    /// commit, wherever damage has it looked for.
+    pub(super) journal: u64,
     /// Commits there are, this one included.
     pub(super) commits: u64,
     /// Commits that a sync had proven durable when this one was made.
@@ -46,6 +49,7 @@ impl Positions {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(BYTES);
         out.put_u32_le(0);
+        out.put_u64_le(self.journal);
         out.put_u64_le(self.commits);
         out.put_u64_le(self.durable_commits);
         out.put_u64_le(self.examined_commits);
@@ -66,6 +70,7 @@ impl Positions {
             return None;
         }
         Some(Self {
+            journal: value.get_u64_le(),
             commits: value.get_u64_le(),
             durable_commits: value.get_u64_le(),
             examined_commits: value.get_u64_le(),

@@ -7,7 +7,7 @@
 //! tells whether all that was written is still there. Both hold
 //!
 //! ```text
-//! magic "weirmark" · version u32 = 1 · state u32 · boot id 16 bytes · commits u64 ·
+//! magic "weirmark" · version u32 = 2 · state u32 · boot id 16 bytes · journal u64 · commits u64 ·
 //! durable_commits u64 · next_sequence u64 · crc u32 · reserved u32
 //! ```
 //!
@@ -35,9 +35,9 @@ const LIVE_NAME: &str = "live";
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
 
 const MAGIC: &[u8; 8] = b"weirmark";
-const VERSION: u32 = 1;
-const BYTES: usize = 64;
-const CRC_AT: usize = 56;
+const VERSION: u32 = 2;
+const BYTES: usize = 72;
+const CRC_AT: usize = 64;
 
 /// What a file says of the end before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,11 @@ impl Marks {
         self.extents().map(|extent| extent.durable_commits).max()
     }
 
+    /// The journal's own number, if a file tells.
+    pub(super) fn journal(&self) -> Option<u64> {
+        self.durable.or(self.live).map(|mark| mark.journal)
+    }
+
     /// The next chunk's sequence, as far as is known.
     pub(super) fn next_sequence(&self) -> u64 {
         self.extents().map(|extent| extent.next_sequence).max().unwrap_or(0)
@@ -95,6 +100,12 @@ impl Marks {
         self.durable.as_ref().is_some_and(closed) || self.live.as_ref().is_some_and(same_boot)
     }
 
+    #[cfg(test)]
+    pub(super) fn of(journal: u64, extent: Extent) -> Self {
+        let mark = Mark { state: State::Live, boot_id: NO_BOOT, journal, extent };
+        Self { durable: Some(mark), live: None }
+    }
+
     fn extents(&self) -> impl Iterator<Item = Extent> {
         self.durable.into_iter().chain(self.live).map(|mark| mark.extent)
     }
@@ -105,6 +116,7 @@ impl Marks {
 struct Mark {
     state: State,
     boot_id: [u8; 16],
+    journal: u64,
     extent: Extent,
 }
 
@@ -125,6 +137,7 @@ impl Mark {
         out.put_u32_le(VERSION);
         out.put_u32_le(self.state as u32);
         out.put_slice(&self.boot_id);
+        out.put_u64_le(self.journal);
         out.put_u64_le(self.extent.commits);
         out.put_u64_le(self.extent.durable_commits);
         out.put_u64_le(self.extent.next_sequence);
@@ -152,10 +165,12 @@ impl Mark {
         };
         let mut boot_id = [0; 16];
         rest.copy_to_slice(&mut boot_id);
+        let journal = rest.get_u64_le();
         let commits = rest.get_u64_le();
         let durable_commits = rest.get_u64_le();
         let next_sequence = rest.get_u64_le();
-        Some(Self { state, boot_id, extent: Extent { commits, durable_commits, next_sequence } })
+        let extent = Extent { commits, durable_commits, next_sequence };
+        Some(Self { state, boot_id, journal, extent })
     }
 }
 
@@ -166,6 +181,7 @@ pub(super) struct Watermark {
     durable: File,
     live: File,
     boot_id: [u8; 16],
+    journal: u64,
     /// What was last noted and is not synced yet, and since when.
     unsynced: Option<(Extent, Instant)>,
 }
@@ -175,6 +191,7 @@ impl Watermark {
     pub(super) fn create(
         directory: &Path,
         boot_id: [u8; 16],
+        journal: u64,
         extent: Extent,
     ) -> Result<Self, JournalError> {
         let path = directory.join(FILE_NAME);
@@ -187,7 +204,7 @@ impl Watermark {
             open(&path).and_then(|durable| Ok((durable, open(&directory.join(LIVE_NAME))?)));
         let (durable, live) = opened
             .map_err(|e| JournalError::Directory { path: path.clone(), error: Arc::new(e) })?;
-        let watermark = Self { path, durable, live, boot_id, unsynced: None };
+        let watermark = Self { path, durable, live, boot_id, journal, unsynced: None };
         // The live one first: were the other there without it, a kill would look like power loss.
         watermark.write(&watermark.live, State::Live, extent)?;
         watermark.write(&watermark.durable, State::Live, extent)?;
@@ -224,7 +241,7 @@ impl Watermark {
     }
 
     fn write(&self, file: &File, state: State, extent: Extent) -> Result<(), JournalError> {
-        let bytes = Mark { state, boot_id: self.boot_id, extent }.encode();
+        let bytes = Mark { state, boot_id: self.boot_id, journal: self.journal, extent }.encode();
         file.write_all_at(&bytes, 0).map_err(|e| self.failed(e))
     }
 
@@ -255,9 +272,11 @@ mod tests {
         let marks = || Marks::read(directory.path()).unwrap();
         assert_eq!(marks(), Marks::default());
         assert!(!marks().prove_complete(0, BOOT));
-        let mut watermark = Watermark::create(directory.path(), BOOT, Extent::default()).unwrap();
+        let mut watermark =
+            Watermark::create(directory.path(), BOOT, 3, Extent::default()).unwrap();
         watermark.note(EXTENT).unwrap();
         assert_eq!((marks().durable_commits(), marks().next_sequence()), (Some(8), 20));
+        assert_eq!(marks().journal(), Some(3));
         assert!(marks().prove_complete(9, BOOT) && marks().prove_complete(10, BOOT));
         assert!(!marks().prove_complete(8, BOOT), "a commit is missing");
         assert!(!marks().prove_complete(11, BOOT), "the mark is too old for this WAL");
@@ -269,21 +288,22 @@ mod tests {
     #[test]
     fn what_power_loss_leaves_proves_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let mut watermark = Watermark::create(directory.path(), BOOT, Extent::default()).unwrap();
+        let mut watermark =
+            Watermark::create(directory.path(), BOOT, 3, Extent::default()).unwrap();
         watermark.note(EXTENT).unwrap();
         watermark.sync().unwrap();
         std::fs::remove_file(directory.path().join(LIVE_NAME)).unwrap();
         let marks = Marks::read(directory.path()).unwrap();
         assert_eq!(marks.durable_commits(), Some(8));
         assert!(!marks.prove_complete(9, BOOT));
-        let unknown = Mark { state: State::Live, boot_id: NO_BOOT, extent: EXTENT };
+        let unknown = Mark { state: State::Live, boot_id: NO_BOOT, journal: 3, extent: EXTENT };
         let marks = Marks { durable: None, live: Some(unknown) };
         assert!(!marks.prove_complete(9, NO_BOOT), "a boot that is not known is never the same");
     }
 
     #[test]
     fn a_flipped_bit_is_noticed() {
-        let mark = Mark { state: State::Live, boot_id: BOOT, extent: EXTENT };
+        let mark = Mark { state: State::Live, boot_id: BOOT, journal: 3, extent: EXTENT };
         let mut bytes = mark.encode();
         for bit in 0..(CRC_AT + 4) * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);

@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use wal::Piece;
 
 use super::JournalError;
+use super::watermark::Marks;
 
 /// Where files go that were found damaged, in the data directory.
 pub(super) const ASIDE: &str = "aside";
@@ -43,15 +44,11 @@ pub(super) struct Salvaged {
     pub(super) durable_commits: u64,
 }
 
-/// Puts the WAL of the database in `DIR/journal` right. `durable_commits` is what the watermark
-/// file says, if there is one.
+/// Puts the WAL of the database in `DIR/journal` right, by what the watermark files say.
 ///
 /// # Errors
 /// A file can't be read or written, or nothing in the WAL is ours.
-pub(super) fn salvage(
-    directory: &Path,
-    durable_commits: Option<u64>,
-) -> Result<Salvaged, JournalError> {
+pub(super) fn salvage(directory: &Path, marks: &Marks) -> Result<Salvaged, JournalError> {
     let paths = wal_files(&directory.join("journal"))?;
     let mut found = Vec::new();
     for path in &paths {
@@ -59,7 +56,8 @@ pub(super) fn salvage(
         let bytes = read(path)?;
         found.push(FoundFile { pieces: wal::scan(&bytes) });
     }
-    let plan = plan::plan(&found, durable_commits.unwrap_or(0));
+    let durable_commits = marks.durable_commits();
+    let plan = plan::plan(&found, durable_commits.unwrap_or(0), marks.journal());
     let strange = found.iter().zip(&paths).find(|(file, _)| !file.pieces.is_empty());
     if let (Some((_, path)), None, None) = (strange, plan.last, durable_commits) {
         let what = "holds nothing that this version of weir wrote".into();
@@ -248,6 +246,11 @@ fn report(plan: &Plan, aside: &Aside) {
 mod tests {
     use super::*;
     use crate::journal::salvage::wal::tests::sample;
+    use crate::journal::watermark::Extent;
+
+    fn marks(durable_commits: u64) -> Marks {
+        Marks::of(0, Extent { commits: 9, durable_commits, next_sequence: 0 })
+    }
 
     fn directory(files: &[Vec<u8>]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
@@ -270,7 +273,7 @@ mod tests {
     fn a_sound_wal_is_not_touched() {
         let files = [[sample(1, 0), sample(2, 1), vec![0; 4096]].concat(), sample(3, 2)];
         let directory = directory(&files);
-        let salvaged = salvage(directory.path(), Some(3)).unwrap();
+        let salvaged = salvage(directory.path(), &marks(3)).unwrap();
         assert!(salvaged.holes.is_empty());
         assert_eq!(salvaged.durable_commits, 3);
         assert_eq!([content(&directory, 0), content(&directory, 1)], files);
@@ -280,20 +283,20 @@ mod tests {
     #[test]
     fn a_log_that_is_not_ours_is_refused_and_left_alone() {
         let directory = directory(&[vec![7; 500]]);
-        assert!(salvage(directory.path(), None).is_err());
+        assert!(salvage(directory.path(), &Marks::default()).is_err());
         assert_eq!((content(&directory, 0).len(), aside(&directory)), (500, 0));
-        assert!(salvage(directory.path(), Some(2)).is_ok(), "ours, and damaged as a whole");
+        assert!(salvage(directory.path(), &marks(2)).is_ok(), "ours, and damaged as a whole");
     }
 
     #[test]
     fn a_torn_tail_is_cut_and_kept_aside() {
         let torn = [sample(1, 0), sample(2, 1), sample(3, 1)[..200].to_vec(), vec![0; 999]];
         let directory = directory(&[torn.concat()]);
-        let salvaged = salvage(directory.path(), Some(1)).unwrap();
+        let salvaged = salvage(directory.path(), &marks(1)).unwrap();
         assert!(salvaged.holes.is_empty());
         assert_eq!(content(&directory, 0), [sample(1, 0), sample(2, 1)].concat());
         assert_eq!(aside(&directory), 1);
-        salvage(directory.path(), Some(1)).unwrap();
+        salvage(directory.path(), &marks(1)).unwrap();
         assert_eq!(aside(&directory), 1, "once put right it stays so");
     }
 
@@ -302,7 +305,7 @@ mod tests {
         let mut damaged = sample(2, 1);
         damaged[50] ^= 4;
         let directory = directory(&[[sample(1, 0), damaged, sample(3, 2)].concat()]);
-        let salvaged = salvage(directory.path(), Some(0)).unwrap();
+        let salvaged = salvage(directory.path(), &marks(0)).unwrap();
         assert_eq!(salvaged.holes.len(), 1);
         assert_eq!(salvaged.holes[0].commits, 2..=2);
         assert_eq!(content(&directory, 0), [sample(1, 0), sample(3, 2)].concat());
@@ -315,7 +318,7 @@ mod tests {
         damaged[0] ^= 4;
         damaged[9] ^= 128;
         let directory = directory(&[[sample(1, 0), damaged, sample(3, 2)].concat()]);
-        assert!(salvage(directory.path(), Some(0)).unwrap().holes.is_empty());
+        assert!(salvage(directory.path(), &marks(0)).unwrap().holes.is_empty());
         let pieces = wal::scan(&content(&directory, 0));
         let whole = |piece: &Piece| matches!(piece, Piece::Batch(batch) if batch.intact);
         assert_eq!(pieces.len(), 3);

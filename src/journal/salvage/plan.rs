@@ -6,6 +6,7 @@
 //! Invariants: no whole batch at or before the watermark is given up; what stays beyond it has no
 //! hole, so that a loss of power takes a suffix and nothing else.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::wal::{Batch, Piece};
@@ -46,13 +47,15 @@ pub(super) struct Plan {
     pub(super) cut_batches: usize,
 }
 
-/// Makes the plan. `durable` is what the watermark file says; the batches may know more.
-pub(super) fn plan(files: &[FoundFile], durable: u64) -> Plan {
+/// Makes the plan. `durable` is what the watermark file says; the batches may know more. `journal`
+/// is the journal's number, if that is known: batches of another one are none.
+pub(super) fn plan(files: &[FoundFile], durable: u64, journal: Option<u64>) -> Plan {
+    let journal = journal.or_else(|| most_common_journal(files));
     let batches = || {
         files.iter().enumerate().flat_map(|(n, file)| {
             file.pieces.iter().filter_map(move |piece| match piece {
-                Piece::Batch(batch) => Some((n, batch)),
-                Piece::Damage(_) => None,
+                Piece::Batch(batch) if Some(batch.positions.journal) == journal => Some((n, batch)),
+                Piece::Batch(_) | Piece::Damage(_) => None,
             })
         })
     };
@@ -95,6 +98,17 @@ pub(super) fn plan(files: &[FoundFile], durable: u64) -> Plan {
     }
     mend_seqnos(&mut plan.files);
     plan
+}
+
+/// Where nothing tells the journal's number: the one that most batches have.
+fn most_common_journal(files: &[FoundFile]) -> Option<u64> {
+    let mut counts = BTreeMap::new();
+    for piece in files.iter().flat_map(|file| &file.pieces) {
+        if let Piece::Batch(batch) = piece {
+            *counts.entry(batch.positions.journal).or_insert(0u64) += 1;
+        }
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(journal, _)| journal)
 }
 
 /// Something stood before the first whole batch. A file in which nothing does, before one with
@@ -160,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_sound_wal_stays_as_it_is() {
-        let plan = plan(&[file(&[sample(4, 2), sample(5, 3)]), file(&[sample(6, 4)])], 5);
+        let plan = plan(&[file(&[sample(4, 2), sample(5, 3)]), file(&[sample(6, 4)])], 5, None);
         assert_eq!((kept(&plan), missing(&plan), plan.durable), (vec![4, 5, 6], vec![], 5));
         let seqnos: Vec<_> = plan.files.iter().flatten().map(|kept| kept.seqno).collect();
         assert_eq!(seqnos, [108, 110, 112]);
@@ -169,7 +183,7 @@ mod tests {
     #[test]
     fn a_torn_tail_is_cut_at_its_first_hole_and_is_no_damage() {
         let torn = file(&[sample(1, 0), sample(2, 1), BAD.to_vec(), sample(4, 1)]);
-        let plan = plan(&[torn], 1);
+        let plan = plan(&[torn], 1, None);
         assert_eq!((kept(&plan), missing(&plan)), (vec![1, 2], vec![]));
         assert_eq!(plan.cut_batches, 1);
     }
@@ -177,36 +191,53 @@ mod tests {
     #[test]
     fn a_hole_before_the_watermark_is_damage_and_costs_nothing_else() {
         let damaged = file(&[sample(1, 0), BAD.to_vec(), sample(3, 1), sample(4, 3)]);
-        let plan = plan(&[damaged], 0);
+        let plan = plan(&[damaged], 0, None);
         assert_eq!((kept(&plan), missing(&plan), plan.durable), (vec![1, 3, 4], vec![2..=2], 3));
     }
 
     #[test]
     fn a_hole_that_reaches_over_the_watermark_cuts_what_follows() {
         let damaged = file(&[sample(1, 0), BAD.to_vec(), sample(5, 0)]);
-        let plan = plan(&[damaged], 2);
+        let plan = plan(&[damaged], 2, None);
         assert_eq!((kept(&plan), missing(&plan)), (vec![1], vec![2..=2]));
     }
 
     #[test]
     fn a_tail_that_was_durable_and_is_gone_is_damage() {
-        let plan = plan(&[file(&[sample(1, 0), sample(2, 1)])], 4);
+        let plan = plan(&[file(&[sample(1, 0), sample(2, 1)])], 4, None);
         assert_eq!((kept(&plan), missing(&plan)), (vec![1, 2], vec![3..=4]));
     }
 
     #[test]
     fn damage_before_the_first_batch_may_hide_anything_not_examined_before() {
-        let plan = plan(&[file(&[BAD.to_vec(), sample(3, 2)])], 3);
+        let plan = plan(&[file(&[BAD.to_vec(), sample(3, 2)])], 3, None);
         assert_eq!((kept(&plan), missing(&plan)), (vec![3], vec![1..=2]));
+    }
+
+    #[test]
+    fn a_batch_of_another_journal_is_none_though_it_fits() {
+        let mut forged = sample(2, 1);
+        let at = forged.windows(9).position(|window| window == b"positions").unwrap() + 9;
+        let mut positions = Positions::decode(&forged[at..at + 80]).unwrap();
+        positions.journal = 7;
+        forged[at..at + 80].copy_from_slice(&positions.encode());
+        let items = forged[13..forged.len() - 13].to_vec();
+        let mut batch = Vec::new();
+        crate::journal::salvage::wal::put_batch(&mut batch, &items, 2, 104);
+        let files = [file(&[sample(1, 1), batch.clone()])];
+        assert_eq!(kept(&super::plan(&files, 1, Some(0))), [1]);
+        assert_eq!(kept(&super::plan(&files, 1, Some(7))), [2]);
+        let files = [file(&[sample(1, 1), batch, sample(2, 1)])];
+        assert_eq!(kept(&super::plan(&files, 1, None)), [1, 2]);
     }
 
     #[test]
     fn a_first_file_that_was_emptied_is_damage() {
         let emptied = FoundFile { pieces: Vec::new() };
-        let plan = plan(&[emptied, file(&[sample(5, 4)])], 5);
+        let plan = plan(&[emptied, file(&[sample(5, 4)])], 5, None);
         assert_eq!((kept(&plan), missing(&plan)), (vec![5], vec![1..=4]));
         let active = FoundFile { pieces: Vec::new() };
-        assert_eq!(missing(&super::plan(&[file(&[sample(5, 4)]), active], 5)), vec![]);
+        assert_eq!(missing(&super::plan(&[file(&[sample(5, 4)]), active], 5, None)), vec![]);
     }
 
     #[test]
@@ -216,7 +247,7 @@ mod tests {
                 let mut whole = [sample(1, 0), sample(2, 0), sample(3, 0)];
                 let at = 5 + bit / 8;
                 whole[which][at] ^= 1 << (bit % 8);
-                let plan = plan(&[file(&whole)], 0);
+                let plan = plan(&[file(&whole)], 0, None);
                 let seqnos: Vec<_> = plan.files.iter().flatten().map(|kept| kept.seqno).collect();
                 assert!(seqnos.is_sorted_by(|a, b| a < b), "bit {bit} of {which}: {seqnos:?}");
                 assert_eq!(seqnos.len(), 3);

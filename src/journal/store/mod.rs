@@ -115,12 +115,10 @@ impl Store {
         let mut batch = self.batch();
         batch.put_meta(keys::FORMAT, FORMAT);
         for key in [keys::RECEIPT_KEY, keys::MESSAGE_ID_KEY] {
-            let mut secret = [0; 16];
-            getrandom::fill(&mut secret)
-                .map_err(|error| JournalError::Metadata(format!("no randomness: {error}")))?;
-            batch.put_meta(key, &secret);
+            batch.put_meta(key, &random::<16>()?);
         }
-        batch.put_positions(Positions { commits: 1, ..Positions::default() });
+        let journal = u64::from_le_bytes(random()?);
+        batch.put_positions(Positions { journal, commits: 1, ..Positions::default() });
         batch.commit(true)
     }
 
@@ -174,6 +172,13 @@ impl Store {
             .and_then(|value| Positions::decode(&value))
             .ok_or_else(|| JournalError::Metadata("the positions are missing or damaged".into()))
     }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], JournalError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| JournalError::Metadata(format!("no randomness: {error}")))?;
+    Ok(bytes)
 }
 
 /// fjall does not say which file it failed on; this does, where a checksum can tell.

@@ -271,7 +271,8 @@ impl Import {
 
         let Positions { commits, next_sequence, next_topic_id, .. } = self.positions;
         let extent = Extent { commits, durable_commits: commits, next_sequence };
-        Watermark::create(&self.making, watermark::boot_id(), extent)?.close(extent)?;
+        let journal = self.positions.journal;
+        Watermark::create(&self.making, watermark::boot_id(), journal, extent)?.close(extent)?;
         let records = self.topics.values().map(|topic| &topic.record);
         Roster::create(&self.making, records, next_topic_id)?;
         drop(self.store);

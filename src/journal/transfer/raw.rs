@@ -19,6 +19,7 @@ use super::import::{Import, Imported};
 use crate::journal::index::IndexEntry;
 use crate::journal::salvage::{self, wal};
 use crate::journal::store::{self, Store};
+use crate::journal::watermark::Marks;
 use crate::journal::{JournalError, TopicRecord, chunk, roster};
 use crate::model::{Sequence, TopicId, TopicName, TopicSettings};
 
@@ -168,6 +169,7 @@ impl Source {
     fn read_wal(&mut self, from: &Path) -> Result<(), JournalError> {
         self.wal = salvage::wal_files(&from.join(store::FOLDER))?;
         let mut last_seqno = 0;
+        let journal = Marks::read(from)?.journal();
         for file in 0..self.wal.len() {
             let path = self.wal[file].clone();
             let Ok(bytes) = salvage::read(&path) else {
@@ -176,7 +178,12 @@ impl Source {
             };
             for piece in wal::scan(&bytes) {
                 let batch = match piece {
-                    wal::Piece::Batch(batch) => batch,
+                    wal::Piece::Batch(batch)
+                        if journal.is_none_or(|journal| journal == batch.positions.journal) =>
+                    {
+                        batch
+                    }
+                    wal::Piece::Batch(_) => continue,
                     wal::Piece::Damage(range) => {
                         self.bad.push(format!("{path:?}: bytes {} to {}", range.start, range.end));
                         continue;
