@@ -1,10 +1,14 @@
 //! The durable watermark: two small files outside fjall that say how far the journal is safe.
 //!
-//! `DIR/durable` is written and synced at most a second after a commit, and at a stop. Recovery
-//! needs it to tell a torn tail, which nobody was promised, from damage to what was. `DIR/live` is
-//! written after every commit and never synced: a process that is killed leaves it as it was, for
-//! the kernel still holds the page; a loss of power leaves something older, or nothing. So it
-//! tells whether all that was written is still there. Both hold
+//! `DIR/durable` is written after every commit, and synced at most a second later and at a stop.
+//! Recovery needs it to tell a torn tail, which nobody was promised, from damage to what was; and
+//! to know whether the process was killed, which loses nothing, or the power went.
+//!
+//! For that the state is the trick. Before `durable` is synced it is marked [`State::Image`], right
+//! after the sync [`State::Live`], and that is not synced. A process that is killed leaves `Live`,
+//! for the kernel still holds the page; a loss of power leaves the image, or another boot id, or a
+//! count of commits that does not fit fjall's WAL. While `durable` is an image, `DIR/live` is the
+//! live one, so that a kill finds one of them at any moment. A stop leaves [`State::Clean`]. Both hold
 //!
 //! ```text
 //! magic "weirmark" · version u32 = 2 · state u32 · boot id 16 bytes · journal u64 · commits u64 ·
@@ -26,9 +30,9 @@ use bytes::{Buf, BufMut};
 use super::JournalError;
 use super::salvage::sync_folder;
 
-/// The synced file's name in the data directory.
+/// The file's name in the data directory.
 pub(super) const FILE_NAME: &str = "durable";
-/// The other one's.
+/// The name of the one that stands in for it while it is synced.
 const LIVE_NAME: &str = "live";
 
 /// How long what it says may stand unsynced.
@@ -43,8 +47,10 @@ const CRC_AT: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum State {
-    /// The journal was in use.
+    /// Written and not synced: the process died, the machine did not.
     Live = 1,
+    /// What a loss of power leaves.
+    Image = 2,
     /// The journal was closed, everything synced.
     Clean = 3,
 }
@@ -95,9 +101,11 @@ impl Marks {
         // The mark is written after the commit, so a kill in between leaves it one behind.
         let same_boot = |mark: &Mark| {
             let written = mark.extent.commits..=mark.extent.commits + 1;
-            mark.boot_id == boot_id && boot_id != NO_BOOT && written.contains(&commits)
+            let known = mark.boot_id == boot_id && boot_id != NO_BOOT;
+            mark.state == State::Live && known && written.contains(&commits)
         };
-        self.durable.as_ref().is_some_and(closed) || self.live.as_ref().is_some_and(same_boot)
+        self.durable.as_ref().is_some_and(closed)
+            || self.durable.iter().chain(&self.live).any(same_boot)
     }
 
     #[cfg(test)]
@@ -160,6 +168,7 @@ impl Mark {
         }
         let state = match rest.get_u32_le() {
             1 => State::Live,
+            2 => State::Image,
             3 => State::Clean,
             _ => return None,
         };
@@ -182,12 +191,14 @@ pub(super) struct Watermark {
     live: File,
     boot_id: [u8; 16],
     journal: u64,
-    /// What was last noted and is not synced yet, and since when.
-    unsynced: Option<(Extent, Instant)>,
+    /// When the last image was made.
+    imaged: Instant,
+    /// What was noted since.
+    unsynced: Option<Extent>,
 }
 
 impl Watermark {
-    /// Opens or makes the files and leaves `extent` in them, synced.
+    /// Opens or makes the files and leaves an image of `extent` in them.
     pub(super) fn create(
         directory: &Path,
         boot_id: [u8; 16],
@@ -204,33 +215,47 @@ impl Watermark {
             open(&path).and_then(|durable| Ok((durable, open(&directory.join(LIVE_NAME))?)));
         let (durable, live) = opened
             .map_err(|e| JournalError::Directory { path: path.clone(), error: Arc::new(e) })?;
-        let watermark = Self { path, durable, live, boot_id, journal, unsynced: None };
-        // The live one first: were the other there without it, a kill would look like power loss.
-        watermark.write(&watermark.live, State::Live, extent)?;
-        watermark.write(&watermark.durable, State::Live, extent)?;
-        let synced = watermark.durable.sync_all().and_then(|()| sync_folder(&watermark.path));
+        let imaged = Instant::now();
+        let mut watermark = Self { path, durable, live, boot_id, journal, imaged, unsynced: None };
+        watermark.image(extent)?;
+        // New files get to the disk with any sync: what is there must be an image.
+        let synced = watermark.live.sync_all().and_then(|()| watermark.durable.sync_all());
+        let synced = synced.and_then(|()| sync_folder(&watermark.path));
         synced.map_err(|e| watermark.failed(e))?;
+        watermark.image(extent)?;
         Ok(watermark)
     }
 
-    /// Notes how far the journal is now.
+    /// Notes how far the journal is now; to be called before anybody is answered.
     pub(super) fn note(&mut self, extent: Extent) -> Result<(), JournalError> {
-        self.write(&self.live, State::Live, extent)?;
-        let since = self.unsynced.map_or_else(Instant::now, |(_, since)| since);
-        self.unsynced = Some((extent, since));
-        if since.elapsed() >= SYNC_WITHIN { self.sync() } else { Ok(()) }
+        if self.imaged.elapsed() >= SYNC_WITHIN {
+            // What was live may have got to the disk meanwhile.
+            return self.image(extent);
+        }
+        self.unsynced = Some(extent);
+        self.write(&self.durable, State::Live, extent)
     }
 
     /// When it wants to be synced, should nothing be noted before.
     pub(super) fn sync_at(&self) -> Option<Instant> {
-        self.unsynced.map(|(_, since)| since + SYNC_WITHIN)
+        self.unsynced.map(|_| self.imaged + SYNC_WITHIN)
     }
 
     /// Makes what was noted durable.
     pub(super) fn sync(&mut self) -> Result<(), JournalError> {
-        let Some((extent, _)) = self.unsynced.take() else { return Ok(()) };
+        self.unsynced.map_or(Ok(()), |extent| self.image(extent))
+    }
+
+    /// Leaves an image on the disk, and a live mark in memory all the while.
+    fn image(&mut self, extent: Extent) -> Result<(), JournalError> {
+        self.write(&self.live, State::Live, extent)?;
+        self.write(&self.durable, State::Image, extent)?;
+        self.durable.sync_data().map_err(|e| self.failed(e))?;
         self.write(&self.durable, State::Live, extent)?;
-        self.durable.sync_data().map_err(|e| self.failed(e))
+        self.write(&self.live, State::Image, extent)?;
+        self.imaged = Instant::now();
+        self.unsynced = None;
+        Ok(())
     }
 
     /// Says, durably, that everything up to here is synced and nothing follows.
@@ -287,16 +312,14 @@ mod tests {
 
     #[test]
     fn what_power_loss_leaves_proves_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut watermark =
-            Watermark::create(directory.path(), BOOT, 3, Extent::default()).unwrap();
-        watermark.note(EXTENT).unwrap();
-        watermark.sync().unwrap();
-        std::fs::remove_file(directory.path().join(LIVE_NAME)).unwrap();
-        let marks = Marks::read(directory.path()).unwrap();
+        let image = Mark { state: State::Image, boot_id: BOOT, journal: 3, extent: EXTENT };
+        let marks = Marks { durable: Some(image), live: Some(image) };
         assert_eq!(marks.durable_commits(), Some(8));
         assert!(!marks.prove_complete(9, BOOT));
-        let unknown = Mark { state: State::Live, boot_id: NO_BOOT, journal: 3, extent: EXTENT };
+        let live = Mark { state: State::Live, ..image };
+        let marks = Marks { live: Some(live), ..marks };
+        assert!(marks.prove_complete(9, BOOT), "a kill while the image is synced");
+        let unknown = Mark { boot_id: NO_BOOT, ..live };
         let marks = Marks { durable: None, live: Some(unknown) };
         assert!(!marks.prove_complete(9, NO_BOOT), "a boot that is not known is never the same");
     }
