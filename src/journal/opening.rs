@@ -22,7 +22,8 @@ impl Journal {
     /// Takes the data directory, recovers what stands in it and starts the writer thread.
     ///
     /// # Errors
-    /// [`JournalError`]: in use, not writable, or damaged. Nothing has been changed by us then.
+    /// [`JournalError`]: in use, not writable, or not to be opened; the file is named then, and
+    /// nothing was changed but a log that was put right before.
     pub fn open(
         settings: &StorageSettings,
         clock: Clock,

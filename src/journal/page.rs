@@ -11,7 +11,7 @@
 //! little endian but for the key; the page's crc is CRC32C over the key and what follows it.
 //!
 //! Invariants: the entries of a page rise in offsets; a page is written once, and again only when
-//! `retention` has moved one of its blocks to another place.
+//! `retention` has moved one of its blocks, or `recovery` has read chunks again after damage.
 
 use bytes::{Buf, BufMut};
 

@@ -1,8 +1,9 @@
 //! The writer's catalogue of topics: which there are, and where each one's next block goes.
 //!
 //! Invariants: it changes ahead of the commit that makes the change durable, on the writer thread
-//! only, and nobody is told before that commit has returned (a commit that fails ends the
-//! process); ids are never reused.
+//! only, and nobody is answered before that commit has returned (a commit that fails ends the
+//! process; damage and retention are shown at once, as they are true either way); ids are never
+//! reused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
