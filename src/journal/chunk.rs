@@ -111,6 +111,29 @@ pub(super) fn encode(sequence: Sequence, parts: &[Part<'_>]) -> Chunk {
     Chunk { sequence, value: out.freeze(), entries }
 }
 
+/// Writes blocks that were stored before, in order, as the chunk of `sequence`: only their places
+/// are new.
+pub(super) fn encode_again<'a>(
+    sequence: Sequence,
+    stored: impl Iterator<Item = (TopicId, IndexEntry, &'a Bytes)>,
+) -> Chunk {
+    let (entries, blocks): (Vec<_>, Vec<_>) = stored
+        .map(|(topic, entry, body)| ((topic, entry), [Block::stored(body.clone(), entry.count)]))
+        .unzip();
+    let parts: Vec<_> = entries
+        .iter()
+        .zip(&blocks)
+        .map(|((topic, entry), blocks)| Part {
+            topic: *topic,
+            epoch: entry.epoch,
+            base_offset: entry.base_offset,
+            moment: Moment { published_at: entry.time, age_ms: entry.age_ms },
+            blocks,
+        })
+        .collect();
+    encode(sequence, &parts)
+}
+
 /// Reads a chunk's directory and checks it; the bodies are checked by [`verify`].
 pub(super) fn directory(
     sequence: Sequence,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::Piece;
 use super::stream::Reader;
-use crate::journal::chunk::{self, CHUNK_BYTES, Moment, Part};
+use crate::journal::chunk::{self, CHUNK_BYTES};
 use crate::journal::index::{IndexEntry, TopicIndex};
 use crate::journal::page::PAGE_ENTRIES;
 use crate::journal::positions::{self, Positions};
@@ -24,7 +24,7 @@ use crate::journal::salvage::sync_folder;
 use crate::journal::store::{LowWatermark, Store};
 use crate::journal::watermark::{self, Extent, Watermark};
 use crate::journal::{Damage, JournalError, StorageSettings, TopicRecord};
-use crate::model::{Block, Gap, Sequence, TopicId};
+use crate::model::{Gap, Sequence, TopicId};
 
 /// Bytes after which what was taken is committed.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -216,20 +216,8 @@ impl Import {
         let blocks: Vec<_> = self.blocks.drain(..).collect();
         self.blocks_bytes = 0;
         if !blocks.is_empty() {
-            let stored: Vec<_> =
-                blocks.iter().map(|(_, e, body)| [Block::stored(body.clone(), e.count)]).collect();
-            let parts: Vec<_> = blocks
-                .iter()
-                .zip(&stored)
-                .map(|((topic, entry, _), blocks)| Part {
-                    topic: *topic,
-                    epoch: entry.epoch,
-                    base_offset: entry.base_offset,
-                    moment: Moment { published_at: entry.time, age_ms: entry.age_ms },
-                    blocks,
-                })
-                .collect();
-            let chunk = chunk::encode(Sequence(self.positions.next_sequence), &parts);
+            let stored = blocks.iter().map(|(topic, entry, body)| (*topic, *entry, body));
+            let chunk = chunk::encode_again(Sequence(self.positions.next_sequence), stored);
             self.positions.next_sequence += 1;
             let mut paged = HashSet::new();
             for found in &chunk.entries {

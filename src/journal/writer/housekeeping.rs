@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use super::Writer;
 use crate::journal::JournalError;
-use crate::journal::chunk::{self, Chunk, Moment, Part};
+use crate::journal::chunk::{self, Chunk};
 use crate::journal::command::{Housekeeping, Moved, Reclaimed, Trim};
 use crate::journal::index::IndexEntry;
 use crate::journal::page::Page;
 use crate::journal::store::StoreBatch;
-use crate::model::{Block, Sequence};
+use crate::model::Sequence;
 
 /// What follows once the commit has returned.
 enum Done {
@@ -57,7 +57,8 @@ impl Writer {
                 if moved.is_empty() {
                     return Ok(());
                 }
-                let chunk = moved_chunk(next_sequence, &moved);
+                let stored = moved.iter().map(|moved| (moved.topic, moved.entry, &moved.body));
+                let chunk = chunk::encode_again(next_sequence, stored);
                 self.put_moved(&mut batch, &chunk, &moved)?;
                 next_sequence = next_sequence.next();
                 done = Done::Moved(moved, chunk);
@@ -154,23 +155,6 @@ impl Writer {
 
 fn same_block(a: &IndexEntry, b: &IndexEntry) -> bool {
     (a.base_offset, a.count, a.crc) == (b.base_offset, b.count, b.crc)
-}
-
-fn moved_chunk(sequence: Sequence, moved: &[Moved]) -> Chunk {
-    let blocks: Vec<_> =
-        moved.iter().map(|moved| [Block::stored(moved.body.clone(), moved.entry.count)]).collect();
-    let parts: Vec<Part<'_>> = moved
-        .iter()
-        .zip(&blocks)
-        .map(|(Moved { topic, entry, .. }, blocks)| Part {
-            topic: *topic,
-            epoch: entry.epoch,
-            base_offset: entry.base_offset,
-            moment: Moment { published_at: entry.time, age_ms: entry.age_ms },
-            blocks,
-        })
-        .collect();
-    chunk::encode(sequence, &parts)
 }
 
 fn put_reclaimed(batch: &mut StoreBatch<'_>, reclaimed: &[Reclaimed]) {
