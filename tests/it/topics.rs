@@ -36,6 +36,36 @@ async fn settings_are_replaced_as_a_whole_and_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn a_patch_changes_what_it_names_and_leaves_the_rest() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().join("data");
+    let broker = Broker::start(&data);
+    let url = broker.url("/v1/topics/t");
+    let patch = |body: Value| broker.http.patch(&url).json(&body).send();
+    problem(patch(json!({ "ack_level": "os" })).await.unwrap(), 404, "topic-not-found").await;
+    broker.put_topic("t", json!({ "ack_level": "os", "sync_interval_ms": 50 })).await;
+    // Two at once, each of another setting: neither undoes the other.
+    let (one, other) = tokio::join!(
+        patch(json!({ "retention_ms": 5_000 })),
+        patch(json!({ "message_bytes_max": 9 })),
+    );
+    assert_eq!((one.unwrap().status(), other.unwrap().status()), (StatusCode::OK, StatusCode::OK));
+    let refused = patch(json!({ "message_bytes_max": 1 << 40 })).await.unwrap();
+    problem(refused, 400, "invalid-request").await;
+    broker.kill();
+    let broker = Broker::start(&data);
+    let shown = broker.json("/v1/topics/t").await;
+    for (setting, value) in [
+        ("ack_level", json!("os")),
+        ("sync_interval_ms", json!(50)),
+        ("retention_ms", json!(5_000)),
+        ("message_bytes_max", json!(9)),
+    ] {
+        assert_eq!(shown[setting], value, "{setting}");
+    }
+}
+
+#[tokio::test]
 async fn a_producer_is_told_when_what_its_acknowledgements_are_worth_changes() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));

@@ -29,7 +29,7 @@ use crate::journal::{
     AppendError, Backup, Journal, JournalError, TopicChange, TopicChangeError, TopicChanged,
     TopicRecord,
 };
-use crate::model::{Gap, TopicName, TopicSettings};
+use crate::model::{Gap, TopicName, TopicSettings, TopicSettingsChange};
 use crate::queue::Queue;
 use supervise::{Child, supervise};
 
@@ -157,6 +157,22 @@ impl Supervisor {
         let handle = self.enter(record.clone())?;
         handle.set_record(version, record);
         Ok((handle, created))
+    }
+
+    /// Changes some settings of a topic; each value must be within its bounds.
+    ///
+    /// # Errors
+    /// [`TopicChangeError::NotFound`], or not storable.
+    pub async fn change_topic(
+        &self,
+        name: TopicName,
+        change: TopicSettingsChange,
+    ) -> Result<Arc<TopicHandle>, TopicChangeError> {
+        let change = TopicChange::Merge { name, change };
+        let TopicChanged { record, version, .. } = self.journal.change_topic(change).await?;
+        let handle = self.enter(record.clone())?;
+        handle.set_record(version, record);
+        Ok(handle)
     }
 
     /// Deletes a topic and ends its actors.

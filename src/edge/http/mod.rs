@@ -26,7 +26,7 @@ use crate::model::TopicName;
 
 /// All paths of API.md that this broker serves.
 pub fn routes(config: &mut web::ServiceConfig) {
-    let (get, put, post, delete) = (web::get, web::put, web::post, web::delete);
+    let (get, put, post) = (web::get, web::put, web::post);
     resource(config, "/livez", "GET", [get().to(health::live)]);
     resource(config, "/readyz", "GET", [get().to(health::ready)]);
     resource(config, "/v1/topics", "GET", [get().to(topics::list)]);
@@ -34,8 +34,13 @@ pub fn routes(config: &mut web::ServiceConfig) {
     resource(
         config,
         "/v1/topics/{topic}",
-        "DELETE, GET, PUT",
-        [get().to(topics::show), put().to(topics::replace), delete().to(topics::delete)],
+        "DELETE, GET, PATCH, PUT",
+        [
+            get().to(topics::show),
+            put().to(topics::replace),
+            web::patch().to(topics::change),
+            web::delete().to(topics::delete),
+        ],
     );
     resource(config, "/v1/topics/{topic}/recover", "POST", [post().to(topics::recover)]);
     resource(

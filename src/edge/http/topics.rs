@@ -54,27 +54,47 @@ pub(super) async fn replace(
 ) -> Result<HttpResponse, Problem> {
     let name = topic_name(&path)?;
     let body = body::read(&edge, &request, payload).await?;
-    let settings = settings(&edge, &body.bytes)?;
+    let change = settings_change(&body.bytes)?;
+    // What is left out takes the broker's default for topics.
+    let settings = change.apply_to(edge.supervisor.topic_policy().defaults);
+    check(&edge, &settings)?;
     let must_be_new = request.headers().get("if-none-match").is_some_and(|value| value == "*");
     let (topic, created) = edge.supervisor.put_topic(name, settings, must_be_new).await?;
     let mut response = if created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(response.json(view(&edge, &topic)))
 }
 
-/// What is left out takes the broker's default for topics.
-fn settings(edge: &Edge, body: &[u8]) -> Result<TopicSettings, Problem> {
-    let change: TopicSettingsChange = match body.trim_ascii() {
-        b"" => TopicSettingsChange::default(),
-        given => wire::parse_object("body", given)?,
-    };
-    let settings = change.apply_to(edge.supervisor.topic_policy().defaults);
+/// What is left out stays as it is.
+pub(super) async fn change(
+    edge: Data<Edge>,
+    path: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let name = topic_name(&path)?;
+    let body = body::read(&edge, &request, payload).await?;
+    let change = settings_change(&body.bytes)?;
+    check(&edge, &change.apply_to(edge.supervisor.topic_policy().defaults))?;
+    let topic = edge.supervisor.change_topic(name, change).await?;
+    Ok(HttpResponse::Ok().json(view(&edge, &topic)))
+}
+
+fn settings_change(body: &[u8]) -> Result<TopicSettingsChange, Problem> {
+    match body.trim_ascii() {
+        b"" => Ok(TopicSettingsChange::default()),
+        given => wire::parse_object("body", given),
+    }
+}
+
+/// Settings have bounds of their own each, so this holds for a change, too, whatever it changes.
+fn check(edge: &Edge, settings: &TopicSettings) -> Result<(), Problem> {
     settings.validate().map_err(|why| Problem::new(Code::InvalidRequest, why))?;
     let ceiling = edge.limits.message_bytes_max;
     if settings.message_bytes_max > ceiling {
         let why = format!("this broker allows at most {ceiling} (limits.message_bytes_max)");
         return Err(Problem::invalid("message_bytes_max", why));
     }
-    Ok(settings)
+    Ok(())
 }
 
 pub(super) async fn delete(edge: Data<Edge>, path: Path<String>) -> Result<HttpResponse, Problem> {

@@ -13,7 +13,9 @@ use super::named::NamedProducers;
 use crate::journal::index::TopicIndex;
 use crate::journal::shared::{Shared, TopicState};
 use crate::journal::{Damage, JournalError, TopicRecord};
-use crate::model::{Epoch, Gap, Incarnation, TopicId, TopicName, TopicSettings};
+use crate::model::{
+    Epoch, Gap, Incarnation, TopicId, TopicName, TopicSettings, TopicSettingsChange,
+};
 
 /// A change of the catalogue.
 #[derive(Clone, Debug)]
@@ -37,6 +39,13 @@ pub enum TopicChange {
         topics_max: usize,
         /// Only if there is no topic of that name.
         must_be_new: bool,
+    },
+    /// Changes some settings of a topic.
+    Merge {
+        /// Its name.
+        name: TopicName,
+        /// What changes; each value is within its bounds.
+        change: TopicSettingsChange,
     },
     /// Deletes the topic.
     Delete {
@@ -129,6 +138,19 @@ impl WriterTopic {
         true
     }
 
+    /// Takes other settings over.
+    fn set(&mut self, settings: TopicSettings, version: u64) -> (TopicChanged, Edit) {
+        self.record.settings = settings;
+        self.state.show(&self.record);
+        self.changed(version)
+    }
+
+    fn changed(&self, version: u64) -> (TopicChanged, Edit) {
+        let record = self.record.clone();
+        let changed = TopicChanged { record: record.clone(), created: false, version };
+        (changed, Edit::Put(record))
+    }
+
     fn accept(&mut self, gap: Gap) -> Result<(), TopicChangeError> {
         let Some(at) = self.record.damage.iter().position(|damage| damage.gap == gap) else {
             return Err(TopicChangeError::NoSuchDamage(self.record.damage.clone()));
@@ -219,24 +241,19 @@ impl Catalogue {
             TopicChange::Replace { name, settings, topics_max, must_be_new } => {
                 match self.named(&name) {
                     Some(_) if must_be_new => Err(TopicChangeError::AlreadyExists),
-                    Some(known) => {
-                        known.record.settings = settings;
-                        known.state.show(&known.record);
-                        let record = known.record.clone();
-                        let now = record.clone();
-                        let changed = TopicChanged { record: now, created: false, version };
-                        Ok((changed, Edit::Put(record)))
-                    }
+                    Some(known) => Ok(known.set(settings, version)),
                     None => self.create(name, settings, topics_max),
                 }
+            }
+            TopicChange::Merge { name, change } => {
+                let known = self.named(&name).ok_or(TopicChangeError::NotFound)?;
+                Ok(known.set(change.apply_to(known.record.settings), version))
             }
             TopicChange::Delete { name } => self.delete(&name),
             TopicChange::AcceptGap { name, gap } => {
                 let known = self.named(&name).ok_or(TopicChangeError::NotFound)?;
                 known.accept(gap)?;
-                let record = known.record.clone();
-                let changed = TopicChanged { record: record.clone(), created: false, version };
-                Ok((changed, Edit::Put(record)))
+                Ok(known.changed(version))
             }
         }
     }
