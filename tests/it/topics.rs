@@ -50,7 +50,7 @@ async fn a_patch_changes_what_it_names_and_leaves_the_rest() {
         patch(json!({ "message_bytes_max": 9 })),
     );
     assert_eq!((one.unwrap().status(), other.unwrap().status()), (StatusCode::OK, StatusCode::OK));
-    let refused = patch(json!({ "message_bytes_max": 1 << 40 })).await.unwrap();
+    let refused = patch(json!({ "message_bytes_max": 1u64 << 40 })).await.unwrap();
     problem(refused, 400, "invalid-request").await;
     broker.kill();
     let broker = Broker::start(&data);
