@@ -11,15 +11,25 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
+use socket2::SockRef;
 use tokio::sync::watch;
 
 use crate::actors::supervisor::{RestartPolicy, Supervisor, TopicPolicy};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::admission::Admission;
+use crate::edge::connections::{self, Connections};
+use crate::edge::guesses::Guesses;
+use crate::edge::readers::Readers;
 use crate::edge::{Edge, http};
 use crate::journal::{Journal, JournalError, Opened};
+use crate::metrics;
 use crate::queue::{Embedded, Feed, Queue};
+
+/// Connections over the limits that may be open, each until it has been told so.
+const CONNECTIONS_SPARE: usize = 512;
+/// How often histograms are tidied where nobody reads them.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Runs a broker until `stop` completes; `listening` is called once it accepts connections.
 ///
@@ -30,9 +40,11 @@ pub async fn run(
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    metrics::install();
+    let clock = Clock::system();
     let feed = Feed::new(config.limits.tail_cache_bytes_max);
     let Opened { journal, topics } =
-        Journal::open(&config.storage, Clock::system(), feed.observer(journal_failed))?;
+        Journal::open(&config.storage, clock.clone(), feed.observer(journal_failed))?;
     tracing::info!(path = %config.storage.path.display(), topics = topics.len(), "journal recovered");
     let queue = Queue::Embedded(Embedded::new(journal.clone(), feed));
 
@@ -54,6 +66,13 @@ pub async fn run(
         tracing::info!(topic = %topic.name(), created, "settings from [[topics]] applied");
     }
 
+    actix_web::rt::spawn(async {
+        let mut pace = tokio::time::interval(METRICS_UPKEEP);
+        loop {
+            pace.tick().await;
+            metrics::upkeep();
+        }
+    });
     let (drain, draining) = watch::channel(false);
     let edge = web::Data::new(Edge {
         supervisor,
@@ -61,20 +80,37 @@ pub async fn run(
         receipts: journal.receipt_key().clone(),
         message_ids: journal.message_id_key().clone(),
         admission: Admission::new(config.limits.in_flight_bytes_max),
+        guesses: Guesses::new(config.limits.receipt_misses_per_minute, clock.clone()),
+        hosts: config.server.clone(),
+        connections: Connections::new(&config.limits),
+        readers: Readers::default(),
         limits: config.limits.clone(),
+        clock,
         draining,
         sessions: watch::Sender::new(()),
     });
-    let in_app = edge.clone();
+    let (in_app, origins) = (edge.clone(), config.server.allowed_origins.clone());
+    let (connections, limits) = (edge.connections.clone(), config.limits.clone());
     let mut server = HttpServer::new(move || {
-        App::new().app_data(in_app.clone()).wrap(from_fn(http::catch_panic)).configure(http::routes)
+        // The last one comes first.
+        App::new()
+            .app_data(in_app.clone())
+            .wrap(http::cors(origins.clone()))
+            .wrap(from_fn(http::catch_panic))
+            .wrap(from_fn(http::guard_request))
+            .configure(http::routes)
     })
-    .max_connections(config.limits.connections_max)
-    .on_connect(|connection, _| {
-        // Without this a small answer can wait 44 ms for the client's delayed ack.
-        if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
-            let _ = tcp.set_nodelay(true);
-        }
+    // Those within the limits are told why they are refused; this holds where nobody asks.
+    .max_connections(config.limits.connections_max + CONNECTIONS_SPARE)
+    // Without this a small answer can wait 44 ms for the client's delayed ack.
+    .tcp_nodelay(true)
+    .client_request_timeout(Duration::from_millis(config.limits.header_timeout_ms))
+    .keep_alive(Duration::from_millis(config.limits.idle_timeout_ms))
+    .on_connect(move |connection, data| {
+        let Some(tcp) = connection.downcast_ref::<TcpStream>() else { return };
+        connections::set_up(SockRef::from(tcp), limits.stall_timeout_ms);
+        let Ok(peer) = tcp.peer_addr() else { return };
+        data.insert(connections.open(peer.ip()));
     })
     .disable_signals()
     .shutdown_timeout(1);

@@ -1,9 +1,9 @@
-//! Planned faults: the seams where tests make a moving part panic.
+//! Planned faults: the seams where tests make a moving part panic, fail, or take its time.
 //!
-//! Without the cargo feature `faults` (off in every release build) [`reach`] is nothing. With it,
-//! a plan says that the n-th time a seam is reached from now on, it panics there. The state is
-//! one per process, since a plan is made from outside (`POST /v1/debug/faults`) and must be seen
-//! on every thread.
+//! Without the cargo feature `faults` (off in every release build) [`pass`] and [`fails`] are
+//! nothing. With it, a plan says what happens the n-th time a seam is reached from now on. The
+//! state is one per process, since a plan is made from outside (`POST /v1/debug/faults`) and must
+//! be seen on every thread.
 
 /// A place in a moving part where a fault can be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -27,11 +27,13 @@ pub enum Seam {
     HandlerPublishing,
     /// A producer session has been given a frame.
     SessionFrame,
+    /// The writer is about to commit.
+    WriterCommitting,
 }
 
 impl Seam {
     /// Every seam, in the order a message passes them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ProducerReceived,
         Self::ProducerForwarded,
         Self::IngestReceived,
@@ -41,43 +43,137 @@ impl Seam {
         Self::TopicReaderAttaching,
         Self::HandlerPublishing,
         Self::SessionFrame,
+        Self::WriterCommitting,
     ];
+
+    /// The part can fail here with an error: a message that is given to an actor is not taken, a
+    /// request or a frame is answered with an error, a commit fails.
+    pub fn can_fail(self) -> bool {
+        matches!(
+            self,
+            Self::ProducerReceived
+                | Self::IngestReceived
+                | Self::HandlerPublishing
+                | Self::SessionFrame
+                | Self::WriterCommitting
+        )
+    }
+}
+
+/// What happens at a seam.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// The part panics.
+    #[default]
+    Panic,
+    /// The part fails with an error, where it [can](Seam::can_fail).
+    Error,
+    /// The part's thread stands still for a while.
+    Delay,
+}
+
+/// A fault to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Where.
+    pub seam: Seam,
+    /// The how manieth time from now; 0 takes a plan back.
+    pub nth: u64,
+    /// What happens then.
+    #[serde(default)]
+    pub action: Action,
+    /// How long a delay takes.
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// How many times in a row, from then on.
+    #[serde(default = "once")]
+    pub times: u64,
+}
+
+#[cfg_attr(not(feature = "faults"), allow(dead_code, reason = "plans come with the feature"))]
+fn once() -> u64 {
+    1
 }
 
 #[cfg(not(feature = "faults"))]
-#[inline(always)]
-/// Nothing: this build plans no faults.
-pub fn reach(_seam: Seam) {}
+mod planned {
+    use super::Seam;
 
-#[cfg(feature = "faults")]
-pub use planned::{plan, reach};
+    /// Nothing: this build plans no faults.
+    #[inline(always)]
+    pub fn pass(_seam: Seam) {}
+
+    /// Never: this build plans no faults.
+    #[inline(always)]
+    pub fn fails(_seam: Seam) -> bool {
+        false
+    }
+}
+
+pub use planned::*;
 
 #[cfg(feature = "faults")]
 mod planned {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Duration;
 
-    use super::Seam;
+    use super::{Action, Plan, Seam};
 
-    /// Passes left until each seam panics; 0 is no plan.
-    static LEFT: [AtomicU64; Seam::ALL.len()] = [const { AtomicU64::new(0) }; Seam::ALL.len()];
+    static PLANS: [Mutex<Option<Plan>>; Seam::ALL.len()] =
+        [const { Mutex::new(None) }; Seam::ALL.len()];
+    /// Some seam has a plan.
+    static ANY: AtomicBool = AtomicBool::new(false);
 
-    /// Plans a panic the `nth` time (from 1) the seam is reached from now on; 0 takes a plan back.
-    pub fn plan(seam: Seam, nth: u64) {
-        LEFT[seam as usize].store(nth, Ordering::SeqCst);
+    /// Plans a fault, in place of the seam's plan before.
+    pub fn plan(plan: Plan) {
+        let mut planned = PLANS[plan.seam as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        *planned = (plan.nth > 0 && plan.times > 0).then_some(plan);
+        ANY.store(true, Ordering::SeqCst);
     }
 
-    /// Passes a seam.
+    /// Counts a pass; the action whose turn it is.
+    fn due(seam: Seam) -> Option<(Action, Duration)> {
+        if !ANY.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut planned = PLANS[seam as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = planned.as_mut()?;
+        if plan.nth > 1 {
+            plan.nth -= 1;
+            return None;
+        }
+        plan.times -= 1;
+        let due = (plan.action, Duration::from_millis(plan.delay_ms));
+        if plan.times == 0 {
+            *planned = None;
+        }
+        Some(due)
+    }
+
+    /// Passes a seam where nothing can fail.
     ///
     /// # Panics
     /// When a plan says so.
-    pub fn reach(seam: Seam) {
-        let left = &LEFT[seam as usize];
-        if left.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let before = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        if before == Ok(1) {
-            panic!("planned fault at {seam:?}");
+    pub fn pass(seam: Seam) {
+        fails(seam);
+    }
+
+    /// Passes a seam; true when it is to fail there with an error.
+    ///
+    /// # Panics
+    /// When a plan says so.
+    pub fn fails(seam: Seam) -> bool {
+        match due(seam) {
+            None => false,
+            Some((Action::Panic, _)) => panic!("planned fault at {seam:?}"),
+            Some((Action::Error, _)) => true,
+            Some((Action::Delay, time)) => {
+                std::thread::sleep(time);
+                false
+            }
         }
     }
 }

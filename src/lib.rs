@@ -48,7 +48,8 @@
 //! 6. [`edge`]: HTTP, WebSocket, JSON, admission, the one table of errors.
 //! 7. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program.
 //!
-//! [`clock`] tells the time and [`faults`] breaks things on purpose; anything may use both.
+//! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
+//! may use them.
 //!
 //! Architecture invariant: a module uses only modules before it in this list (a test reads the
 //! source to hold this). Actors appear in [`actors`] and [`edge`], fjall only in [`journal`],
@@ -62,6 +63,7 @@ pub mod config;
 pub mod edge;
 pub mod faults;
 pub mod journal;
+pub mod metrics;
 pub mod model;
 pub mod patterns;
 pub mod queue;

@@ -204,16 +204,32 @@ impl TopicHandle {
     }
 }
 
-/// All topics there are, by name.
+/// All topics there are, by name and by id.
 #[derive(Default)]
 pub struct Directory {
     topics: DashMap<TopicName, Arc<TopicHandle>>,
+    by_id: DashMap<TopicId, Arc<TopicHandle>>,
 }
 
 impl Directory {
     /// The topic of that name.
     pub fn topic(&self, name: &TopicName) -> Option<Arc<TopicHandle>> {
         self.topics.get(name).map(|handle| handle.clone())
+    }
+
+    /// The topic with that id.
+    pub fn topic_with_id(&self, id: TopicId) -> Option<Arc<TopicHandle>> {
+        self.by_id.get(&id).map(|handle| handle.clone())
+    }
+
+    /// How many topics there are.
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// There is no topic.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
     }
 
     /// All topics, ordered by name.
@@ -232,15 +248,19 @@ impl Directory {
             .or_insert_with(|| TopicHandle::new(record.clone()));
         if entry.id < record.id {
             entry.mark_deleted();
+            self.by_id.remove(&entry.id);
             *entry = TopicHandle::new(record);
         }
-        entry.clone()
+        let handle = entry.clone();
+        self.by_id.insert(handle.id, handle.clone());
+        handle
     }
 
     /// Takes a topic out, if it is still the one with this id.
     pub(super) fn remove(&self, name: &TopicName, id: TopicId) {
         if let Some((_, handle)) = self.topics.remove_if(name, |_, handle| handle.id == id) {
             handle.mark_deleted();
+            self.by_id.remove(&id);
         }
     }
 }

@@ -62,10 +62,16 @@ impl Handler<Ingest> for IngestLogger {
     type Result = ();
 
     fn handle(&mut self, ingest: Ingest, _: &mut Context<Self>) {
-        faults::reach(Seam::IngestReceived);
+        if faults::fails(Seam::IngestReceived) {
+            return;
+        }
         let Ingest { lane, block, reply } = ingest;
+        let _stage = block.trace().map(|trace| {
+            let (trace_id, topic) = (trace.trace_id(), self.topic.0);
+            tracing::debug_span!("ingest", trace_id, topic, messages = block.count()).entered()
+        });
         let (topic, incarnation) = (self.topic, self.incarnation);
         self.journal.append(Append { topic, incarnation, lane, block, reply });
-        faults::reach(Seam::IngestForwarded);
+        faults::pass(Seam::IngestForwarded);
     }
 }

@@ -53,7 +53,7 @@ impl Producer {
         while let Some(held) = self.held.pop_front() {
             // Should the logger die before it takes this, the oneshot drops with its mailbox.
             ingest.do_send(held);
-            faults::reach(Seam::ProducerForwarded);
+            faults::pass(Seam::ProducerForwarded);
         }
         if self.closing {
             ctx.stop();
@@ -104,7 +104,9 @@ impl Handler<Publish> for Producer {
     type Result = ();
 
     fn handle(&mut self, Publish(ingest): Publish, ctx: &mut Context<Self>) {
-        faults::reach(Seam::ProducerReceived);
+        if faults::fails(Seam::ProducerReceived) {
+            return;
+        }
         self.held.push_back(ingest);
         self.forward(ctx);
     }

@@ -117,7 +117,7 @@ impl Handler<HeadAdvanced> for Topic {
 
     fn handle(&mut self, _: HeadAdvanced, _: &mut Context<Self>) {
         self.pending.take();
-        faults::reach(Seam::TopicHeadAdvanced);
+        faults::pass(Seam::TopicHeadAdvanced);
         self.readers.retain(|_, attached| {
             if attached.attachment.is_closed() {
                 return false;
@@ -132,7 +132,7 @@ impl Handler<HeadAdvanced> for Topic {
             // Who stopped waiting needs no answer.
             let _ = waiting.reply.send(());
         }
-        faults::reach(Seam::TopicReadersTold);
+        faults::pass(Seam::TopicReadersTold);
     }
 }
 
@@ -140,7 +140,7 @@ impl Handler<Attach> for Topic {
     type Result = ();
 
     fn handle(&mut self, attach: Attach, _: &mut Context<Self>) {
-        faults::reach(Seam::TopicReaderAttaching);
+        faults::pass(Seam::TopicReaderAttaching);
         if attach.pending.raise() {
             attach.reader.do_send(HeadAdvanced);
         }

@@ -47,6 +47,11 @@ impl Admission {
         async move { Permit(acquire.await.expect("the budget is never closed")) }
     }
 
+    /// Bytes that are under way now.
+    pub fn admitted(&self) -> usize {
+        (self.bytes_max as usize).saturating_sub(self.bytes.available_permits())
+    }
+
     /// One piece never costs more than there is, else it could never come in.
     fn cost(&self, bytes: usize) -> u32 {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max)

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::actors::directory::Unavailable;
 use crate::journal::{AppendError, JournalError, ReadError, TopicChangeError};
+use crate::metrics;
 use crate::model::{NameError, RecordError, TopicName};
 use crate::patterns::request_acknowledge::PublishError;
 
@@ -20,12 +21,22 @@ pub enum Code {
     InvalidName,
     /// A field, parameter or frame that can't be taken.
     InvalidRequest,
+    /// What was given for a receipt is none.
+    InvalidReceipt,
+    /// A request for another host than this one.
+    Forbidden,
+    /// A browser's page from elsewhere.
+    OriginNotAllowed,
     /// No such topic.
     TopicNotFound,
+    /// No message has this receipt.
+    ReceiptNotFound,
     /// No such path.
     NotFound,
     /// The path is there, the method isn't.
     MethodNotAllowed,
+    /// The request did not come in time.
+    RequestTimeout,
     /// A media type that isn't understood.
     UnsupportedMediaType,
     /// A media type that can't be produced.
@@ -40,6 +51,12 @@ pub enum Code {
     MessageTooLarge,
     /// A body or frame over the broker's limit.
     BodyTooLarge,
+    /// Headers over the broker's limit.
+    HeadersTooLarge,
+    /// Too many tries in too short a time.
+    RateLimited,
+    /// No room for another connection.
+    TooManyConnections,
     /// No room for another topic.
     TooManyTopics,
     /// The broker's fault.
@@ -62,6 +79,20 @@ impl Code {
         match self {
             Self::InvalidName => ("invalid-name", 400, "The name is not valid", false),
             Self::InvalidRequest => ("invalid-request", 400, "The request is not valid", false),
+            Self::InvalidReceipt => ("invalid-receipt", 400, "The receipt is not valid", false),
+            Self::Forbidden => ("forbidden", 403, "The request is not allowed", false),
+            Self::OriginNotAllowed => {
+                ("origin-not-allowed", 403, "The page's origin is not allowed", false)
+            }
+            Self::ReceiptNotFound => {
+                ("receipt-not-found", 404, "No message has this receipt", false)
+            }
+            Self::RequestTimeout => ("request-timeout", 408, "The request came too slowly", true),
+            Self::HeadersTooLarge => ("headers-too-large", 431, "The headers are too large", false),
+            Self::RateLimited => ("rate-limited", 429, "Too many tries", true),
+            Self::TooManyConnections => {
+                ("too-many-connections", 429, "There are too many connections", true)
+            }
             Self::TopicNotFound => ("topic-not-found", 404, "There is no such topic", false),
             Self::NotFound => ("not-found", 404, "There is nothing here", false),
             Self::MethodNotAllowed => {
@@ -123,6 +154,7 @@ pub struct Problem {
 impl Problem {
     /// An answer with this code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        metrics::problem(code.as_str());
         let (word, status, title, temporary) = code.row();
         let retry_after_ms = temporary.then_some(match code {
             Code::Quarantined | Code::StorageFull => 10_000,
@@ -152,10 +184,28 @@ impl Problem {
         Self { limit: Some(limit as u64), ..Self::new(Code::MessageTooLarge, detail) }
     }
 
+    /// A message that is not kept any more, of a topic that begins here.
+    pub fn offset_gone(first: u64) -> Self {
+        let detail = format!("the message is not kept; the first one kept is {first}");
+        Self { first: Some(first), ..Self::new(Code::OffsetGone, detail) }
+    }
+
     /// A body over the broker's limit.
     pub fn body_too_large(limit: usize) -> Self {
         let detail = format!("the body has more than the {limit} bytes that are allowed");
         Self { limit: Some(limit as u64), ..Self::new(Code::BodyTooLarge, detail) }
+    }
+
+    /// Headers over the broker's limit.
+    pub fn headers_too_large(bytes: usize, limit: usize) -> Self {
+        let detail = format!("the headers have {bytes} bytes, {limit} are allowed");
+        Self { limit: Some(limit as u64), ..Self::new(Code::HeadersTooLarge, detail) }
+    }
+
+    /// A problem that will have passed after this time.
+    pub fn retry_after(self, after: std::time::Duration) -> Self {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self { retry_after_ms: Some(ms), ..self }
     }
 
     /// The budget of bytes under way is spent.
@@ -292,9 +342,7 @@ impl From<ReadError> for Problem {
         let detail = error.to_string();
         match error {
             ReadError::NoSuchTopic(_) => Self::new(Code::TopicNotFound, "the topic was deleted"),
-            ReadError::Gone { first } => {
-                Self { first: Some(first), ..Self::new(Code::OffsetGone, detail) }
-            }
+            ReadError::Gone { first } => Self::offset_gone(first),
             ReadError::Ahead { .. } => Self::invalid("from", detail),
             ReadError::Damaged(_) => Self::new(Code::Quarantined, detail),
             ReadError::Journal(error) => error.into(),

@@ -9,8 +9,11 @@
 //! except what its clients will send again.
 
 pub mod admission;
+pub mod connections;
 pub mod error;
+pub mod guesses;
 pub mod http;
+pub mod readers;
 mod settings;
 pub mod wire;
 pub mod ws;
@@ -21,10 +24,15 @@ use tokio::sync::watch;
 
 pub use settings::{LimitSettings, ServerSettings};
 
+use crate::actors::directory::{TopicHandle, TopicState};
 use crate::actors::supervisor::Supervisor;
+use crate::clock::Clock;
 use crate::model::{BlockBuilder, MessageIdKey, ReceiptKey};
 use crate::queue::Queue;
 use admission::Admission;
+use connections::Connections;
+use guesses::Guesses;
+use readers::Readers;
 
 /// What every request and session needs.
 pub struct Edge {
@@ -38,8 +46,18 @@ pub struct Edge {
     pub message_ids: MessageIdKey,
     /// The limits in force.
     pub limits: LimitSettings,
+    /// Who may call us, and by what name.
+    pub hosts: ServerSettings,
+    /// What is open.
+    pub connections: Arc<Connections>,
+    /// Who follows topics.
+    pub readers: Readers,
     /// The byte budget of what is under way.
     pub admission: Admission,
+    /// Who asked too often for receipts that don't exist.
+    pub guesses: Guesses,
+    /// The time.
+    pub clock: Clock,
     /// Becomes true when the broker is to stop.
     pub draining: watch::Receiver<bool>,
     /// A sender is held by every open session, so that draining can wait for the last one.
@@ -50,6 +68,22 @@ impl Edge {
     /// Collects messages into blocks whose message ids count.
     pub fn block_builder(&self) -> BlockBuilder {
         BlockBuilder::new(self.message_ids.clone())
+    }
+
+    /// Why no new work is taken, if so.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        match self.is_draining() {
+            true => Some("draining"),
+            false => self.queue.is_storage_full().then_some("storage-full"),
+        }
+    }
+
+    /// What a topic is doing; one with damage that nobody has accepted does nothing.
+    pub fn topic_state(&self, topic: &TopicHandle) -> TopicState {
+        match self.queue.extent(topic.id()) {
+            Some(extent) if extent.damaged => TopicState::Quarantined,
+            _ => topic.state(),
+        }
     }
 
     /// The broker takes no new work.

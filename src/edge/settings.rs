@@ -1,6 +1,7 @@
 //! `[server]` and `[limits]` of broker.toml.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
@@ -14,6 +15,10 @@ pub struct ServerSettings {
     pub workers: usize,
     /// Longest time a stop waits for sockets to see their last acknowledgement.
     pub drain_timeout_ms: u64,
+    /// Origins whose pages may use the broker, say `https://app.example`; its own always may.
+    pub allowed_origins: Vec<String>,
+    /// Names by which the broker may be called in `Host`; addresses always may be used.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for ServerSettings {
@@ -22,6 +27,8 @@ impl Default for ServerSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 7077)),
             workers: 0,
             drain_timeout_ms: 10_000,
+            allowed_origins: Vec::new(),
+            allowed_hosts: vec!["localhost".to_owned()],
         }
     }
 }
@@ -48,8 +55,28 @@ pub struct LimitSettings {
     pub credit_bytes: usize,
     /// Most topics.
     pub topics_max: usize,
-    /// Most connections on one worker thread.
+    /// Most connections.
     pub connections_max: usize,
+    /// Most connections from one address (IPv6: from one /64).
+    pub connections_per_address_max: usize,
+    /// Largest request head: path, query and headers, in bytes.
+    pub headers_bytes_max: usize,
+    /// Longest time a request's head may take to come.
+    pub header_timeout_ms: u64,
+    /// Longest time a request's body may take to come.
+    pub body_timeout_ms: u64,
+    /// How long a connection may stay open between two requests.
+    pub idle_timeout_ms: u64,
+    /// How long a client may take nothing of what is there for it before it is cut off.
+    pub stall_timeout_ms: u64,
+    /// How often a WebSocket client is pinged.
+    pub ping_interval_ms: u64,
+    /// How long a WebSocket client may send nothing at all, pongs included.
+    pub silence_timeout_ms: u64,
+    /// How many receipts that don't exist one address may ask for in a minute.
+    pub receipt_misses_per_minute: u32,
+    /// Most topics that have series of their own in the metrics.
+    pub metrics_topics_max: usize,
     /// Memory for the newest messages of all topics, shared by every reader, in bytes.
     pub tail_cache_bytes_max: usize,
 }
@@ -68,10 +95,26 @@ impl Default for LimitSettings {
             credit_bytes: 4 * MIB,
             topics_max: 10_000,
             connections_max: 25_000,
+            connections_per_address_max: 10_000,
+            headers_bytes_max: 32 * 1024,
+            header_timeout_ms: 5_000,
+            body_timeout_ms: 30_000,
+            idle_timeout_ms: 60_000,
+            stall_timeout_ms: 60_000,
+            ping_interval_ms: 25_000,
+            silence_timeout_ms: 60_000,
+            receipt_misses_per_minute: 60,
+            metrics_topics_max: 1_000,
             tail_cache_bytes_max: 64 * MIB,
         }
     }
 }
+
+/// Bounds of every timeout: a tenth of a second to a day.
+const TIMEOUT_MS: RangeInclusive<u64> = 100..=24 * 60 * 60 * 1_000;
+
+/// actix-http reads no longer head than this, whatever is set (`MAX_BUFFER_SIZE` of its h1).
+const HEADERS_BYTES_CEILING: usize = 128 * 1024;
 
 impl LimitSettings {
     /// Checks the limits against each other.
@@ -87,11 +130,34 @@ impl LimitSettings {
             ("credit_bytes", self.credit_bytes),
             ("topics_max", self.topics_max),
             ("connections_max", self.connections_max),
+            ("connections_per_address_max", self.connections_per_address_max),
+            ("headers_bytes_max", self.headers_bytes_max),
+            ("receipt_misses_per_minute", self.receipt_misses_per_minute as usize),
         ];
         for (key, value) in positive {
             if value == 0 {
                 return Err((key, "must be at least 1".into()));
             }
+        }
+        for (key, ms) in [
+            ("header_timeout_ms", self.header_timeout_ms),
+            ("body_timeout_ms", self.body_timeout_ms),
+            ("idle_timeout_ms", self.idle_timeout_ms),
+            ("stall_timeout_ms", self.stall_timeout_ms),
+            ("ping_interval_ms", self.ping_interval_ms),
+            ("silence_timeout_ms", self.silence_timeout_ms),
+        ] {
+            if !TIMEOUT_MS.contains(&ms) {
+                let (low, high) = TIMEOUT_MS.into_inner();
+                return Err((key, format!("may be {low} to {high}")));
+            }
+        }
+        if self.silence_timeout_ms <= self.ping_interval_ms {
+            return Err(("silence_timeout_ms", "must be longer than `ping_interval_ms`".into()));
+        }
+        if self.headers_bytes_max > HEADERS_BYTES_CEILING {
+            let why = format!("may be at most {HEADERS_BYTES_CEILING}, where the parser gives up");
+            return Err(("headers_bytes_max", why));
         }
         let (low, high) = crate::model::TopicSettings::MESSAGE_BYTES_MAX.into_inner();
         if !(low..=high).contains(&self.message_bytes_max) {

@@ -17,12 +17,11 @@
 //! Invariant: a chunk that [`directory`] takes was written under that very sequence.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::index::IndexEntry;
-use crate::model::{Block, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
+use crate::model::{Block, Derived, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
 
 /// Where a chunk is closed, in bytes of bodies.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
@@ -173,7 +172,7 @@ pub(super) fn block(topic: TopicId, chunk: &Bytes, entry: &IndexEntry) -> Placed
         count: entry.count,
         published_at: entry.time,
         body: chunk.slice(range(entry)),
-        json: OnceLock::new(),
+        derived: Derived::default(),
     }
 }
 

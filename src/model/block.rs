@@ -1,16 +1,16 @@
 //! The block: a run of consecutive messages of one topic, the unit of every hand-over.
 //!
 //! A [`Block`] is what a producer sends: encoded records without a place. The journal's writer
-//! gives it a base offset and a time; from then on it is (part of) a [`PlacedBlock`], whose bytes
-//! are shared by the tail cache and every reader.
+//! gives it a base offset and a time; from then on it is (part of) a
+//! [`PlacedBlock`](super::PlacedBlock).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::TraceParent;
 use super::message_id::{Fingerprint, MessageIdKey};
 use super::record::{Record, RecordError};
-use super::{Epoch, Timestamp, TopicId};
 
 /// Encoded messages on their way to the journal. Cloning shares the bytes.
 #[derive(Clone)]
@@ -20,6 +20,7 @@ pub struct Block {
     /// The messages that have an id, by their place in the block, in order.
     fingerprints: Arc<[(u32, Fingerprint)]>,
     named: Option<NamedRun>,
+    trace: Option<TraceParent>,
     _charge: Option<Arc<dyn Send + Sync>>,
 }
 
@@ -41,7 +42,7 @@ impl std::fmt::Debug for Block {
 impl Block {
     /// A block that was stored before: its records as they are encoded.
     pub fn stored(body: Bytes, count: u32) -> Self {
-        Self { body, count, fingerprints: Arc::default(), named: None, _charge: None }
+        Self { body, count, fingerprints: Arc::default(), named: None, trace: None, _charge: None }
     }
 
     /// The block, holding on to `charge` until its last clone is dropped: what its bytes take of
@@ -54,6 +55,16 @@ impl Block {
     pub fn numbered(self, named: NamedRun) -> Self {
         debug_assert_eq!(named.ids.len(), self.count as usize);
         Self { named: Some(named), ..self }
+    }
+
+    /// The block, as a part of a trace.
+    pub fn traced(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// The trace it belongs to.
+    pub fn trace(&self) -> Option<&TraceParent> {
+        self.trace.as_ref()
     }
 
     /// What its messages' own ids say, by place in the block, in order.
@@ -86,6 +97,7 @@ impl Block {
             count: kept.len() as u32,
             fingerprints: self.fingerprints.iter().filter_map(moved).collect(),
             named: None,
+            trace: self.trace.clone(),
             _charge: self._charge.clone(),
         })
     }
@@ -149,63 +161,7 @@ impl BlockBuilder {
         let count = std::mem::take(&mut self.count);
         let body = self.body.split().freeze();
         let fingerprints = std::mem::take(&mut self.fingerprints).into();
-        Some(Block { body, count, fingerprints, named: None, _charge: None })
-    }
-}
-
-/// Messages that have their place: topic, offsets and time of publication.
-#[derive(Debug)]
-pub struct PlacedBlock {
-    /// The topic they belong to.
-    pub topic: TopicId,
-    /// The topic's epoch when they were placed.
-    pub epoch: Epoch,
-    /// Offset of the first message.
-    pub base_offset: u64,
-    /// How many messages there are.
-    pub count: u32,
-    /// When the journal took them; the same for all of them.
-    pub published_at: Timestamp,
-    /// The encoded records.
-    pub body: Bytes,
-    /// The messages as clients read them in JSON, kept by whoever encodes them first, unless they
-    /// take more than [`PlacedBlock::json_bytes_max`].
-    pub json: OnceLock<Arc<str>>,
-}
-
-/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time.
-const JSON_OVERHEAD_BYTES: usize = 192;
-
-impl PlacedBlock {
-    /// The largest JSON form that is kept; what a cache has to reckon with.
-    pub fn json_bytes_max(&self) -> usize {
-        self.body.len() + JSON_OVERHEAD_BYTES * self.count as usize
-    }
-
-    /// The offset after the last message.
-    pub fn end_offset(&self) -> u64 {
-        self.base_offset + u64::from(self.count)
-    }
-
-    /// The messages with their offsets.
-    ///
-    /// # Errors
-    /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
-    pub fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
-        let mut rest = &self.body[..];
-        let mut offset = self.base_offset;
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let record = Record::decode(&mut rest);
-            if record.is_err() {
-                rest = &[];
-            }
-            let item = record.map(|record| (offset, record));
-            offset += 1;
-            Some(item)
-        })
+        Some(Block { body, count, fingerprints, named: None, trace: None, _charge: None })
     }
 }
 
@@ -228,27 +184,5 @@ mod tests {
         assert_eq!(Record::decode(&mut rest).unwrap().payload, b"0");
         assert_eq!(Record::decode(&mut rest).unwrap().payload, b"2");
         assert!(block.without(|_| true).is_none());
-    }
-
-    #[test]
-    fn a_placed_block_counts_offsets_from_its_base() {
-        let mut builder = BlockBuilder::default();
-        builder.push(&Record::json(b"1")).unwrap();
-        builder.push(&Record::json(b"2")).unwrap();
-        let block = builder.finish().unwrap();
-        assert!(builder.finish().is_none());
-        let placed = PlacedBlock {
-            topic: TopicId(1),
-            epoch: Epoch::FIRST,
-            base_offset: 40,
-            count: block.count(),
-            published_at: Timestamp(0),
-            body: block.body().clone(),
-            json: OnceLock::new(),
-        };
-        let found: Vec<_> =
-            placed.records().map(|r| r.unwrap()).map(|(o, r)| (o, r.payload.to_vec())).collect();
-        assert_eq!(found, [(40, b"1".to_vec()), (41, b"2".to_vec())]);
-        assert_eq!(placed.end_offset(), 42);
     }
 }

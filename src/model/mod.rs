@@ -9,23 +9,29 @@ mod content_type;
 mod gap;
 mod lane;
 mod message_id;
+mod placed_block;
 mod receipt;
 mod record;
+mod stage;
 mod timestamp;
 mod topic;
+mod trace;
 
-pub use block::{Block, BlockBuilder, NamedRun, PlacedBlock};
+pub use block::{Block, BlockBuilder, NamedRun};
 pub use content_type::PayloadKind;
 pub use gap::Gap;
 pub use lane::{Lane, LanePosition};
 pub use message_id::{Fingerprint, MessageIdKey};
+pub use placed_block::{Derived, PlacedBlock};
 pub use receipt::{Receipt, ReceiptKey};
 pub use record::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX,
     MESSAGE_ID_BYTES_MAX, Record, RecordError,
 };
+pub use stage::Stage;
 pub use timestamp::Timestamp;
 pub use topic::{
     AckLevel, Epoch, Incarnation, Mode, NameError, Sequence, TopicId, TopicName, TopicSettings,
     TopicSettingsChange,
 };
+pub use trace::TraceParent;

@@ -10,6 +10,8 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
+use super::Timestamp;
+
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1_024;
 /// Longest message id, in bytes (API.md).
@@ -155,6 +157,17 @@ impl<'a> Record<'a> {
         let len = bytes.try_get_u32_le().map_err(|_| RecordError::Malformed)? as usize;
         let mut rest = bytes.split_off(..len).ok_or(RecordError::Malformed)?;
         Self::decode_body(&mut rest).ok_or(RecordError::Malformed)
+    }
+
+    /// The message is of no use any more, when it was published then and it is now.
+    pub fn has_expired(&self, published_at: Timestamp, now: Timestamp) -> bool {
+        self.ttl_ms.is_some_and(|ttl_ms| published_at.0.saturating_add(ttl_ms) <= now.0)
+    }
+
+    /// Some of the encoded records have a `ttl_ms`.
+    pub(super) fn any_has_ttl(mut records: &[u8]) -> bool {
+        std::iter::from_fn(|| Self::take_encoded(&mut records))
+            .any(|record| record.get(4).is_some_and(|flags| flags & TTL != 0))
     }
 
     /// Takes the first record off `bytes` as it is encoded.

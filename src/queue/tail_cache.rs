@@ -89,10 +89,8 @@ impl TailCache {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::OnceLock;
-
     use super::*;
-    use crate::model::{BlockBuilder, Epoch, Record, Timestamp};
+    use crate::model::{BlockBuilder, Derived, Epoch, Record, Timestamp};
 
     fn block(topic: u32, base_offset: u64, bytes: usize) -> Arc<PlacedBlock> {
         let mut builder = BlockBuilder::default();
@@ -107,7 +105,7 @@ mod tests {
             count: 2,
             published_at: Timestamp(0),
             body: block.body().clone(),
-            json: OnceLock::new(),
+            derived: Derived::default(),
         })
     }
 

@@ -3,17 +3,21 @@
 use std::path::{Path, PathBuf};
 
 /// What each part may use of the others, in the order of the map in `lib.rs`.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("faults", &[]),
-    ("journal", &["model", "clock", "faults"]),
+    ("metrics", &[]),
+    ("journal", &["model", "clock", "metrics", "faults"]),
     ("queue", &["model", "clock", "journal"]),
-    ("actors", &["model", "clock", "faults", "journal", "queue"]),
+    ("actors", &["model", "clock", "metrics", "faults", "journal", "queue"]),
     ("patterns", &["model", "clock", "journal", "queue", "actors"]),
-    ("edge", &["model", "clock", "faults", "journal", "queue", "actors", "patterns"]),
+    ("edge", &["model", "clock", "metrics", "faults", "journal", "queue", "actors", "patterns"]),
     ("config", &["model", "journal", "queue", "actors", "edge"]),
-    ("broker", &["model", "clock", "journal", "queue", "actors", "patterns", "edge", "config"]),
+    (
+        "broker",
+        &["model", "clock", "metrics", "journal", "queue", "actors", "patterns", "edge", "config"],
+    ),
     ("cli", &["model", "journal", "broker", "config"]),
     ("main", &["cli"]),
 ];

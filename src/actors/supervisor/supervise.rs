@@ -15,6 +15,7 @@ use super::budget::{RestartBudget, RestartPolicy, Verdict};
 use crate::actors::directory::{Announcement, Slot, TopicHandle, Unavailable};
 use crate::actors::ingest::Ingest;
 use crate::actors::producer::{Close, Producer, Publish};
+use crate::metrics;
 use crate::model::Incarnation;
 
 /// Who is supervised, and how patiently.
@@ -54,6 +55,7 @@ pub(super) fn supervise<A, F, S>(
             }
             incarnation = incarnation.next();
             topic.count_restart();
+            metrics::restarted(what);
             let verdict = budget.died(Instant::now());
             tracing::error!(actor = what, topic = %topic.name(), ?verdict, "an actor panicked");
             match verdict {

@@ -1,10 +1,13 @@
 //! Request bodies, read within their limit and the byte budget.
 
+use std::time::Duration;
+
 use actix_web::HttpRequest;
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
 
+use super::parameters::header;
 use crate::edge::Edge;
 use crate::edge::admission::Permit;
 use crate::edge::error::{Code, Problem};
@@ -18,7 +21,7 @@ pub(super) struct Body {
 /// Reads the whole body. Bytes are admitted before they are kept.
 ///
 /// # Errors
-/// `body-too-large`, `overloaded`, or the connection broke.
+/// `body-too-large`, `overloaded`, `request-timeout`, an encoding, or the connection broke.
 pub(super) async fn read(
     edge: &Edge,
     request: &HttpRequest,
@@ -34,9 +37,22 @@ pub(super) async fn read(
     if declared > limit {
         return Err(too_large());
     }
+    // What is stored is what came, so what came must be the payload itself.
+    let encoding = header(request, CONTENT_ENCODING.as_str())?.unwrap_or("identity");
+    if !encoding.eq_ignore_ascii_case("identity") {
+        let why = format!("Content-Encoding `{encoding}` is not undone here; send it as it is");
+        return Err(Problem::new(Code::UnsupportedMediaType, why));
+    }
     let mut body = Body { bytes: Bytes::new(), permit: None };
     let mut bytes = BytesMut::new();
-    while let Some(piece) = payload.next().await {
+    let timeout = Duration::from_millis(edge.limits.body_timeout_ms);
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        let piece = tokio::time::timeout_at(deadline, payload.next()).await.map_err(|_| {
+            let why = format!("the body was not whole within {} ms", edge.limits.body_timeout_ms);
+            Problem::new(Code::RequestTimeout, why)
+        })?;
+        let Some(piece) = piece else { break };
         let piece =
             piece.map_err(|error| Problem::new(Code::InvalidRequest, format!("body: {error}")))?;
         if bytes.len() + piece.len() > limit {

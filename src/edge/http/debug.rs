@@ -1,23 +1,19 @@
-//! `/v1/debug/faults`, in builds with the feature `faults` only.
+//! `/v1/debug/…`, in builds with the feature `faults` only.
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
-use serde::Deserialize;
 
 use crate::edge::error::Problem;
-use crate::faults::{self, Seam};
+use crate::edge::wire;
+use crate::faults::{self, Action, Plan};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plan {
-    seam: Seam,
-    nth: u64,
-}
-
-/// `{"seam":"ingest-received","nth":3}`: panic the third time from now; `nth` 0 takes it back.
+/// `POST /v1/debug/faults` with `{"seam":"ingest-received","nth":3}`: a panic the third time from
+/// now; also `"action":"error"`, `"action":"delay","delay_ms":50`, `"times":7`.
 pub(super) async fn plan_fault(body: Bytes) -> Result<HttpResponse, Problem> {
-    let plan: Plan =
-        serde_json::from_slice(&body).map_err(|error| Problem::invalid("body", error))?;
-    faults::plan(plan.seam, plan.nth);
+    let plan: Plan = wire::parse_object("body", &body)?;
+    if plan.action == Action::Error && !plan.seam.can_fail() {
+        return Err(Problem::invalid("action", "nothing can fail with an error at this seam"));
+    }
+    faults::plan(plan);
     Ok(HttpResponse::NoContent().finish())
 }

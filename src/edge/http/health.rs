@@ -4,7 +4,7 @@ use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, Responder};
 use serde_json::json;
 
-use crate::actors::directory::{TopicHandle, TopicState};
+use crate::actors::directory::TopicState;
 use crate::edge::Edge;
 
 pub(super) async fn live() -> impl Responder {
@@ -15,19 +15,10 @@ pub(super) async fn live() -> impl Responder {
 pub(super) async fn ready(edge: Data<Edge>) -> HttpResponse {
     let in_state = |state| -> Vec<String> {
         let topics = edge.supervisor.directory().topics();
-        let damaged = |id| edge.queue.extent(id).is_some_and(|extent| extent.damaged);
-        let is_now = |topic: &TopicHandle| match topic.state() {
-            _ if damaged(topic.id()) => TopicState::Quarantined,
-            state => state,
-        };
-        let found = topics.iter().filter(|topic| is_now(topic) == state);
+        let found = topics.iter().filter(|topic| edge.topic_state(topic) == state);
         found.map(|topic| topic.name().to_string()).collect()
     };
-    let reason = match edge.is_draining() {
-        true => Some("draining"),
-        false => edge.queue.is_storage_full().then_some("storage-full"),
-    };
-    if let Some(reason) = reason {
+    if let Some(reason) = edge.not_ready() {
         let recovering = in_state(TopicState::Recovering);
         return HttpResponse::ServiceUnavailable()
             .json(json!({ "ready": false, "reason": reason, "recovering": recovering }));

@@ -45,7 +45,10 @@ where
 }
 
 /// A header as text.
-pub(super) fn header<'a>(request: &'a HttpRequest, name: &str) -> Result<Option<&'a str>, Problem> {
+pub(in crate::edge) fn header<'a>(
+    request: &'a HttpRequest,
+    name: &str,
+) -> Result<Option<&'a str>, Problem> {
     let Some(value) = request.headers().get(name) else { return Ok(None) };
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Ok(Some(text)),

@@ -1,27 +1,34 @@
 //! `GET /v1/topics/{topic}/messages`: reading, where the client keeps its place.
 //!
-//! The first page decides: what fits one is answered whole; a longer answer is streamed a page at
-//! a time, as the client takes it, so that it never stands in memory as a whole.
+//! The first page decides: what fits one is answered whole; a longer JSON answer is streamed a page
+//! at a time, as the client takes it, so that it never stands in memory as a whole. The other
+//! forms say at their beginning where to go on, so they are one page, however much was asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
+use actix_web::http::header::{Accept, CONTENT_TYPE, Header};
 use actix_web::web::{Bytes, Data, Path};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
+use rmp::encode::{write_array_len, write_map_len, write_str, write_uint};
 use serde::Deserialize;
 
-use super::parameters::{header, number, query, start};
+use super::parameters::{number, query, start};
 use super::topic_name;
+use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
-use crate::edge::wire::{Budget, Page};
-use crate::model::TopicId;
+use crate::edge::wire::{Form, Gaps, Page, ReadBudget, Shown, to_msgpack};
+use crate::metrics::{self, Way};
+use crate::model::{Gap, PlacedBlock};
 use crate::patterns::publish_subscribe::{self, Start};
 use crate::queue::{ReadError, ReadLimits};
 
-/// Stored bytes of a page.
-const PAGE_BYTES: u64 = 256 * 1024;
+/// Stored bytes of a piece of a JSON answer.
+const PIECE_BYTES: u64 = 256 * 1024;
+/// Stored bytes of an answer that can't be given piece by piece.
+const WHOLE_BYTES: u64 = 1024 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,96 +51,70 @@ pub(super) async fn poll(
     let max = number("max", query.max.as_deref(), 1..=10_000, 100)?;
     let max_bytes = number("max_bytes", query.max_bytes.as_deref(), 1..=64 << 20, 1 << 20)?;
     let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
-    accepts_json(&request)?;
+    let form = accepted_form(&request)?;
     let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
     let from = from.resolve(&edge.queue, &topic).await?;
-    let limits = ReadLimits { messages: max, bytes: max_bytes.min(PAGE_BYTES) };
     let wait = Duration::from_millis(wait_ms);
-    let draining = edge.draining.clone();
-    let blocks = publish_subscribe::poll(&edge.queue, &topic, from, limits, wait, draining).await?;
-    let mut budget = Budget::new(max, max_bytes);
-    let page = budget.page(&blocks, from, PAGE_BYTES, &edge.receipts)?;
-
-    let extent = edge.queue.extent(topic.id());
-    let (first, head) = extent.map_or((from, from), |extent| (extent.first, extent.head));
-    let epoch = topic.record().epoch.0;
-    let opening =
-        format!(r#"{{"topic":"{name}","epoch":{epoch},"first":{first},"head":{head},"messages":["#);
-    let read_to = page.next.unwrap_or(from);
-    let whole = page.last || page.next.is_none() || read_to >= head;
-    let mut response = HttpResponse::Ok();
-    response.insert_header((CONTENT_TYPE, "application/json"));
-    if whole {
-        let closing = closing(&edge, topic.id(), from, read_to);
-        return Ok(response.body(format!("{opening}{}{closing}", page.json)));
-    }
-    let begun = format!("{opening}{}", page.json);
-    let rest = Rest { edge, topic: topic.id(), from, next: read_to, budget };
-    let pieces = stream::unfold((Some(begun), Some(rest)), |(begun, rest)| async {
-        match (begun, rest) {
-            (Some(begun), rest) => Some((Ok(Bytes::from(begun)), (None, rest))),
-            (None, Some(rest)) => {
-                let (piece, rest) = rest.piece().await;
-                Some((piece, (None, rest)))
-            }
-            (None, None) => None,
-        }
-    });
-    Ok(response.streaming(Box::pin(pieces)))
+    let budget = ReadBudget::new(max, max_bytes);
+    let mut reading = Reading { edge, topic, form, next: from, budget, gaps: Vec::new() };
+    let page = reading.first_page(wait).await?;
+    Ok(match form {
+        Form::MessagePack => reading.msgpack(page),
+        Form::Lines => reading.lines(page),
+        Form::Json | Form::Events => reading.json(page),
+    })
 }
 
-/// The end of an answer that was read from one offset up to another: the gaps in between, and
-/// where to go on, which is behind a gap that follows.
-fn closing(edge: &Edge, topic: TopicId, from: u64, read_to: u64) -> String {
-    let mut next = read_to;
-    let mut passed = Vec::new();
-    for gap in edge.queue.gaps(topic) {
-        if gap.contains(next) {
-            next = gap.end();
-        }
-        if gap.to >= from && gap.from < next {
-            passed.push(gap);
-        }
+/// The first form that the client likes best.
+fn accepted_form(request: &HttpRequest) -> Result<Form, Problem> {
+    let accept = Accept::parse(request).map_err(|error| Problem::invalid("Accept", error))?;
+    if accept.is_empty() {
+        return Ok(Form::Json);
     }
-    if passed.is_empty() {
-        return format!(r#"],"next":{next}}}"#);
-    }
-    let gaps = serde_json::to_string(&passed).expect("gaps are plain data");
-    format!(r#"],"gaps":{gaps},"next":{next}}}"#)
+    let form = |range: &actix_web::mime::Mime| match range.essence_str() {
+        "*/*" | "application/*" | "application/json" => Some(Form::Json),
+        "application/x-ndjson" => Some(Form::Lines),
+        "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => {
+            Some(Form::MessagePack)
+        }
+        _ => None,
+    };
+    accept.ranked().iter().find_map(form).ok_or_else(|| {
+        let why = "application/json, application/x-ndjson and application/msgpack can be had here";
+        Problem::new(Code::NotAcceptable, why)
+    })
 }
 
-/// What is still to be read and written of an answer.
-struct Rest {
+/// An answer in the making.
+struct Reading {
     edge: Data<Edge>,
-    topic: TopicId,
-    from: u64,
+    topic: Arc<TopicHandle>,
+    form: Form,
     next: u64,
-    budget: Budget,
+    budget: ReadBudget,
+    gaps: Vec<Gap>,
 }
 
-impl Rest {
-    /// The next piece of the body, and what comes after it.
-    async fn piece(mut self) -> (Result<Bytes, Problem>, Option<Self>) {
-        match self.page().await {
-            Ok(Page { json, next: Some(next), last: false }) => {
-                self.next = next;
-                (Ok(Bytes::from(format!(",{json}"))), Some(self))
-            }
-            Ok(page) => {
-                let comma = if page.next.is_some() { "," } else { "" };
-                let read_to = page.next.unwrap_or(self.next);
-                let end = closing(&self.edge, self.topic, self.from, read_to);
-                (Ok(Bytes::from(format!("{comma}{}{end}", page.json))), None)
-            }
-            // The connection breaks off, since the status has been sent already.
-            Err(problem) => (Err(problem), None),
-        }
+impl Reading {
+    fn page_bytes(&self) -> u64 {
+        if self.form == Form::Json { PIECE_BYTES } else { WHOLE_BYTES }
     }
 
-    async fn page(&mut self) -> Result<Page, Problem> {
-        let limits =
-            ReadLimits { messages: self.budget.messages, bytes: self.budget.bytes.min(PAGE_BYTES) };
-        let read = self.edge.queue.read(self.topic, self.next, limits).await;
+    fn limits(&self) -> ReadLimits {
+        let bytes = self.budget.bytes.min(self.page_bytes());
+        ReadLimits { messages: self.budget.messages, bytes }
+    }
+
+    async fn first_page(&mut self, wait: Duration) -> Result<Page, Problem> {
+        let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
+        let (from, limits) = (self.next, self.limits());
+        let blocks =
+            publish_subscribe::poll(queue, &self.topic, from, limits, wait, draining).await?;
+        self.take(&blocks)
+    }
+
+    async fn next_page(&mut self) -> Result<Page, Problem> {
+        let read = self.edge.queue.read(self.topic.id(), self.next, self.limits()).await;
         let blocks = match read {
             // What was given so far is right, and says where to go on: that will tell.
             Err(ReadError::Gone { .. } | ReadError::NoSuchTopic(_) | ReadError::Damaged(_)) => {
@@ -141,18 +122,141 @@ impl Rest {
             }
             other => other?,
         };
-        Ok(self.budget.page(&blocks, self.next, PAGE_BYTES, &self.edge.receipts)?)
+        self.take(&blocks)
+    }
+
+    fn take(&mut self, blocks: &[Arc<PlacedBlock>]) -> Result<Page, Problem> {
+        let shown = Shown {
+            form: self.form,
+            gaps: Gaps::PassOver,
+            page_bytes: self.page_bytes(),
+            receipts: &self.edge.receipts,
+            now: self.edge.clock.now(),
+        };
+        let mut page = shown.page(&mut self.budget, blocks, self.next)?;
+        self.next = page.next.unwrap_or(self.next);
+        self.gaps.append(&mut page.gaps);
+        metrics::passed(Way::Poll, page.messages, page.body.len() as u64);
+        Ok(page)
+    }
+
+    fn extent(&self) -> (u64, u64) {
+        let extent = self.edge.queue.extent(self.topic.id());
+        extent.map_or((self.next, self.next), |extent| (extent.first, extent.head))
+    }
+
+    /// Goes on behind a gap that follows.
+    fn finish(&mut self) {
+        let follows = |gap: &Gap| gap.contains(self.next);
+        if let Some(gap) = self.edge.queue.gaps(self.topic.id()).into_iter().find(follows) {
+            self.gaps.extend(Gap::before(self.next, gap.end()));
+            self.next = gap.end();
+        }
+    }
+
+    /// The object, its messages last but for what is known only behind them.
+    fn json(mut self, page: Page) -> HttpResponse {
+        let (first, head) = self.extent();
+        let (name, epoch) = (self.topic.name(), self.topic.record().epoch.0);
+        let mut begun = format!(
+            r#"{{"topic":"{name}","epoch":{epoch},"first":{first},"head":{head},"messages":["#
+        )
+        .into_bytes();
+        begun.extend_from_slice(&page.body);
+        let mut response = HttpResponse::Ok();
+        response.insert_header((CONTENT_TYPE, "application/json"));
+        if page.last || page.next.is_none() || self.next >= head {
+            begun.extend_from_slice(self.closing().as_bytes());
+            return response.body(begun);
+        }
+        let state = (Some(begun), page.messages > 0, Some(self));
+        let pieces = stream::unfold(state, |(begun, comma, reading)| async move {
+            match (begun, reading) {
+                (Some(begun), reading) => Some((Ok(Bytes::from(begun)), (None, comma, reading))),
+                (None, Some(reading)) => {
+                    let (piece, comma, reading) = reading.piece(comma).await;
+                    Some((piece, (None, comma, reading)))
+                }
+                (None, None) => None,
+            }
+        });
+        response.streaming(Box::pin(pieces))
+    }
+
+    /// The next piece of a JSON answer, whether messages stand before the next, and what is left.
+    async fn piece(mut self, comma: bool) -> (Result<Bytes, Problem>, bool, Option<Self>) {
+        let page = match self.next_page().await {
+            Ok(page) => page,
+            // The connection breaks off, since the status has been sent already.
+            Err(problem) => return (Err(problem), comma, None),
+        };
+        let mut piece = Vec::with_capacity(page.body.len() + 64);
+        if comma && page.messages > 0 {
+            piece.push(b',');
+        }
+        piece.extend_from_slice(&page.body);
+        let comma = comma || page.messages > 0;
+        if page.last || page.next.is_none() {
+            piece.extend_from_slice(self.closing().as_bytes());
+            return (Ok(piece.into()), comma, None);
+        }
+        (Ok(piece.into()), comma, Some(self))
+    }
+
+    fn closing(&mut self) -> String {
+        self.finish();
+        let next = self.next;
+        if self.gaps.is_empty() {
+            return format!(r#"],"next":{next}}}"#);
+        }
+        let gaps = serde_json::to_string(&self.gaps).expect("gaps are plain data");
+        format!(r#"],"gaps":{gaps},"next":{next}}}"#)
+    }
+
+    /// The messages alone; where they stand is said in headers.
+    fn lines(mut self, page: Page) -> HttpResponse {
+        let (first, head) = self.extent();
+        self.finish();
+        let mut response = HttpResponse::Ok();
+        positions(&mut response, first, head, self.next);
+        response.insert_header((CONTENT_TYPE, "application/x-ndjson")).body(page.body)
+    }
+
+    /// The same object as in JSON.
+    fn msgpack(mut self, page: Page) -> HttpResponse {
+        let (first, head) = self.extent();
+        self.finish();
+        let numbers = [
+            ("epoch", u64::from(self.topic.record().epoch.0)),
+            ("first", first),
+            ("head", head),
+            ("next", self.next),
+        ];
+        let mut body = Vec::with_capacity(page.body.len() + 256);
+        let gaps = u32::from(!self.gaps.is_empty());
+        let mut write = || {
+            write_map_len(&mut body, 2 + numbers.len() as u32 + gaps)?;
+            write_str(&mut body, "topic")?;
+            write_str(&mut body, self.topic.name().as_str())?;
+            for (name, number) in numbers {
+                write_str(&mut body, name)?;
+                write_uint(&mut body, number)?;
+            }
+            if gaps > 0 {
+                write_str(&mut body, "gaps")?;
+                body.extend(to_msgpack(&self.gaps));
+            }
+            write_str(&mut body, "messages")?;
+            write_array_len(&mut body, page.messages as u32).map(|_| ())
+        };
+        write().expect("a Vec takes everything");
+        body.extend_from_slice(&page.body);
+        HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/msgpack")).body(body)
     }
 }
 
-fn accepts_json(request: &HttpRequest) -> Result<(), Problem> {
-    let Some(accept) = header(request, ACCEPT.as_str())? else { return Ok(()) };
-    let wanted = |range: &str| {
-        let essence = range.split(';').next().unwrap_or_default().trim();
-        matches!(essence, "*/*" | "application/*" | "application/json" | "")
-    };
-    if accept.split(',').any(wanted) {
-        return Ok(());
+fn positions(response: &mut HttpResponseBuilder, first: u64, head: u64, next: u64) {
+    for (name, value) in [("weir-first", first), ("weir-head", head), ("weir-next", next)] {
+        response.insert_header((name, value));
     }
-    Err(Problem::new(Code::NotAcceptable, "only application/json can be had here"))
 }

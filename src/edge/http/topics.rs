@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::parameters::{number, query};
 use super::{body, topic_name};
-use crate::actors::directory::{TopicHandle, TopicState};
+use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire;
@@ -140,7 +140,7 @@ fn view(edge: &Edge, topic: &TopicHandle) -> Value {
     let TopicExtent { first, head, messages, bytes, damaged } = extent.unwrap_or(gone);
     let mut view = json!({
         "name": record.name,
-        "state": if damaged { TopicState::Quarantined } else { topic.state() },
+        "state": edge.topic_state(topic),
         "epoch": record.epoch,
         "first": first,
         "head": head,

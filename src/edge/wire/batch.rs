@@ -1,4 +1,4 @@
-//! Many messages at once: a socket's frame, a request's batch. Found here, read one by one later,
+//! Many messages at once: a socket's frame, a request's batch, lines. Found here, read one by one later,
 //! so that one that is broken never hides the others.
 
 use std::marker::PhantomData;
@@ -7,8 +7,17 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::incoming::RawMessage;
+use super::msgpack::{Reader, Token};
 use super::parse_object;
 use crate::edge::error::Problem;
+
+/// A body of messages in JSON: `{"messages":[…]}`.
+pub const BATCH_JSON: &str = "application/vnd.weir.messages+json";
+/// The same in MessagePack.
+pub const BATCH_MSGPACK: &str = "application/vnd.weir.messages+msgpack";
+/// A body with one JSON payload a line.
+pub const NDJSON: &str = "application/x-ndjson";
 
 /// The most messages that are looked at together, whatever the settings allow: to count what comes
 /// must not cost many times its bytes.
@@ -45,15 +54,31 @@ impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
 }
 
 /// Raw messages, of which there may be so many.
-pub struct RawMessages<'a>(pub Vec<&'a str>);
+pub struct RawMessages<'a>(pub Vec<RawMessage<'a>>);
 
 impl<'a> RawMessages<'a> {
     fn limited(found: Vec<&'a RawValue>, count_max: usize, what: &str) -> Result<Self, Problem> {
-        if found.len() > count_max {
-            let why = format!("holds {} messages, at most {count_max} are allowed", found.len());
-            return Err(Problem::invalid(what, why));
+        check_count(found.len(), count_max, what)?;
+        Ok(Self(found.into_iter().map(|raw| RawMessage::Json(raw.get())).collect()))
+    }
+
+    /// The elements of the MessagePack array that is all the reader has left.
+    fn in_array(
+        mut reader: Reader<'a>,
+        count: u32,
+        count_max: usize,
+        what: &str,
+    ) -> Result<Self, Problem> {
+        check_count(count as usize, count_max, what)?;
+        let mut found = Vec::new();
+        for _ in 0..count {
+            let raw = reader.value().map_err(|error| Problem::invalid(what, error))?;
+            found.push(RawMessage::MessagePack(raw));
         }
-        Ok(Self(found.into_iter().map(RawValue::get).collect()))
+        match reader.is_at_end() {
+            true => Ok(Self(found)),
+            false => Err(Problem::invalid(what, "something follows the messages")),
+        }
     }
 
     /// The messages of a socket's text frame: one object, or an array of them.
@@ -62,11 +87,40 @@ impl<'a> RawMessages<'a> {
     /// The frame is neither, or holds too many.
     pub fn in_frame(text: &'a str, count_max: usize) -> Result<Self, Problem> {
         if !text.trim_ascii_start().starts_with('[') {
-            return Ok(Self(vec![text]));
+            return Ok(Self(vec![RawMessage::Json(text)]));
         }
         let Elements(found) =
             serde_json::from_str(text).map_err(|error| Problem::invalid("frame", error))?;
         Self::limited(found, count_max, "frame")
+    }
+
+    /// The messages of a socket's binary frame: one map, or an array of them.
+    ///
+    /// # Errors
+    /// The frame is neither, or holds too many.
+    pub fn in_binary_frame(frame: &'a [u8], count_max: usize) -> Result<Self, Problem> {
+        let mut reader = Reader::new(frame);
+        match reader.token() {
+            Ok(Token::Array(count)) => Self::in_array(reader, count, count_max, "frame"),
+            Ok(Token::Map(_)) => Ok(Self(vec![RawMessage::MessagePack(frame)])),
+            _ => Err(Problem::invalid("frame", "must be a MessagePack map, or an array of maps")),
+        }
+    }
+
+    /// The messages of a batch in MessagePack: a map with `messages`.
+    ///
+    /// # Errors
+    /// The body is something else, or holds none or too many.
+    pub fn in_msgpack_batch(body: &'a [u8], count_max: usize) -> Result<Self, Problem> {
+        let mut reader = Reader::new(body);
+        let messages = match (reader.token(), reader.token(), reader.token()) {
+            (Ok(Token::Map(1)), Ok(Token::Text(b"messages")), Ok(Token::Array(count))) => count,
+            _ => return Err(Problem::invalid("body", "must be a map with `messages`, an array")),
+        };
+        if messages == 0 {
+            return Err(Problem::invalid("messages", "must hold at least one message"));
+        }
+        Self::in_array(reader, messages, count_max, "messages")
     }
 
     /// The messages of a batch: `{"messages":[…]}`.
@@ -88,9 +142,39 @@ impl<'a> RawMessages<'a> {
     }
 }
 
+fn check_count(count: usize, count_max: usize, what: &str) -> Result<(), Problem> {
+    if count > count_max {
+        let why = format!("holds {count} messages, at most {count_max} are allowed");
+        return Err(Problem::invalid(what, why));
+    }
+    Ok(())
+}
+
+/// The payloads of a body of lines; what is only white space between line ends is none.
+///
+/// # Errors
+/// There are none, or too many.
+pub fn lines(body: &[u8], count_max: usize) -> Result<Vec<&[u8]>, Problem> {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let mut found = Vec::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        if found.len() == count_max {
+            return Err(Problem::invalid("body", format!("has more than {count_max} lines")));
+        }
+        found.push(line);
+    }
+    match found.is_empty() {
+        true => Err(Problem::invalid("body", "must hold at least one line")),
+        false => Ok(found),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::edge::wire::to_msgpack;
 
     #[test]
     fn a_frame_is_one_message_or_an_array() {
@@ -110,8 +194,34 @@ mod tests {
         let count =
             |body: &'static str| RawMessages::in_batch(body.as_bytes(), 2).map(|f| f.0.len()).ok();
         assert_eq!(count(r#"{"messages":[{},{}]}"#), Some(2));
+        assert_eq!(lines(b"1\r\n\n {\"a\": 2} \n", 2), Ok(vec![&b"1"[..], b"{\"a\": 2}"]));
+        assert!(lines(b"1\n2\n3", 2).is_err() && lines(b"\n \n", 2).is_err());
         for bad in [r#"{"messages":[]}"#, r#"{"messages":[1,2,3]}"#, "[[1]]", "{}"] {
             assert_eq!(count(bad), None, "{bad}");
         }
+    }
+    #[test]
+    fn messagepack_frames_and_batches_are_the_same() {
+        let frame = |content| {
+            let bytes = to_msgpack(&content);
+            RawMessages::in_binary_frame(&bytes, 2).map(|found| found.0.len()).ok()
+        };
+        assert_eq!(frame(json!({ "data": 1 })), Some(1));
+        assert_eq!(frame(json!([{ "data": 1 }, 5])), Some(2), "each is looked at by itself");
+        assert_eq!(frame(json!([1, 2, 3])), None);
+        assert_eq!(frame(json!(7)), None);
+        let batch = |content| {
+            let bytes = to_msgpack(&content);
+            RawMessages::in_msgpack_batch(&bytes, 2).map(|found| found.0.len()).ok()
+        };
+        assert_eq!(batch(json!({ "messages": [{}, {}] })), Some(2));
+        for bad in
+            [json!({ "messages": [] }), json!({ "messages": [1, 2, 3] }), json!([[1]]), json!({})]
+        {
+            assert_eq!(batch(bad.clone()), None, "{bad}");
+        }
+        // An array that announces more than there is.
+        assert!(RawMessages::in_binary_frame(&[0x92, 1], 2).is_err());
+        assert!(RawMessages::in_binary_frame(&[0x91, 1, 1], 2).is_err(), "something follows");
     }
 }

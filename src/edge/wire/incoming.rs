@@ -1,46 +1,48 @@
-//! Messages as clients send them in JSON, and the checks that make them records.
+//! Messages as clients send them, in whatever encoding, and the checks that make them records.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::mark::Mark;
+use super::{json, msgpack, transcode};
 use crate::edge::error::Problem;
 use crate::model::{BlockBuilder, PayloadKind, Record};
 
 /// A message as API.md describes it ("Messages, sent").
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub struct IncomingMessage<'a> {
     /// The sender's mark for the acknowledgement; sockets only.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub id: Option<&'a RawValue>,
-    /// The payload as a JSON value. A member that is there and null is a value too.
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    data_base64: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    content_type: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    key: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    message_id: Option<Cow<'a, str>>,
-    #[serde(default)]
-    attributes: BTreeMap<String, String>,
-    #[serde(default)]
-    ttl_ms: Option<u64>,
+    pub id: Option<Mark>,
+    pub(super) data: Option<Data<'a>>,
+    pub(super) data_base64: Option<Cow<'a, str>>,
+    pub(super) content_type: Option<Cow<'a, str>>,
+    pub(super) key: Option<Cow<'a, str>>,
+    pub(super) message_id: Option<Cow<'a, str>>,
+    pub(super) attributes: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    pub(super) ttl_ms: Option<u64>,
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// A payload that is not base64.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Data<'a> {
+    /// The text of a JSON value.
+    Json(&'a str),
+    /// The bytes of one MessagePack value.
+    MessagePack(&'a [u8]),
 }
 
-/// Longest id of a message on a socket, in bytes of its JSON.
-const ID_BYTES_MAX: usize = 128;
+/// Where a message stands in what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawMessage<'a> {
+    /// A JSON value.
+    Json(&'a str),
+    /// One MessagePack value.
+    MessagePack(&'a [u8]),
+}
 
 /// Who sent it, for what only some may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,56 +53,55 @@ pub enum Sender {
     Request,
 }
 
-/// Reads one message.
-///
-/// # Errors
-/// What is wrong with it, with the field's name.
-pub fn message_from<'a>(raw: &'a str, sender: Sender) -> Result<IncomingMessage<'a>, Problem> {
-    let message: IncomingMessage<'a> = parse_object("message", raw.as_bytes())?;
-    match (message.id, sender) {
-        (Some(_), Sender::Request) => Err(Problem::invalid("id", "only sockets take an id")),
-        (Some(id), Sender::Socket) if !is_id(id) => {
-            let why = format!("must be a number or a string of at most {ID_BYTES_MAX} bytes");
-            Err(Problem::invalid("id", why))
+impl<'a> RawMessage<'a> {
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the field's name.
+    pub fn message(self, sender: Sender) -> Result<IncomingMessage<'a>, Problem> {
+        let message = match self {
+            Self::Json(raw) => json::message(raw)?,
+            Self::MessagePack(raw) => msgpack::message(raw)?,
+        };
+        match (&message.id, sender) {
+            (Some(_), Sender::Request) => Err(Problem::invalid("id", "only sockets take an id")),
+            _ => Ok(message),
         }
-        _ => Ok(message),
     }
-}
 
-fn is_id(id: &RawValue) -> bool {
-    let json = id.get().as_bytes();
-    json.len() <= ID_BYTES_MAX && matches!(json.first(), Some(b'"' | b'-' | b'0'..=b'9'))
-}
-
-/// Reads a JSON object into a struct. (Left to itself serde takes an array of the fields too.)
-///
-/// # Errors
-/// What is wrong, with the path to the field below `what`.
-pub fn parse_object<'a, T: Deserialize<'a>>(what: &str, json: &'a [u8]) -> Result<T, Problem> {
-    if json.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::invalid(what, "must be a JSON object"));
-    }
-    // The path costs time, so it is looked for only when it is needed.
-    serde_json::from_slice(json).map_err(|error| {
-        let mut again = serde_json::Deserializer::from_slice(json);
-        match serde_path_to_error::deserialize::<_, T>(&mut again) {
-            Err(located) if located.path().iter().next().is_some() => {
-                Problem::invalid(&located.path().to_string(), located.inner())
-            }
-            _ => Problem::invalid(what, error),
+    /// The id of a message that can't be taken as it is, if it has one.
+    pub fn id(self) -> Option<Mark> {
+        match self {
+            Self::Json(raw) => json::id_of(raw),
+            Self::MessagePack(raw) => msgpack::id_of(raw),
         }
-    })
+    }
 }
 
-/// The id of a message that can't be taken as it is, if it has one.
-pub fn id_of(raw: &str) -> Option<&str> {
-    #[derive(Deserialize)]
-    struct OnlyId<'a> {
-        #[serde(borrow)]
-        id: &'a RawValue,
+/// What a message holds, and what it is if nothing else is said.
+struct Payload<'a> {
+    bytes: Cow<'a, [u8]>,
+    default_type: &'static str,
+    /// It is JSON for certain.
+    is_json: bool,
+}
+
+impl<'a> Payload<'a> {
+    fn json(bytes: impl Into<Cow<'a, [u8]>>) -> Self {
+        Self { bytes: bytes.into(), default_type: "application/json", is_json: true }
     }
-    let OnlyId { id } = parse_object("message", raw.as_bytes()).ok()?;
-    is_id(id).then(|| id.get())
+
+    fn bytes(bytes: impl Into<Cow<'a, [u8]>>) -> Self {
+        let default_type = "application/octet-stream";
+        Self { bytes: bytes.into(), default_type, is_json: false }
+    }
+}
+
+impl<'a> IncomingMessage<'a> {
+    /// Gives the message an attribute, unless it has one of that name.
+    pub fn add_attribute(&mut self, name: &'a str, value: &'a str) {
+        self.attributes.entry(name.into()).or_insert(value.into());
+    }
 }
 
 impl IncomingMessage<'_> {
@@ -113,47 +114,61 @@ impl IncomingMessage<'_> {
         block: &mut BlockBuilder,
         message_bytes_max: usize,
     ) -> Result<(), Problem> {
-        let (payload, default_type) = self.payload()?;
-        let content_type = self.content_type.as_deref().unwrap_or(default_type);
-        check_payload(content_type, &payload, message_bytes_max)?;
+        let payload = self.payload(message_bytes_max)?;
+        let content_type = self.content_type.as_deref().unwrap_or(payload.default_type);
+        check_size(payload.bytes.len(), message_bytes_max)?;
+        if !payload.is_json {
+            check_json(content_type, &payload.bytes)?;
+        }
         block.push(&Record {
             content_type,
             key: self.key.as_deref(),
             message_id: self.message_id.as_deref(),
-            attributes: self.attributes.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect(),
+            attributes: self.attributes.iter().map(|(n, v)| (&**n, &**v)).collect(),
             ttl_ms: self.ttl_ms,
-            payload: &payload,
+            payload: &payload.bytes,
         })?;
         Ok(())
     }
 
-    /// The payload's bytes, and the content type they have if none is given.
-    fn payload(&self) -> Result<(Cow<'_, [u8]>, &'static str), Problem> {
-        match (self.data, &self.data_base64) {
+    fn payload(&self, bytes_max: usize) -> Result<Payload<'_>, Problem> {
+        let declared = self.content_type.as_deref();
+        let as_json = PayloadKind::of(declared.unwrap_or("application/json")) == PayloadKind::Json;
+        let data = match (self.data, &self.data_base64) {
             (Some(_), Some(_)) => {
-                Err(Problem::invalid("data", "give either `data` or `data_base64`, not both"))
+                let why = "give either `data` or `data_base64`, not both";
+                return Err(Problem::invalid("data", why));
             }
-            (None, None) => Err(Problem::invalid("data", "`data` or `data_base64` is missing")),
+            (None, None) => {
+                return Err(Problem::invalid("data", "`data` or `data_base64` is missing"));
+            }
             (None, Some(encoded)) => {
-                let bytes = STANDARD
-                    .decode(encoded.as_bytes())
-                    .map_err(|error| Problem::invalid("data_base64", error))?;
-                Ok((Cow::Owned(bytes), "application/octet-stream"))
+                let bytes = STANDARD.decode(encoded.as_bytes());
+                let bytes = bytes.map_err(|error| Problem::invalid("data_base64", error))?;
+                return Ok(Payload::bytes(bytes));
             }
-            (Some(data), None) => {
-                let json =
-                    PayloadKind::of(self.content_type.as_deref().unwrap_or("application/json"))
-                        == PayloadKind::Json;
-                if json {
-                    return Ok((Cow::Borrowed(data.get().as_bytes()), "application/json"));
+            (Some(data), None) => data,
+        };
+        match data {
+            Data::Json(json) if as_json => Ok(Payload::json(json.as_bytes())),
+            // A string is the text it spells; other values have no bytes but as JSON.
+            Data::Json(json) => match serde_json::from_str::<String>(json) {
+                Ok(text) => Ok(Payload::bytes(text.into_bytes())),
+                Err(_) => {
+                    let why = "must be a string where the content type is not JSON (or use \
+                               `data_base64`)";
+                    Err(Problem::invalid("data", why))
                 }
-                // A string is the text it spells; other values have no bytes but as JSON.
-                let text: String = serde_json::from_str(data.get()).map_err(|_| {
-                    let why = "must be a string where the content type is not JSON (or use `data_base64`)";
-                    Problem::invalid("data", why)
-                })?;
-                Ok((Cow::Owned(text.into_bytes()), "application/json"))
-            }
+            },
+            Data::MessagePack(value) => match msgpack::Reader::new(value).token() {
+                Ok(msgpack::Token::Bin(bytes)) => Ok(Payload::bytes(bytes)),
+                Ok(_) if as_json => Ok(Payload::json(transcode::to_json(value, bytes_max)?)),
+                Ok(msgpack::Token::Text(text)) => Ok(Payload::bytes(text)),
+                _ => {
+                    let why = "must be bin or a string where the content type is not JSON";
+                    Err(Problem::invalid("data", why))
+                }
+            },
         }
     }
 }
@@ -167,9 +182,18 @@ pub fn check_payload(
     payload: &[u8],
     message_bytes_max: usize,
 ) -> Result<(), Problem> {
-    if payload.len() > message_bytes_max {
-        return Err(Problem::message_too_large(payload.len(), message_bytes_max));
+    check_size(payload.len(), message_bytes_max)?;
+    check_json(content_type, payload)
+}
+
+fn check_size(bytes: usize, bytes_max: usize) -> Result<(), Problem> {
+    if bytes > bytes_max {
+        return Err(Problem::message_too_large(bytes, bytes_max));
     }
+    Ok(())
+}
+
+fn check_json(content_type: &str, payload: &[u8]) -> Result<(), Problem> {
     if PayloadKind::of(content_type) == PayloadKind::Json {
         // Read as a raw value: checks syntax and UTF-8 without recursion, builds nothing.
         serde_json::from_slice::<&RawValue>(payload).map_err(|error| {
@@ -183,13 +207,17 @@ pub fn check_payload(
 mod tests {
     use super::*;
 
-    fn stored(raw: &str) -> Result<(String, Vec<u8>), String> {
+    fn stored_as(raw: RawMessage<'_>) -> Result<(String, Vec<u8>), String> {
         let mut builder = BlockBuilder::default();
-        let message = message_from(raw, Sender::Socket).map_err(|p| p.to_string())?;
+        let message = raw.message(Sender::Socket).map_err(|p| p.to_string())?;
         message.push_to(&mut builder, 64).map_err(|p| p.to_string())?;
         let block = builder.finish().unwrap();
         let record = Record::decode(&mut &block.body()[..]).unwrap();
         Ok((record.content_type.to_owned(), record.payload.to_vec()))
+    }
+
+    fn stored(raw: &str) -> Result<(String, Vec<u8>), String> {
+        stored_as(RawMessage::Json(raw))
     }
 
     #[test]
@@ -239,9 +267,34 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_message_with_other_faults_is_found() {
-        assert_eq!(id_of(r#"{"colour":1,"id":7}"#), Some("7"));
-        assert_eq!(id_of(r#"{"colour":1,"id":{}}"#), None);
-        assert_eq!(id_of("[7]"), None);
+    fn messagepack_data_is_bytes_text_or_a_json_value() {
+        use rmp::encode::{write_bin, write_map_len, write_str};
+
+        let of = |data: &[u8], content_type: Option<&str>| {
+            let mut message = Vec::new();
+            write_map_len(&mut message, 1 + u32::from(content_type.is_some())).unwrap();
+            write_str(&mut message, "data").unwrap();
+            message.extend_from_slice(data);
+            if let Some(content_type) = content_type {
+                write_str(&mut message, "content_type").unwrap();
+                write_str(&mut message, content_type).unwrap();
+            }
+            stored_as(RawMessage::MessagePack(&message))
+        };
+        let is = |content_type: &str, payload: &[u8]| Ok((content_type.into(), payload.into()));
+        let mut bin = Vec::new();
+        write_bin(&mut bin, b"\0\xff").unwrap();
+        assert_eq!(of(&bin, None), is("application/octet-stream", b"\0\xff"));
+        assert_eq!(of(&bin, Some("image/png")), is("image/png", b"\0\xff"));
+        assert!(of(&bin, Some("application/json")).unwrap_err().contains("declared JSON"));
+        let mut json = Vec::new();
+        write_bin(&mut json, b"{ \"a\": 1.0 }").unwrap();
+        assert_eq!(of(&json, Some("a/b+json")), is("a/b+json", b"{ \"a\": 1.0 }"));
+        let mut text = Vec::new();
+        write_str(&mut text, "h\"é").unwrap();
+        assert_eq!(of(&text, None), is("application/json", "\"h\\\"é\"".as_bytes()));
+        assert_eq!(of(&text, Some("text/plain")), is("text/plain", "h\"é".as_bytes()));
+        assert_eq!(of(&[0x92, 1, 0xc0], None), is("application/json", b"[1,null]"));
+        assert!(of(&[1], Some("text/plain")).unwrap_err().contains("`data`"));
     }
 }

@@ -1,13 +1,75 @@
-//! How messages look outside: JSON in, JSON out.
+//! How messages look outside: JSON and MessagePack, in and out.
+//!
+//! `json` and `msgpack` find messages in what came, `incoming` checks them and makes them records;
+//! `outgoing` writes records as clients receive them.
 //!
 //! Invariants: what is stored is the payload's bytes, never a re-encoding of them; a payload that
 //! is declared JSON is JSON, checked when it comes in, so that it can be embedded as it is when it
-//! goes out.
+//! goes out; what a client declares (a length, a count) costs nothing before it has come.
 
 mod batch;
 mod incoming;
+mod json;
+mod mark;
+mod msgpack;
 mod outgoing;
+mod transcode;
 
-pub use batch::{BATCH_MESSAGES_CEILING, RawMessages};
-pub use incoming::{IncomingMessage, Sender, check_payload, id_of, message_from, parse_object};
-pub use outgoing::{Budget, Page};
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+pub use batch::{BATCH_JSON, BATCH_MESSAGES_CEILING, BATCH_MSGPACK, NDJSON, RawMessages, lines};
+pub use incoming::{IncomingMessage, RawMessage, Sender, check_payload};
+pub use json::parse_object;
+pub use mark::Mark;
+pub use outgoing::{Form, Gaps, Page, ReadBudget, Shown};
+
+/// In which of its two encodings a frame of `weir.v1` is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// A text frame.
+    #[default]
+    Json,
+    /// A binary frame.
+    MessagePack,
+}
+
+/// A frame to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// JSON.
+    Text(String),
+    /// MessagePack.
+    Binary(Vec<u8>),
+}
+
+impl Encoding {
+    /// The frame that holds this.
+    pub fn frame(self, content: &impl Serialize) -> Frame {
+        match self {
+            Self::Json => {
+                Frame::Text(serde_json::to_string(content).expect("frames are plain data"))
+            }
+            Self::MessagePack => Frame::Binary(to_msgpack(content)),
+        }
+    }
+}
+
+/// A receipt, which is text in every encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiptToken(pub Uuid);
+
+impl Serialize for ReceiptToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut text))
+    }
+}
+
+/// With the names of members, as JSON has it.
+pub fn to_msgpack(content: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();
+    content.serialize(&mut serializer).expect("what is sent is plain data");
+    out
+}

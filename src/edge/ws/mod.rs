@@ -8,6 +8,8 @@
 //! reading once its credit is spent (the frames in hand then are the most it keeps beyond that),
 //! and nothing is written to it while its client does not read.
 
+#[cfg(feature = "faults")]
+mod echo;
 mod fragments;
 mod guard;
 mod producer;
@@ -26,12 +28,40 @@ use self::session::{Door, Session};
 use self::tail::TailSession;
 use super::Edge;
 use super::error::{Code, Problem};
-use super::http::parameters::{query, start};
+use super::http::parameters::{header, query, start};
 use crate::model::TopicName;
 use crate::patterns::publish_subscribe::Start;
 
-/// The subprotocol spoken where none is asked for.
-const PROTOCOL: &str = "weir.v1";
+/// What is spoken on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// Objects and arrays, in JSON or MessagePack; spoken where nothing else is asked for.
+    V1,
+    /// Each frame is one payload.
+    RawV1,
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "weir.v1",
+            Self::RawV1 => "weir.raw.v1",
+        }
+    }
+
+    /// The first one the client offers that is spoken here.
+    fn offered(request: &HttpRequest, spoken: &[Self]) -> Result<Self, Problem> {
+        let Some(offered) = header(request, SEC_WEBSOCKET_PROTOCOL.as_str())? else {
+            return Ok(Self::V1);
+        };
+        let known = |offered: &str| spoken.iter().find(|spoken| spoken.name() == offered.trim());
+        offered.split(',').find_map(known).copied().ok_or_else(|| {
+            let names: Vec<_> = spoken.iter().map(|spoken| spoken.name()).collect();
+            let why = format!("spoken here: {}", names.join(", "));
+            Problem::invalid("Sec-WebSocket-Protocol", why)
+        })
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +78,9 @@ pub(super) async fn open_producer(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let query: ProducerQuery = query(&request)?;
+    let protocol = Protocol::offered(&request, &[Protocol::V1, Protocol::RawV1])?;
     let acks = match query.acks.as_deref() {
+        None if protocol == Protocol::RawV1 => Acks::Range,
         None | Some("each") => Acks::Each,
         Some("range") => Acks::Range,
         Some("none") => Acks::None,
@@ -65,8 +97,8 @@ pub(super) async fn open_producer(
         }
         None => None,
     };
-    let session = |door| ProducerSession::new(edge.clone(), topic, acks, named, door);
-    upgrade(&edge, session, &request, payload)
+    let session = |door| ProducerSession::new(edge.clone(), topic, (protocol, acks), named, door);
+    upgrade(&edge, session, protocol, &request, payload)
 }
 
 #[derive(Deserialize)]
@@ -83,17 +115,26 @@ pub(super) async fn open_tail(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let query: TailQuery = query(&request)?;
+    let protocol = Protocol::offered(&request, &[Protocol::V1])?;
     let from = start(query.from.as_deref(), Start::Latest)?;
     let name = checked(&edge, &path, &request)?;
     let topic = edge.supervisor.ensure_topic(&name).await?;
     // Where "latest" is has to be settled before the client is told that it is connected.
-    let from = from.resolve(&edge.queue, &topic).await?;
-    let head = edge.queue.extent(topic.id()).map_or(0, |extent| extent.head);
-    if from > head {
-        return Err(Problem::invalid("from", format!("the next message will be {head}")));
-    }
+    let from = from.resolve_within(&edge.queue, &topic).await?;
     let session = |door| TailSession::new(edge.clone(), topic, from, door);
-    upgrade(&edge, session, &request, payload)
+    upgrade(&edge, session, protocol, &request, payload)
+}
+
+/// `GET /v1/debug/echo`
+#[cfg(feature = "faults")]
+pub(super) async fn open_echo(
+    edge: Data<Edge>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    ws::handshake(&request).map_err(|error| Problem::invalid("Upgrade", error))?;
+    let protocol = Protocol::offered(&request, &[Protocol::V1])?;
+    upgrade(&edge, |door| echo::EchoSession { door }, protocol, &request, payload)
 }
 
 /// What both sockets ask before anything is created.
@@ -103,18 +144,13 @@ fn checked(edge: &Edge, path: &str, request: &HttpRequest) -> Result<TopicName, 
     }
     let name = TopicName::new(path)?;
     ws::handshake(request).map_err(|error| Problem::invalid("Upgrade", error))?;
-    let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL);
-    let speaks = |offered: &str| offered.split(',').any(|protocol| protocol.trim() == PROTOCOL);
-    if offered.is_some_and(|offered| !offered.to_str().is_ok_and(speaks)) {
-        let why = format!("this broker speaks {PROTOCOL}");
-        return Err(Problem::invalid("Sec-WebSocket-Protocol", why));
-    }
     Ok(name)
 }
 
 fn upgrade<S: Session>(
     edge: &Edge,
     session: impl FnOnce(Door) -> S,
+    protocol: Protocol,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -122,7 +158,7 @@ fn upgrade<S: Session>(
     let guarded = FrameGuard::new(payload, door.budget());
     ws::WsResponseBuilder::new(session(door), request, guarded)
         .frame_size(edge.limits.frame_bytes_max)
-        .protocols(&[PROTOCOL])
+        .protocols(&[protocol.name()])
         .start()
         .map_err(|error| Problem::invalid("Upgrade", error))
 }

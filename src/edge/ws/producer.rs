@@ -5,31 +5,35 @@
 //! the broker's byte budget is spent, the socket is not read.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Handler, Message, StreamHandler, WrapFuture};
 use actix_web::web::Data;
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 use tokio::sync::oneshot;
 
-use super::session::{self, Door, Ending, Session};
+use super::Protocol;
+use super::session::{self, Door, Ending, Session, send};
 use crate::actors::directory::{TopicHandle, Unavailable};
 use crate::actors::ingest::Ingest;
 use crate::actors::supervisor::ProducerHandle;
 use crate::edge::Edge;
-use crate::edge::error::Problem;
-use crate::edge::wire::{self, RawMessages};
+use crate::edge::error::{Code, Problem};
 use crate::faults::{self, Seam};
 use crate::journal::{AppendError, Appended, Worth};
+use crate::metrics::{self, Way};
 use crate::model::{Block, Lane, LanePosition};
 use crate::patterns::request_acknowledge::{PublishError, Resend, SendWindow};
 
 mod acks;
 mod collect;
+mod intake;
 mod welcome;
 
 pub(super) use acks::Acks;
 use acks::{AckList, Marks};
 use collect::Collector;
+use intake::{Intake, Received};
 pub(super) use welcome::Named;
 use welcome::welcome;
 
@@ -45,6 +49,7 @@ struct Flush;
 struct Sent {
     marks: Marks,
     bytes: usize,
+    at: Instant,
 }
 
 /// See the module.
@@ -53,11 +58,10 @@ pub(super) struct ProducerSession {
     topic: Arc<TopicHandle>,
     producer: ProducerHandle,
     door: Door,
-    acks: AckList,
+    protocol: Protocol,
+    intake: Intake,
     /// What the client was last told an acknowledgement is worth.
     worth: Worth,
-    frames: u64,
-    collected: Collector,
     flush_due: bool,
     /// A block that waits for room in the byte budget; nothing overtakes it.
     waiting: Option<(Block, Marks)>,
@@ -75,7 +79,7 @@ impl ProducerSession {
     pub(super) fn new(
         edge: Data<Edge>,
         topic: Arc<TopicHandle>,
-        acks: Acks,
+        (protocol, acks): (Protocol, Acks),
         named: Option<Named>,
         door: Door,
     ) -> Self {
@@ -83,16 +87,17 @@ impl ProducerSession {
         let collected = Collector::new(edge.block_builder(), name);
         let producer = edge.supervisor.start_producer(topic.clone());
         let acks = AckList::new(acks, topic.id(), edge.receipts.clone());
+        let batch_messages_max = edge.limits.batch_messages_max;
+        let intake = Intake::new(protocol, acks, collected, resume_after, batch_messages_max);
         let worth = Worth::of(&topic.settings());
         Self {
             edge,
             topic,
             producer,
             door,
-            acks,
+            protocol,
+            intake,
             worth,
-            frames: 0,
-            collected,
             resume_after,
             flush_due: false,
             waiting: None,
@@ -104,36 +109,26 @@ impl ProducerSession {
         }
     }
 
-    fn welcome(&self) -> String {
-        welcome(&self.edge, &self.topic, self.worth, self.resume_after)
+    fn welcome(&self, context: &mut WebsocketContext<Self>) {
+        let welcome =
+            welcome(&self.edge, &self.topic, self.protocol, self.worth, self.resume_after);
+        send(context, self.intake.acks.encoding.frame(&welcome));
     }
 
-    /// Takes one message of a frame; `index` where the frame is an array.
-    fn take_message(
-        &mut self,
-        raw: &str,
-        index: Option<usize>,
-        message_bytes_max: usize,
-        out: &mut Vec<String>,
-    ) {
-        let place = (self.frames, index);
-        let message = wire::message_from(raw, wire::Sender::Socket);
-        let id = match &message {
-            Ok(message) => message.id.map(|id| id.get()),
-            Err(_) => wire::id_of(raw),
-        };
-        // The id counts even if the message is refused for something else.
-        let counted = self.acks.check_id(id);
-        let taken = message
-            .and_then(|message| counted.map(|()| message))
-            .and_then(|message| self.collected.take(message, message_bytes_max));
-        match (taken, id) {
-            (Ok(()), _) => {}
-            (Err(problem), Some(id)) => out.push(acks::message_error(id, &problem)),
-            (Err(problem), None) => {
-                self.acks.lost_count();
-                out.push(acks::frame_error(&problem, place));
-            }
+    fn take(&mut self, frame: Received<'_>, context: &mut WebsocketContext<Self>) {
+        if faults::fails(Seam::SessionFrame) {
+            let problem = Problem::new(Code::Internal, "planned fault");
+            return send(context, self.intake.refuse(&problem));
+        }
+        let message_bytes_max = self.topic.settings().message_bytes_max;
+        for answer in self.intake.take(frame, message_bytes_max) {
+            send(context, answer);
+        }
+        if self.intake.bytes() >= BLOCK_BYTES {
+            self.flush(context);
+        } else if !self.intake.is_empty() && !self.flush_due {
+            self.flush_due = true;
+            context.notify(Flush);
         }
     }
 
@@ -143,7 +138,7 @@ impl ProducerSession {
         if self.waiting.is_some() {
             return;
         }
-        let Some((block, marks)) = self.collected.finish() else { return };
+        let Some((block, marks)) = self.intake.finish() else { return };
         let bytes = block.body().len();
         match self.edge.admission.try_admit(bytes) {
             Some(permit) => self.send(block.charged(permit), marks, context),
@@ -167,7 +162,8 @@ impl ProducerSession {
         let bytes = block.body().len() + marks.bytes();
         self.unacked_messages += marks.len();
         self.unacked_bytes += bytes;
-        if let Some(place) = self.window.push(block.clone(), Sent { marks, bytes }) {
+        let sent = Sent { marks, bytes, at: Instant::now() };
+        if let Some(place) = self.window.push(block.clone(), sent) {
             self.hand_over(place, block, context);
         }
         self.read_or_pause();
@@ -195,12 +191,14 @@ impl ProducerSession {
         for (sent, appended) in answered {
             self.unacked_messages -= sent.marks.len();
             self.unacked_bytes -= sent.bytes;
+            metrics::passed(Way::Socket, sent.marks.len() as u64, sent.bytes as u64);
+            metrics::acknowledged(Way::Socket, sent.at.elapsed());
             if self.worth != appended.worth {
                 self.worth = appended.worth;
-                context.text(self.welcome());
+                self.welcome(context);
             }
-            for frame in self.acks.stored(&sent.marks, &appended) {
-                context.text(frame);
+            for frame in self.intake.acks.stored(&sent.marks, &appended) {
+                send(context, frame);
             }
         }
         self.resend(resend, context);
@@ -236,11 +234,12 @@ impl ProducerSession {
         let problem = Problem::from(error);
         let refused = self.window.refused(place);
         let waiting = self.waiting.take().map(|(_, marks)| marks);
-        let collected = self.collected.finish().map(|(_, marks)| marks);
+        let collected = self.intake.finish().map(|(_, marks)| marks);
         let after = waiting.into_iter().chain(collected);
         for marks in refused.into_iter().map(|sent| sent.marks).chain(after) {
-            if let Some(frame) = acks::refused(&marks, &problem) {
-                context.text(frame);
+            metrics::one_way_dropped(marks.one_way() as u64);
+            if let Some(frame) = self.intake.acks.refused(&marks, &problem) {
+                send(context, frame);
             }
         }
         // What stands before it is under way still, and is answered first.
@@ -260,7 +259,7 @@ impl ProducerSession {
 
     /// Ends as decided, once everything taken has been answered.
     fn end_when_settled(&mut self, context: &mut WebsocketContext<Self>) {
-        let settled = self.window.is_empty() && self.waiting.is_none() && self.collected.is_empty();
+        let settled = self.window.is_empty() && self.waiting.is_none() && self.intake.is_empty();
         if let Some(ending) = self.ending.take_if(|_| settled) {
             ending.carry_out(context);
         }
@@ -272,7 +271,7 @@ impl Actor for ProducerSession {
 
     fn started(&mut self, context: &mut Self::Context) {
         session::started(self, context);
-        context.text(self.welcome());
+        self.welcome(context);
     }
 }
 
@@ -292,37 +291,11 @@ impl Session for ProducerSession {
     }
 
     fn on_text(&mut self, text: &str, context: &mut Self::Context) {
-        self.frames += 1;
-        faults::reach(Seam::SessionFrame);
-        let mut answers = Vec::new();
-        match RawMessages::in_frame(text, self.edge.limits.batch_messages_max) {
-            Err(problem) => {
-                self.acks.lost_count();
-                answers.push(acks::frame_error(&problem, (self.frames, None)));
-            }
-            Ok(RawMessages(messages)) => {
-                let array = text.trim_ascii_start().starts_with('[');
-                let message_bytes_max = self.topic.settings().message_bytes_max;
-                for (n, raw) in messages.into_iter().enumerate() {
-                    self.take_message(raw, array.then_some(n), message_bytes_max, &mut answers);
-                }
-            }
-        }
-        for answer in answers {
-            context.text(answer);
-        }
-        if self.collected.bytes() >= BLOCK_BYTES {
-            self.flush(context);
-        } else if !self.collected.is_empty() && !self.flush_due {
-            self.flush_due = true;
-            context.notify(Flush);
-        }
+        self.take(Received::Text(text), context);
     }
 
-    fn on_binary(&mut self, _: &[u8], context: &mut Self::Context) {
-        self.frames += 1;
-        let problem = Problem::invalid("frame", "this broker takes JSON in text frames only");
-        context.text(acks::frame_error(&problem, (self.frames, None)));
+    fn on_binary(&mut self, bytes: &[u8], context: &mut Self::Context) {
+        self.take(Received::Binary(bytes), context);
     }
 
     /// What was taken is handed over and answered first.

@@ -15,11 +15,8 @@ use super::fragments::{Fragments, Whole};
 use super::guard::Budget;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
+use crate::edge::wire::Frame;
 
-/// How often the server pings (API.md).
-const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// A client that has sent nothing at all, pongs included, for so long is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Bytes of frames a session is given before it has taken the ones it has.
 const IN_HAND_BYTES_MAX: usize = 64 * 1024;
 
@@ -28,6 +25,9 @@ pub(super) struct Door {
     budget: Rc<Budget>,
     fragments: Fragments,
     last_heard: Instant,
+    ping_interval: Duration,
+    /// A client that has sent nothing at all, pongs included, for so long is gone.
+    silence_max: Duration,
     /// Set by the session once it takes nothing more.
     pub(super) ended: bool,
     draining: watch::Receiver<bool>,
@@ -42,6 +42,8 @@ impl Door {
             budget: Budget::new(limits.frame_bytes_max, IN_HAND_BYTES_MAX),
             fragments: Fragments::new(limits.frame_bytes_max, limits.fragments_max),
             last_heard: Instant::now(),
+            ping_interval: Duration::from_millis(limits.ping_interval_ms),
+            silence_max: Duration::from_millis(limits.silence_timeout_ms),
             ended: false,
             draining: edge.draining.clone(),
             _open: edge.sessions.subscribe(),
@@ -117,11 +119,19 @@ pub(super) trait Session:
     fn on_end(&mut self, ending: Ending, context: &mut WebsocketContext<Self>);
 }
 
+/// Writes a frame.
+pub(super) fn send<S: Session>(context: &mut WebsocketContext<S>, frame: Frame) {
+    match frame {
+        Frame::Text(text) => context.text(text),
+        Frame::Binary(bytes) => context.binary(bytes),
+    }
+}
+
 /// To be called when the session starts.
 pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContext<S>) {
-    context.run_interval(PING_INTERVAL, |session, context| {
+    context.run_interval(session.door().ping_interval, |session, context| {
         let door = session.door();
-        if door.last_heard.elapsed() > SILENCE_MAX && !door.budget.is_paused() {
+        if door.last_heard.elapsed() > door.silence_max && !door.budget.is_paused() {
             // Nobody is there to read a close frame.
             context.stop();
             return;

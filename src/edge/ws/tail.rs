@@ -15,7 +15,9 @@ use crate::actors::directory::TopicHandle;
 use crate::actors::topic::{HeadAdvanced, Pending};
 use crate::edge::Edge;
 use crate::edge::error::Problem;
-use crate::edge::wire::Budget;
+use crate::edge::readers::Place;
+use crate::edge::wire::{Form, Gaps, Page, ReadBudget, Shown};
+use crate::metrics::{self, Way};
 use crate::model::{Gap, PlacedBlock};
 use crate::patterns::publish_subscribe;
 use crate::queue::{ReadError, ReadLimits};
@@ -34,12 +36,14 @@ pub(super) struct TailSession {
     /// A frame is being read, or waits to be taken by the connection.
     busy: bool,
     frames: u64,
+    place: Place,
 }
 
 impl TailSession {
     pub(super) fn new(edge: Data<Edge>, topic: Arc<TopicHandle>, from: u64, door: Door) -> Self {
         let pending = Pending::default();
-        Self { edge, topic, door, next: from, pending, busy: false, frames: 0 }
+        let place = edge.readers.open(topic.id(), from);
+        Self { edge, topic, door, next: from, pending, busy: false, frames: 0, place }
     }
 
     fn attach(&mut self, context: &mut WebsocketContext<Self>) {
@@ -73,48 +77,47 @@ impl TailSession {
         blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
         context: &mut WebsocketContext<Self>,
     ) {
-        let gap = match &blocks {
-            Ok(blocks) => self.gap_before(blocks.first()),
-            Err(ReadError::Gone { first }) => Gap::before(self.next, *first),
-            Err(_) => None,
-        };
-        if let Some(gap) = gap {
-            let Gap { from, to } = gap;
-            context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
-            self.next = gap.end();
-            return self.pull_when_taken(context);
-        }
         let page = match blocks {
-            Ok(blocks) if blocks.is_empty() => {
-                self.busy = false;
-                return;
-            }
-            Ok(blocks) => Budget::new(FRAME.messages, u64::MAX).page(
-                up_to_gap(&blocks),
-                self.next,
-                FRAME.bytes,
-                &self.edge.receipts,
-            ),
-            Err(error) => return self.end(error.into(), context),
+            Ok(blocks) if blocks.is_empty() => self.gap_at_head(),
+            Ok(blocks) => self.page(&blocks),
+            Err(ReadError::Gone { first }) => Ok(gap_page(Gap::before(self.next, first))),
+            Err(error) => Err(error.into()),
         };
         match page {
+            Err(problem) => self.end(problem, context),
+            Ok(Page { next: None, .. }) => self.busy = false,
             Ok(page) => {
                 self.next = page.next.unwrap_or(self.next);
-                context.text(format!(r#"{{"messages":[{}]}}"#, page.json));
+                self.place.moved(self.next);
+                metrics::passed(Way::Tail, page.messages, page.body.len() as u64);
+                for Gap { from, to } in page.gaps {
+                    context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
+                }
+                if page.messages > 0 {
+                    context.text(messages_frame(page.body));
+                }
                 self.pull_when_taken(context);
             }
-            Err(error) => self.end(error.into(), context),
         }
     }
 
-    /// The gap between what was sent last and the next block, or the head where there is none.
-    fn gap_before(&self, next: Option<&Arc<PlacedBlock>>) -> Option<Gap> {
-        if let Some(block) = next {
-            return Gap::before(self.next, block.base_offset);
-        }
+    fn page(&self, blocks: &[Arc<PlacedBlock>]) -> Result<Page, Problem> {
+        let shown = Shown {
+            form: Form::Json,
+            gaps: Gaps::StopAt,
+            page_bytes: FRAME.bytes,
+            receipts: &self.edge.receipts,
+            now: self.edge.clock.now(),
+        };
+        let mut budget = ReadBudget::new(FRAME.messages, u64::MAX);
+        Ok(shown.page(&mut budget, blocks, self.next)?)
+    }
+
+    /// The gap that reaches up to the head, if that is what we stand before.
+    fn gap_at_head(&self) -> Result<Page, Problem> {
         let gaps = self.edge.queue.gaps(self.topic.id());
-        let gap = gaps.into_iter().find(|gap| gap.contains(self.next))?;
-        Gap::before(self.next, gap.end())
+        let gap = gaps.into_iter().find(|gap| gap.contains(self.next));
+        Ok(gap_page(gap.and_then(|gap| Gap::before(self.next, gap.end()))))
     }
 
     /// Goes on when the connection polls us again, which it does when it has room to write.
@@ -139,11 +142,17 @@ impl TailSession {
     }
 }
 
-/// The blocks that follow each other without a gap.
-fn up_to_gap(blocks: &[Arc<PlacedBlock>]) -> &[Arc<PlacedBlock>] {
-    let follow = |pair: &[Arc<PlacedBlock>]| pair[0].end_offset() == pair[1].base_offset;
-    let jump = blocks.windows(2).position(|pair| !follow(pair));
-    &blocks[..jump.map_or(blocks.len(), |before| before + 1)]
+fn gap_page(gap: Option<Gap>) -> Page {
+    let next = gap.map(|gap| gap.end());
+    Page { gaps: gap.into_iter().collect(), next, ..Page::default() }
+}
+
+fn messages_frame(messages: Vec<u8>) -> String {
+    let mut frame = Vec::with_capacity(messages.len() + 16);
+    frame.extend_from_slice(br#"{"messages":["#);
+    frame.extend_from_slice(&messages);
+    frame.extend_from_slice(b"]}");
+    String::from_utf8(frame).expect("JSON is text")
 }
 
 impl Actor for TailSession {

@@ -41,6 +41,8 @@ use super::store::StoreBatch;
 use super::watermark::Watermark;
 use super::{AppendError, JournalError, JournalObserver, StorageSettings};
 use crate::clock::Clock;
+use crate::faults::{self, Seam};
+use crate::metrics;
 use crate::model::{Sequence, Timestamp};
 use catalogue::Catalogue;
 use commit::Commit;
@@ -274,7 +276,10 @@ impl Writer {
             commit.topics_removed.iter().map(|removed| (removed.id, removed.name.clone()));
         self.roster.note(commit.topics_put.values(), removed)?;
         let indexed = self.pages.first_unpaged(&due).map(|s| s.0);
+        let begun = Instant::now();
         self.write(batch, next_sequence, indexed, commit.sync || overdue)?;
+        let (took, synced) = (begun.elapsed(), commit.sync || overdue);
+        metrics::committed(commit.messages, commit.bytes as u64, took, synced);
         if let (Some(within), true) = (commit.sync_within, !commit.sync && !overdue) {
             let at = Instant::now() + within;
             self.sync_at = Some(self.sync_at.map_or(at, |before| before.min(at)));
@@ -304,6 +309,9 @@ impl Writer {
             ..self.positions
         };
         batch.put_positions(self.positions);
+        if faults::fails(Seam::WriterCommitting) {
+            return Err(JournalError::Metadata("planned fault".into()));
+        }
         {
             let _in_store = self.watchdog.enter();
             batch.commit(sync)?;

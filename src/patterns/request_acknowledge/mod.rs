@@ -1,18 +1,20 @@
 //! Request/acknowledge: publish, and be told when it is safe.
 //!
 //! [`publish`] is for a single block whose sender waits (HTTP); a [`SendWindow`] keeps many under
-//! way in order (a producer socket).
+//! way in order (a producer socket). [`receipt`] tells later what became of a message.
 //!
 //! Invariant: both send a block again only when it certainly was not stored: its oneshot dropped
 //! (it never reached the writer) or the writer refused it as out of turn. So neither ever stores
 //! a block twice.
 
+pub mod receipt;
 mod window;
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use receipt::Until;
 pub use window::{Refused, Resend, SendWindow};
 
 use crate::actors::directory::{TopicHandle, TopicState, Unavailable};

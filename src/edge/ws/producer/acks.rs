@@ -1,8 +1,11 @@
 //! How a producer socket's messages are answered: each, by range, or not at all.
 
-use std::fmt::Write;
+use std::cell::LazyCell;
+
+use serde::Serialize;
 
 use crate::edge::error::Problem;
+use crate::edge::wire::{Encoding, Frame, Mark, ReceiptToken};
 use crate::journal::{Appended, Exception, Outcome};
 use crate::model::{Receipt, ReceiptKey, TopicId};
 
@@ -19,11 +22,11 @@ pub(in crate::edge::ws) enum Acks {
 
 /// The ids of a block's messages, in order; none for a one-way message.
 #[derive(Debug, Default)]
-pub(super) struct Marks(Vec<Option<Box<str>>>);
+pub(super) struct Marks(Vec<Option<Mark>>);
 
 impl Marks {
-    pub(super) fn push(&mut self, id: Option<&str>) {
-        self.0.push(id.map(Into::into));
+    pub(super) fn push(&mut self, id: Option<Mark>) {
+        self.0.push(id);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -32,8 +35,45 @@ impl Marks {
 
     /// What the ids take up.
     pub(super) fn bytes(&self) -> usize {
-        self.0.iter().flatten().map(|id| id.len()).sum()
+        self.0.iter().flatten().map(Mark::bytes).sum()
     }
+
+    /// Messages that nobody waits for an answer to.
+    pub(super) fn one_way(&self) -> usize {
+        self.0.iter().filter(|mark| mark.is_none()).count()
+    }
+}
+
+#[derive(Serialize)]
+struct AcksFrame<'a> {
+    acks: Vec<Ack<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Ack<'a> {
+    Stored { id: &'a Mark, receipt: Option<ReceiptToken>, offset: Option<u64>, duplicate: bool },
+    Refused { id: &'a Mark, error: &'a Problem },
+}
+
+#[derive(Serialize)]
+struct RangeFrame {
+    acked: Run,
+}
+
+/// Ids, both ends included.
+#[derive(Serialize)]
+struct Run {
+    from: u64,
+    to: u64,
+}
+
+#[derive(Serialize)]
+struct ErrorFrame<'a> {
+    error: &'a Problem,
+    frame: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 /// Answers in the form the client chose.
@@ -42,19 +82,21 @@ pub(super) struct AckList {
     form: Acks,
     topic: TopicId,
     receipts: ReceiptKey,
+    /// How the client last spoke, and is answered.
+    pub(super) encoding: Encoding,
     /// With ranges: the id that must come next, once one has come.
     next_id: Option<u64>,
 }
 
 impl AckList {
     pub(super) fn new(form: Acks, topic: TopicId, receipts: ReceiptKey) -> Self {
-        Self { form, topic, receipts, next_id: None }
+        Self { form, topic, receipts, encoding: Encoding::Json, next_id: None }
     }
 
     /// Checks an id against what ranges promise: consecutive whole numbers.
-    pub(super) fn check_id(&mut self, id: Option<&str>) -> Result<(), Problem> {
+    pub(super) fn check_id(&mut self, id: Option<&Mark>) -> Result<(), Problem> {
         let (Acks::Range, Some(id)) = (self.form, id) else { return Ok(()) };
-        let number: u64 = id.parse().map_err(|_| {
+        let number = id.number().ok_or_else(|| {
             Problem::invalid("id", "with acks=range ids are consecutive whole numbers")
         })?;
         if let Some(expected) = self.next_id.filter(|expected| *expected != number) {
@@ -71,96 +113,71 @@ impl AckList {
     }
 
     /// The frames for a block that was taken; none where nobody asked.
-    pub(super) fn stored(&self, marks: &Marks, appended: &Appended) -> Vec<String> {
+    pub(super) fn stored(&self, marks: &Marks, appended: &Appended) -> Vec<Frame> {
+        let conflict = LazyCell::new(Problem::message_id_conflict);
+        let answered = marks.0.iter().zip(appended.outcomes());
+        let answered: Vec<(&Mark, Outcome)> =
+            answered.filter_map(|(mark, outcome)| Some((mark.as_ref()?, outcome))).collect();
         if self.form == Acks::Each {
-            return self.each(marks, appended).into_iter().collect();
+            let ack = |(id, outcome)| {
+                let (offset, duplicate) = match outcome {
+                    Outcome::Stored(offset) => (Some(offset), false),
+                    Outcome::Not(Exception::Duplicate(offset)) => (offset, true),
+                    Outcome::Not(Exception::Conflict) => {
+                        return Ack::Refused { id, error: &conflict };
+                    }
+                };
+                Ack::Stored { id, receipt: offset.map(|at| self.receipt(at)), offset, duplicate }
+            };
+            return self.acks(answered.into_iter().map(ack).collect()).into_iter().collect();
         }
-        let conflicts = || appended.exceptions.iter().filter(|(_, e)| *e == Exception::Conflict);
-        let problem = Problem::message_id_conflict();
-        let conflicting =
-            conflicts().filter_map(|(place, _)| marks.0.get(*place as usize)?.as_ref());
-        let errors = conflicting.map(|id| message_error(id, &problem)).collect();
-        if self.form == Acks::None {
-            return errors;
+        let conflicting = answered.iter().filter(|(_, o)| *o == Outcome::Not(Exception::Conflict));
+        let errors = conflicting.map(|(id, _)| Ack::Refused { id, error: &conflict });
+        let errors = self.acks(errors.collect());
+        let mut frames = Vec::new();
+        if self.form == Acks::Range {
+            let taken = answered.iter().filter(|(_, o)| *o != Outcome::Not(Exception::Conflict));
+            let runs = runs(taken.filter_map(|(id, _)| id.number()));
+            frames.extend(runs.into_iter().map(|acked| self.encoding.frame(&RangeFrame { acked })));
         }
-        let mut taken = Marks(marks.0.clone());
-        for (place, _) in conflicts() {
-            if let Some(mark) = taken.0.get_mut(*place as usize) {
-                *mark = None;
-            }
-        }
-        [ranges(&taken), errors].concat()
+        frames.extend(errors);
+        frames
     }
 
-    fn each(&self, marks: &Marks, appended: &Appended) -> Option<String> {
-        let mut out = String::with_capacity(16 + 112 * marks.len());
-        for (id, outcome) in marks.0.iter().zip(appended.outcomes()) {
-            let Some(id) = id else { continue };
-            out.push_str(if out.is_empty() { r#"{"acks":["# } else { "," });
-            let (offset, duplicate) = match outcome {
-                Outcome::Stored(offset) => (Some(offset), false),
-                Outcome::Not(Exception::Duplicate(offset)) => (offset, true),
-                Outcome::Not(Exception::Conflict) => {
-                    let error = Problem::message_id_conflict().to_json();
-                    let _ = write!(out, r#"{{"id":{id},"error":{error}}}"#);
-                    continue;
-                }
-            };
-            // Writing to a String does not fail.
-            let _ = match offset {
-                Some(sequence) => {
-                    let receipt = self.receipts.seal(Receipt { topic: self.topic, sequence });
-                    write!(
-                        out,
-                        r#"{{"id":{id},"receipt":"{receipt}","offset":{sequence},"duplicate":{duplicate}}}"#
-                    )
-                }
-                None => write!(
-                    out,
-                    r#"{{"id":{id},"receipt":null,"offset":null,"duplicate":{duplicate}}}"#
-                ),
-            };
-        }
-        if out.is_empty() {
-            return None;
-        }
-        out.push_str("]}");
-        Some(out)
+    fn receipt(&self, offset: u64) -> ReceiptToken {
+        ReceiptToken(self.receipts.seal(Receipt { topic: self.topic, sequence: offset }))
+    }
+
+    fn acks(&self, acks: Vec<Ack<'_>>) -> Option<Frame> {
+        (!acks.is_empty()).then(|| self.encoding.frame(&AcksFrame { acks }))
+    }
+
+    /// The frame for messages that will not be stored; `None` where none of them has an id.
+    pub(super) fn refused(&self, marks: &Marks, error: &Problem) -> Option<Frame> {
+        self.acks(marks.0.iter().flatten().map(|id| Ack::Refused { id, error }).collect())
+    }
+
+    /// The frame for one message that can't be taken.
+    pub(super) fn message_error(&self, id: &Mark, error: &Problem) -> Frame {
+        self.encoding.frame(&AcksFrame { acks: vec![Ack::Refused { id, error }] })
+    }
+
+    /// The frame for something that can't be read, in the given frame, at an index of its array.
+    pub(super) fn frame_error(&self, error: &Problem, frame: u64, index: Option<usize>) -> Frame {
+        self.encoding.frame(&ErrorFrame { error, frame, index })
     }
 }
 
-/// One frame a run of ids: what was refused in between stands in none.
-fn ranges(marks: &Marks) -> Vec<String> {
-    let ids = marks.0.iter().flatten().filter_map(|id| id.parse::<u64>().ok());
-    let mut runs: Vec<(u64, u64)> = Vec::new();
+/// Consecutive ids together: what was refused in between stands in no run.
+fn runs(ids: impl Iterator<Item = u64>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
     for id in ids {
         match runs.last_mut() {
-            Some((_, to)) if *to + 1 == id => *to = id,
-            _ => runs.push((id, id)),
+            Some(run) if run.to + 1 == id => run.to = id,
+            _ => runs.push(Run { from: id, to: id }),
         }
     }
-    let frame = |(from, to)| format!(r#"{{"acked":{{"from":{from},"to":{to}}}}}"#);
-    runs.into_iter().map(frame).collect()
-}
-
-/// The frame for messages that will not be stored; `None` where none of them has an id.
-pub(super) fn refused(marks: &Marks, problem: &Problem) -> Option<String> {
-    let error = problem.to_json();
-    let entries: Vec<String> =
-        marks.0.iter().flatten().map(|id| format!(r#"{{"id":{id},"error":{error}}}"#)).collect();
-    (!entries.is_empty()).then(|| format!(r#"{{"acks":[{}]}}"#, entries.join(",")))
-}
-
-/// The frame for one message that can't be taken.
-pub(super) fn message_error(id: &str, problem: &Problem) -> String {
-    format!(r#"{{"acks":[{{"id":{id},"error":{}}}]}}"#, problem.to_json())
-}
-
-/// The frame for something that can't be read; `place` is the frame, and the index in its array.
-pub(super) fn frame_error(problem: &Problem, place: (u64, Option<usize>)) -> String {
-    let (frame, index) = place;
-    let index = index.map(|n| format!(r#","index":{n}"#)).unwrap_or_default();
-    format!(r#"{{"error":{},"frame":{frame}{index}}}"#, problem.to_json())
+    runs
 }
 
 #[cfg(test)]
@@ -169,12 +186,16 @@ mod tests {
     use crate::journal::Worth;
     use crate::model::AckLevel;
 
-    fn marks(ids: &[Option<&str>]) -> Marks {
-        let mut marks = Marks::default();
-        for id in ids {
-            marks.push(*id);
+    /// Marks of these numbers; 0 stands for none.
+    fn marks(ids: &[u64]) -> Marks {
+        Marks(ids.iter().map(|id| (*id > 0).then_some(Mark::Number(*id))).collect())
+    }
+
+    fn text(frame: &Frame) -> &str {
+        match frame {
+            Frame::Text(text) => text,
+            Frame::Binary(_) => panic!("JSON was asked for"),
         }
-        marks
     }
 
     fn list(form: Acks) -> AckList {
@@ -188,10 +209,10 @@ mod tests {
 
     #[test]
     fn what_was_not_stored_is_answered_one_by_one() {
-        let ids = marks(&[Some("1"), Some("2"), Some("3"), Some("4")]);
+        let ids = marks(&[1, 2, 3, 4]);
         let exceptions = [(0, Exception::Duplicate(Some(3))), (2, Exception::Conflict)];
         let frames = list(Acks::Each).stored(&ids, &at(7, &exceptions));
-        let frame: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
+        let frame: serde_json::Value = serde_json::from_str(text(&frames[0])).unwrap();
         assert_eq!(
             (&frame["acks"][0]["offset"], &frame["acks"][0]["duplicate"]),
             (&3.into(), &true.into())
@@ -201,43 +222,53 @@ mod tests {
         assert_eq!(frame["acks"][3]["offset"], 8);
         let frames = list(Acks::Range).stored(&ids, &at(7, &exceptions));
         assert_eq!(
-            frames[..2],
+            frames[..2].iter().map(text).collect::<Vec<_>>(),
             [r#"{"acked":{"from":1,"to":2}}"#, r#"{"acked":{"from":4,"to":4}}"#]
         );
-        assert!(frames[2].contains("message-id-conflict"));
+        assert!(text(&frames[2]).contains("message-id-conflict"));
         assert_eq!(list(Acks::None).stored(&ids, &at(7, &exceptions)).len(), 1);
     }
 
     #[test]
     fn each_message_with_an_id_is_answered_with_its_own_offset() {
-        let frames =
-            list(Acks::Each).stored(&marks(&[Some("1"), None, Some("\"b\"")]), &at(7, &[]));
-        let frame: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
+        let frames = list(Acks::Each).stored(&marks(&[1, 0, 5]), &at(7, &[]));
+        let frame: serde_json::Value = serde_json::from_str(text(&frames[0])).unwrap();
         assert_eq!(frame["acks"][0]["id"], 1);
         assert_eq!(frame["acks"][0]["offset"], 7);
-        assert_eq!(frame["acks"][1]["id"], "b");
+        assert_eq!(frame["acks"][1]["id"], 5);
         assert_eq!(frame["acks"][1]["offset"], 9);
-        assert!(list(Acks::Each).stored(&marks(&[None]), &at(7, &[])).is_empty());
+        assert!(list(Acks::Each).stored(&marks(&[0]), &at(7, &[])).is_empty());
     }
 
     #[test]
     fn ranges_take_consecutive_ids_and_answer_with_their_ends() {
         let mut list = list(Acks::Range);
-        for id in ["5", "6", "7"] {
-            list.check_id(Some(id)).unwrap();
+        for id in [5, 6, 7] {
+            list.check_id(Some(&Mark::Number(id))).unwrap();
         }
-        assert!(list.check_id(Some("9")).is_err());
-        assert!(list.check_id(Some("\"8\"")).is_err());
-        let frames = list.stored(&marks(&[Some("5"), None, Some("6"), Some("7")]), &at(0, &[]));
-        assert_eq!(frames, [r#"{"acked":{"from":5,"to":7}}"#]);
+        assert!(list.check_id(Some(&Mark::Number(9))).is_err());
+        assert!(list.check_id(Some(&Mark::Text("8".into()))).is_err());
+        let frames = list.stored(&marks(&[5, 0, 6, 7]), &at(0, &[]));
+        assert_eq!(frames, [Frame::Text(r#"{"acked":{"from":5,"to":7}}"#.into())]);
         list.lost_count();
-        list.check_id(Some("20")).unwrap();
+        list.check_id(Some(&Mark::Number(20))).unwrap();
     }
 
     #[test]
     fn a_range_never_covers_an_id_that_was_refused() {
-        let frames =
-            list(Acks::Range).stored(&marks(&[Some("1"), Some("2"), Some("4")]), &at(0, &[]));
+        let frames = list(Acks::Range).stored(&marks(&[1, 2, 4]), &at(0, &[]));
+        let frames: Vec<_> = frames.iter().map(text).collect();
         assert_eq!(frames, [r#"{"acked":{"from":1,"to":2}}"#, r#"{"acked":{"from":4,"to":4}}"#]);
+    }
+
+    #[test]
+    fn who_speaks_messagepack_is_answered_in_it() {
+        let mut list = list(Acks::Range);
+        list.encoding = Encoding::MessagePack;
+        let frames = list.stored(&marks(&[1]), &at(0, &[]));
+        let expected = crate::edge::wire::to_msgpack(&serde_json::json!({
+            "acked": { "from": 1, "to": 1 }
+        }));
+        assert_eq!(frames, [Frame::Binary(expected)]);
     }
 }

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use super::acks::Marks;
 use crate::edge::error::Problem;
-use crate::edge::wire::IncomingMessage;
-use crate::model::{Block, BlockBuilder, NamedRun};
+use crate::edge::wire::{IncomingMessage, Mark, check_payload};
+use crate::model::{Block, BlockBuilder, NamedRun, Record};
+
+/// The content type of what has none.
+const OCTET_STREAM: &str = "application/octet-stream";
 
 /// See the module.
 pub(super) struct Collector {
@@ -36,18 +39,37 @@ impl Collector {
         message: IncomingMessage<'_>,
         message_bytes_max: usize,
     ) -> Result<(), Problem> {
-        let id = message.id.map(|id| id.get());
-        let number = match &self.numbers {
-            Some(numbers) => Some(numbers.next(id)?),
-            None => None,
-        };
+        let number = self.number(message.id.as_ref())?;
         message.push_to(&mut self.builder, message_bytes_max)?;
+        self.taken(message.id, number);
+        Ok(())
+    }
+
+    /// Takes a payload without a word about it.
+    pub(super) fn take_payload(
+        &mut self,
+        payload: &[u8],
+        id: Mark,
+        message_bytes_max: usize,
+    ) -> Result<(), Problem> {
+        let number = self.number(Some(&id))?;
+        check_payload(OCTET_STREAM, payload, message_bytes_max)?;
+        self.builder.push(&Record::of(OCTET_STREAM, payload))?;
+        self.taken(Some(id), number);
+        Ok(())
+    }
+
+    /// What a named producer's count makes of an id.
+    fn number(&self, id: Option<&Mark>) -> Result<Option<u64>, Problem> {
+        self.numbers.as_ref().map(|numbers| numbers.next(id)).transpose()
+    }
+
+    fn taken(&mut self, id: Option<Mark>, number: Option<u64>) {
         if let (Some(numbers), Some(number)) = (&mut self.numbers, number) {
             numbers.last = Some(number);
             numbers.collected.push(number);
         }
         self.marks.push(id);
-        Ok(())
     }
 
     /// Hands over what was collected; `None` when that is nothing.
@@ -76,9 +98,8 @@ impl Collector {
 }
 
 impl Numbers {
-    fn next(&self, id: Option<&str>) -> Result<u64, Problem> {
-        let number = id.and_then(|id| id.parse().ok());
-        let number: u64 = number.ok_or_else(|| {
+    fn next(&self, id: Option<&Mark>) -> Result<u64, Problem> {
+        let number = id.and_then(Mark::number).ok_or_else(|| {
             Problem::invalid("id", "a named producer numbers its messages with whole numbers")
         })?;
         match self.last.filter(|last| number <= *last) {

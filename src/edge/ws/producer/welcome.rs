@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
+use crate::edge::ws::Protocol;
 use crate::journal::Worth;
 
 /// A producer that numbers its messages under a name.
@@ -19,12 +20,13 @@ pub(in crate::edge::ws) struct Named {
 pub(super) fn welcome(
     edge: &Edge,
     topic: &TopicHandle,
+    protocol: Protocol,
     worth: Worth,
     resume_after: Option<u64>,
-) -> String {
+) -> Value {
     let settings = topic.settings();
     let mut welcome = json!({
-        "protocol": crate::edge::ws::PROTOCOL,
+        "protocol": protocol.name(),
         "credit": {
             "messages": edge.limits.credit_messages,
             "bytes": edge.limits.credit_bytes,
@@ -37,5 +39,5 @@ pub(super) fn welcome(
     if let Some(id) = resume_after {
         welcome["resume_after"] = id.into();
     }
-    json!({ "welcome": welcome }).to_string()
+    json!({ "welcome": welcome })
 }

@@ -1,7 +1,10 @@
 //! Publish/subscribe, the reading side: where to begin, and waiting for more.
 //!
 //! A poll pulls once, waiting a while if there is nothing; a tail attaches to the topic and pulls
-//! whenever it is told and able. Both see the same blocks from the queue.
+//! whenever it is told and able. Both see the same blocks from the queue, and go through them with
+//! [`walk`], which leaves out what has expired.
+
+mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use crate::actors::directory::{TopicHandle, Unavailable};
 use crate::actors::topic::{Attach, AwaitHead, Pending, Reader};
 use crate::model::{PlacedBlock, Timestamp};
 use crate::queue::{Queue, ReadError, ReadLimits};
+pub use walk::{Found, walk};
 
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,20 @@ pub enum Start {
 }
 
 impl Start {
+    /// The same where it must not be beyond the head.
+    ///
+    /// # Errors
+    /// As [`Start::resolve`], and [`ReadError::Ahead`].
+    pub async fn resolve_within(
+        self,
+        queue: &Queue,
+        topic: &TopicHandle,
+    ) -> Result<u64, ReadError> {
+        let offset = self.resolve(queue, topic).await?;
+        let head = queue.extent(topic.id()).map_or(0, |extent| extent.head);
+        if offset > head { Err(ReadError::Ahead { head }) } else { Ok(offset) }
+    }
+
     /// The offset it means now.
     ///
     /// # Errors

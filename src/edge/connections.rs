@@ -1,0 +1,133 @@
+//! The connections that are open: how many, from where, and how each is set up.
+//!
+//! A connection over a limit is accepted, so that its request can be told why it is refused; one
+//! that sends none is gone when the time for a request's head is up.
+//!
+//! Clients that take nothing are cut off by the kernel: while a client does not read, neither
+//! mailbox nor timers of its session run (the session is the response's body), so nothing in the
+//! broker could end it. `TCP_USER_TIMEOUT` ends a connection whose data has waited that long, be
+//! the other side dead or just not reading (tcp(7)); any progress starts the wait anew.
+//!
+//! Invariant: an open connection is counted once until it is closed, however it ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use socket2::SockRef;
+
+use super::LimitSettings;
+use super::guesses::network;
+
+/// Bytes that may wait in the kernel unsent. What lies beyond waits in the broker, where it is
+/// bounded, instead of in a send buffer that grows to megabytes for who does not read.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connections {
+    all_max: usize,
+    per_network_max: usize,
+    all: AtomicUsize,
+    networks: DashMap<IpAddr, usize>,
+}
+
+/// An open connection; counted until dropped.
+#[derive(Debug)]
+pub struct Connection {
+    connections: Arc<Connections>,
+    network: IpAddr,
+    refused: Option<&'static str>,
+}
+
+impl Connections {
+    /// None open yet.
+    pub fn new(limits: &LimitSettings) -> Arc<Self> {
+        Arc::new(Self {
+            all_max: limits.connections_max,
+            per_network_max: limits.connections_per_address_max,
+            all: AtomicUsize::new(0),
+            networks: DashMap::new(),
+        })
+    }
+
+    /// Counts a connection.
+    pub fn open(self: &Arc<Self>, address: IpAddr) -> Connection {
+        let network = network(address);
+        let all = self.all.fetch_add(1, Ordering::Relaxed) + 1;
+        let of_network = {
+            let mut count = self.networks.entry(network).or_default();
+            *count += 1;
+            *count
+        };
+        let refused = if all > self.all_max {
+            Some("the broker has as many connections as `limits.connections_max` allows")
+        } else if of_network > self.per_network_max {
+            Some("your address has as many as `limits.connections_per_address_max` allows")
+        } else {
+            None
+        };
+        Connection { connections: self.clone(), network, refused }
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+}
+
+impl Connection {
+    /// Why nothing is to be done for it, if so.
+    pub fn refused(&self) -> Option<&'static str> {
+        self.refused
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.connections.all.fetch_sub(1, Ordering::Relaxed);
+        if let Some(mut count) = self.connections.networks.get_mut(&self.network) {
+            *count -= 1;
+        }
+        self.connections.networks.remove_if(&self.network, |_, count| *count == 0);
+    }
+}
+
+/// Sets a connection up: who takes nothing for this long is cut off.
+pub fn set_up(socket: SockRef<'_>, stall_timeout_ms: u64) {
+    let timeout = Duration::from_millis(stall_timeout_ms);
+    let set = socket.set_tcp_user_timeout(Some(timeout));
+    // A kernel that knows neither still serves; it is only not protected.
+    if let Err(error) = set.and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)) {
+        tracing::debug!(%error, "a connection could not be set up");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_in_all_and_by_network_and_forgotten_when_they_end() {
+        let limits = LimitSettings {
+            connections_max: 3,
+            connections_per_address_max: 2,
+            ..LimitSettings::default()
+        };
+        let connections = Connections::new(&limits);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let one = connections.open(address("192.0.2.1"));
+        let two = connections.open(address("::ffff:192.0.2.1"));
+        assert!(one.refused().is_none() && two.refused().is_none());
+        let three = connections.open(address("192.0.2.1"));
+        assert!(three.refused().unwrap().contains("per_address"));
+        let other = connections.open(address("192.0.2.2"));
+        assert!(other.refused().unwrap().contains("connections_max"));
+        drop((one, three));
+        assert!(connections.open(address("192.0.2.1")).refused().is_none());
+        drop((two, other));
+        assert_eq!((connections.count(), connections.networks.len()), (0, 0));
+    }
+}

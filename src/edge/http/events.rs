@@ -1,0 +1,155 @@
+//! `GET /v1/topics/{topic}/events`: a topic's messages as Server-Sent Events (HTML standard, 9.2).
+//!
+//! The stream is the response's body: it reads on when the connection has taken what it was given,
+//! so a slow reader costs one page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{Bytes, Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::parameters::{header, query, start};
+use super::topic_name;
+use crate::actors::directory::TopicHandle;
+use crate::edge::Edge;
+use crate::edge::error::{Code, Problem};
+use crate::edge::readers::Place;
+use crate::edge::wire::{Form, Gaps, ReadBudget, Shown};
+use crate::metrics::{self, Way};
+use crate::model::Gap;
+use crate::patterns::publish_subscribe::{self, Start};
+use crate::queue::{ReadError, ReadLimits};
+
+/// A comment comes at least so often (API.md), for those who close what is silent.
+const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
+/// How much is written at once, if no single message is larger.
+const PAGE: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    from: Option<String>,
+}
+
+pub(super) async fn events(
+    edge: Data<Edge>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    if edge.is_draining() {
+        return Err(Problem::new(Code::Draining, "connect to another node"));
+    }
+    let name = topic_name(&path)?;
+    let query: EventsQuery = query(&request)?;
+    let from = match header(&request, "last-event-id")?.filter(|id| !id.is_empty()) {
+        Some(id) => resumed(id)?,
+        None => start(query.from.as_deref(), Start::Latest)?,
+    };
+    let topic = edge.supervisor.ensure_topic(&name).await?;
+    let next = from.resolve_within(&edge.queue, &topic).await?;
+    let (open, place) = (edge.sessions.subscribe(), edge.readers.open(topic.id(), next));
+    let events = Events { edge, topic, next, ended: false, place, _open: open };
+    // The comment lets the client know that it is connected.
+    let pieces = stream::unfold((events, true), |(mut events, first)| async move {
+        let piece = if first { Some(COMMENT) } else { events.piece().await };
+        Some((Ok::<_, Problem>(piece?), (events, false)))
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        // Proxies that collect answers (nginx) let this one through.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(Box::pin(pieces)))
+}
+
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+
+/// `{epoch}-{offset}`: go on behind it.
+fn resumed(id: &str) -> Result<Start, Problem> {
+    let parsed = id.split_once('-').and_then(|(epoch, offset)| {
+        let _: u32 = epoch.parse().ok()?;
+        offset.parse::<u64>().ok()?.checked_add(1)
+    });
+    parsed.map(Start::Offset).ok_or_else(|| {
+        Problem::invalid("Last-Event-ID", "must be `{epoch}-{offset}`, as an event's id")
+    })
+}
+
+struct Events {
+    edge: Data<Edge>,
+    topic: Arc<TopicHandle>,
+    next: u64,
+    ended: bool,
+    place: Place,
+    /// Counts the stream as open until it is dropped.
+    _open: watch::Receiver<()>,
+}
+
+impl Events {
+    /// What comes next, once there is something; none when there will be nothing more.
+    async fn piece(&mut self) -> Option<Bytes> {
+        if self.ended || self.edge.is_draining() {
+            return None;
+        }
+        let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
+        let wait = COMMENT_INTERVAL;
+        let read =
+            publish_subscribe::poll(queue, &self.topic, self.next, PAGE, wait, draining).await;
+        let blocks = match read {
+            Ok(blocks) => blocks,
+            Err(ReadError::Gone { first }) => {
+                return Some(Gap::before(self.next, first).map_or(COMMENT, |gap| self.gap(gap)));
+            }
+            Err(error) => return Some(self.error(&error.into())),
+        };
+        if blocks.is_empty() {
+            return Some(self.nothing());
+        }
+        let shown = Shown {
+            form: Form::Events,
+            gaps: Gaps::StopAt,
+            page_bytes: PAGE.bytes,
+            receipts: &self.edge.receipts,
+            now: self.edge.clock.now(),
+        };
+        let mut budget = ReadBudget::new(PAGE.messages, u64::MAX);
+        let page = match shown.page(&mut budget, &blocks, self.next) {
+            Ok(page) => page,
+            Err(error) => return Some(self.error(&error.into())),
+        };
+        if let Some(gap) = page.gaps.first() {
+            return Some(self.gap(*gap));
+        }
+        self.next = page.next.unwrap_or(self.next);
+        self.place.moved(self.next);
+        metrics::passed(Way::Events, page.messages, page.body.len() as u64);
+        Some(page.body.into())
+    }
+
+    /// There is nothing to read: at the head, or before a gap that reaches up to it.
+    fn nothing(&mut self) -> Bytes {
+        let gaps = self.edge.queue.gaps(self.topic.id());
+        let gap = gaps.into_iter().find(|gap| gap.contains(self.next));
+        let gap = gap.and_then(|gap| Gap::before(self.next, gap.end()));
+        gap.map_or(COMMENT, |gap| self.gap(gap))
+    }
+
+    fn gap(&mut self, gap: Gap) -> Bytes {
+        self.next = gap.end();
+        self.place.moved(self.next);
+        let epoch = self.topic.record().epoch.0;
+        let Gap { from, to } = gap;
+        // With an id, so that who comes back does not hear of it again.
+        format!("event: gap\nid: {epoch}-{to}\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into()
+    }
+
+    fn error(&mut self, problem: &Problem) -> Bytes {
+        self.ended = true;
+        format!("event: error\ndata: {}\n\n", problem.to_json()).into()
+    }
+}

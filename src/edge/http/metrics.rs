@@ -1,0 +1,126 @@
+//! `GET /metrics` (Prometheus' text format) and `GET /v1/status`: what goes on, for machines and
+//! for people.
+
+use std::fmt::Write;
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::json;
+
+use super::parameters::{NoQuery, query};
+use crate::actors::directory::{TopicHandle, TopicState};
+use crate::edge::Edge;
+use crate::edge::error::Problem;
+use crate::edge::readers::Lag;
+use crate::metrics;
+use crate::queue::TopicExtent;
+
+/// What is counted, then what is so right now.
+pub(super) async fn metrics(edge: Data<Edge>) -> HttpResponse {
+    let mut out = metrics::render();
+    let now = Now::of(&edge);
+    for (name, help, value) in [
+        ("weir_up_seconds", "Time since the start", now.up_ms / 1_000),
+        ("weir_ready", "New work is taken", u64::from(now.state == "running")),
+        ("weir_topics", "Topics there are", now.topics),
+        ("weir_topics_quarantined", "Topics that are quarantined", now.quarantined.len() as u64),
+        ("weir_connections", "Connections that are open", now.connections),
+        ("weir_sessions", "Sockets and event streams that are open", now.sessions),
+        ("weir_in_flight_bytes", "Bytes under way to the journal", now.in_flight_bytes),
+        ("weir_readers", "Tails and event streams", now.lag.readers),
+        ("weir_reader_lag_messages", "Messages readers have not been given", now.lag.messages),
+        ("weir_reader_lag_messages_max", "The same of the last reader", now.lag.messages_max),
+    ] {
+        gauge(&mut out, name, help, [(String::new(), value)]);
+    }
+    let topics = edge.supervisor.directory().topics();
+    let topics = &topics[..topics.len().min(edge.limits.metrics_topics_max)];
+    let extents: Vec<_> =
+        topics.iter().filter_map(|topic| Some((topic, edge.queue.extent(topic.id())?))).collect();
+    let mut of_each = |name, help, value: fn(&TopicHandle, &TopicExtent) -> u64| {
+        // Names of topics hold nothing that would have to be escaped.
+        let series = extents.iter().map(|(topic, extent)| {
+            (format!("{{topic=\"{}\"}}", topic.name()), value(topic, extent))
+        });
+        gauge(&mut out, name, help, series);
+    };
+    of_each("weir_topic_head", "Offset of the next message", |_, extent| extent.head);
+    of_each("weir_topic_messages", "Messages kept", |_, extent| extent.messages);
+    of_each("weir_topic_bytes", "Bytes kept", |_, extent| extent.bytes);
+    of_each("weir_topic_restarts", "Restarts of its actors", |topic, _| topic.restarts());
+    let help = "Acknowledged messages a power loss may take, in milliseconds";
+    of_each("weir_topic_loss_bound_ms", help, |topic, _| topic.settings().loss_bound_ms());
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/plain; version=0.0.4")).body(out)
+}
+
+fn gauge(
+    out: &mut String,
+    name: &str,
+    help: &str,
+    series: impl IntoIterator<Item = (String, u64)>,
+) {
+    // Writing to a String does not fail.
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+    for (labels, value) in series {
+        let _ = writeln!(out, "{name}{labels} {value}");
+    }
+}
+
+/// The same in short, as JSON.
+pub(super) async fn status(
+    edge: Data<Edge>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let NoQuery {} = query(&request)?;
+    let now = Now::of(&edge);
+    Ok(HttpResponse::Ok().json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": now.state,
+        "uptime_ms": now.up_ms,
+        "topics": now.topics,
+        "quarantined": now.quarantined,
+        "restarts": now.restarts,
+        "connections": now.connections,
+        "sessions": now.sessions,
+        "in_flight_bytes": now.in_flight_bytes,
+        "in_flight_bytes_max": edge.limits.in_flight_bytes_max,
+        "readers": now.lag.readers,
+        "reader_lag_messages": now.lag.messages,
+    })))
+}
+
+/// What is so at one moment.
+struct Now {
+    state: &'static str,
+    up_ms: u64,
+    topics: u64,
+    quarantined: Vec<String>,
+    restarts: u64,
+    connections: u64,
+    sessions: u64,
+    in_flight_bytes: u64,
+    lag: Lag,
+}
+
+impl Now {
+    fn of(edge: &Edge) -> Self {
+        let topics = edge.supervisor.directory().topics();
+        let quarantined =
+            topics.iter().filter(|topic| edge.topic_state(topic) == TopicState::Quarantined);
+        Self {
+            state: match edge.not_ready() {
+                Some(reason) => reason,
+                None => "running",
+            },
+            up_ms: edge.clock.uptime().as_millis() as u64,
+            quarantined: quarantined.map(|topic| topic.name().to_string()).collect(),
+            restarts: topics.iter().map(|topic| topic.restarts()).sum(),
+            topics: topics.len() as u64,
+            connections: edge.connections.count() as u64,
+            sessions: edge.sessions.receiver_count() as u64,
+            in_flight_bytes: edge.admission.admitted() as u64,
+            lag: edge.readers.lag(|topic| edge.queue.extent(topic).map(|extent| extent.head)),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What a publisher is told.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CONTENT_TYPE, LOCATION};
+use actix_web::web::Data;
+use serde_json::json;
+
+use super::collect::nothing;
+use crate::actors::directory::TopicHandle;
+use crate::edge::Edge;
+use crate::edge::error::Problem;
+use crate::edge::http::waiting::Preference;
+use crate::journal::{Appended, Exception, Outcome};
+use crate::model::{Receipt, Stage};
+use crate::patterns::request_acknowledge::{Until, receipt};
+
+/// The answer to one message, held back until it has come as far as is asked for.
+pub(super) async fn one(
+    edge: &Data<Edge>,
+    topic: &TopicHandle,
+    appended: &Appended,
+    until: Until,
+    preference: Preference,
+) -> Result<HttpResponse, Problem> {
+    let outcome = appended.outcomes().next();
+    let (offset, duplicate) = match outcome {
+        Some(Outcome::Stored(offset)) => (offset, false),
+        Some(Outcome::Not(Exception::Duplicate(Some(offset)))) => (offset, true),
+        _ => return Err(Problem::message_id_conflict()),
+    };
+    let stage = match (until, preference.wait) {
+        (Until::Logged, _) | (_, None) => Stage::Logged,
+        (until, Some(wait)) => {
+            let (queue, draining) = (&edge.queue, edge.draining.clone());
+            receipt::reached(queue, topic, offset, until, wait, &edge.clock, draining).await?.stage
+        }
+    };
+    let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((LOCATION, format!("/v1/receipts/{receipt}")));
+    preference.applied(&mut response);
+    Ok(response.json(json!({
+        "receipt": receipt,
+        "topic": topic.name(),
+        "stage": stage,
+        "ack_level": appended.worth.ack_level,
+        "loss_bound_ms": appended.worth.loss_bound_ms,
+        "offset": offset,
+        "duplicate": duplicate,
+    })))
+}
+
+/// One result a message, in the order sent: its own fault, or what became of the block that all
+/// the others went into. As they went together, a temporary error is all the others' answer.
+pub(super) fn many(
+    edge: &Edge,
+    checked: Vec<Result<(), Problem>>,
+    stored: Option<Result<(Arc<TopicHandle>, Appended), Problem>>,
+) -> HttpResponse {
+    let (mut accepted, mut rejected) = (0u64, 0u64);
+    let mut first_error = None;
+    // Written out at once: a tree of all results would cost many times their text.
+    let mut results = String::new();
+    let mut outcomes =
+        stored.iter().filter_map(|stored| stored.as_ref().ok()).flat_map(|(_, a)| a.outcomes());
+    for fault in checked {
+        results.push_str(if results.is_empty() { "" } else { "," });
+        let problem = match (fault, &stored) {
+            (Ok(()), Some(Ok((topic, _)))) => {
+                let (offset, duplicate) = match outcomes.next() {
+                    Some(Outcome::Stored(offset)) => (Some(offset), false),
+                    Some(Outcome::Not(Exception::Duplicate(offset))) => (offset, true),
+                    _ => (None, false),
+                };
+                if let Some(sequence) = offset {
+                    let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence });
+                    accepted += 1;
+                    // Writing to a String does not fail.
+                    let _ = write!(
+                        results,
+                        r#"{{"receipt":"{receipt}","offset":{sequence},"duplicate":{duplicate}}}"#
+                    );
+                    continue;
+                }
+                Problem::message_id_conflict()
+            }
+            (Ok(()), Some(Err(problem))) => problem.clone(),
+            (Ok(()), None) => nothing(),
+            (Err(problem), _) => problem,
+        };
+        rejected += 1;
+        let _ = write!(results, r#"{{"error":{}}}"#, problem.to_json());
+        first_error.get_or_insert(problem);
+    }
+    let mut response = match first_error {
+        Some(problem) if accepted == 0 => HttpResponse::build(problem.status()),
+        _ => HttpResponse::Accepted(),
+    };
+    response
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .body(format!(r#"{{"accepted":{accepted},"rejected":{rejected},"results":[{results}]}}"#))
+}

@@ -1,0 +1,167 @@
+//! A request's body, in each of the forms it may have, as a block.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::CONTENT_TYPE;
+
+use crate::edge::Edge;
+use crate::edge::error::{Code, Problem};
+use crate::edge::http::body::Body;
+use crate::edge::http::parameters::header;
+use crate::edge::wire::{
+    BATCH_JSON, BATCH_MSGPACK, NDJSON, RawMessages, Sender, check_payload, lines,
+};
+use crate::model::{Block, BlockBuilder, Record, TopicName, TraceParent};
+
+/// What a body holds.
+pub(super) struct Collected {
+    /// The messages that can be taken, if there are any.
+    pub(super) block: Option<Block>,
+    /// For every message, in order, what is wrong with it.
+    pub(super) checked: Vec<Result<(), Problem>>,
+    /// The body is one message, not a list that may hold one.
+    pub(super) one: bool,
+}
+
+/// There is no message where there should be one.
+pub(super) fn nothing() -> Problem {
+    Problem::new(Code::Internal, "the message was in no block")
+}
+
+/// Reads the body as its content type says. The block holds on to the body's share of the budget.
+///
+/// # Errors
+/// The body as a whole can't be read.
+pub(super) fn collect(
+    edge: &Edge,
+    request: &HttpRequest,
+    name: &TopicName,
+    body: Body,
+) -> Result<Collected, Problem> {
+    let content_type =
+        header(request, CONTENT_TYPE.as_str())?.unwrap_or("application/octet-stream");
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    // What can't be taken creates no topic either.
+    let settings = match edge.supervisor.directory().topic(name) {
+        Some(topic) => topic.settings(),
+        None => edge.supervisor.topic_policy().defaults,
+    };
+    let (bytes, count_max) = (&body.bytes, edge.limits.batch_messages_max);
+    let trace = header(request, "traceparent")?.and_then(TraceParent::parse);
+    let target = Target { bytes_max: settings.message_bytes_max, trace: trace.as_ref() };
+    let mut builder = edge.block_builder();
+    let (one, checked) = match essence.as_str() {
+        NDJSON => {
+            let described = Described::of(request, target.trace)?.of_many(request)?;
+            let taken = lines(bytes, count_max)?.into_iter().map(|payload| {
+                described.push("application/json", payload, &mut builder, target.bytes_max)
+            });
+            (false, taken.collect())
+        }
+        BATCH_JSON => {
+            let messages = RawMessages::in_batch(bytes, count_max)?;
+            (false, target.messages(request, messages, &mut builder)?)
+        }
+        BATCH_MSGPACK => {
+            let messages = RawMessages::in_msgpack_batch(bytes, count_max)?;
+            (false, target.messages(request, messages, &mut builder)?)
+        }
+        _ => {
+            let described = Described::of(request, target.trace)?;
+            described.push(content_type, bytes, &mut builder, target.bytes_max)?;
+            (true, vec![Ok(())])
+        }
+    };
+    let block = builder.finish().map(|block| block.traced(trace).charged(body.permit));
+    Ok(Collected { block, checked, one })
+}
+
+/// Where messages of a batch go.
+struct Target<'a> {
+    bytes_max: usize,
+    trace: Option<&'a TraceParent>,
+}
+
+impl Target<'_> {
+    /// Each with its own fields; what headers say of one message can't be meant for many.
+    fn messages(
+        &self,
+        request: &HttpRequest,
+        RawMessages(messages): RawMessages<'_>,
+        builder: &mut BlockBuilder,
+    ) -> Result<Vec<Result<(), Problem>>, Problem> {
+        only_one(request, "idempotency-key")?;
+        let taken = messages.into_iter().map(|raw| {
+            let mut message = raw.message(Sender::Request)?;
+            if let Some(trace) = self.trace {
+                message.add_attribute("traceparent", trace.as_str());
+            }
+            message.push_to(builder, self.bytes_max)
+        });
+        Ok(taken.collect())
+    }
+}
+
+fn only_one(request: &HttpRequest, name: &str) -> Result<(), Problem> {
+    match request.headers().contains_key(name) {
+        true => Err(Problem::invalid(name, "names one message, and this body holds a list")),
+        false => Ok(()),
+    }
+}
+
+/// What headers say of a message.
+struct Described<'a> {
+    key: Option<&'a str>,
+    message_id: Option<&'a str>,
+    attributes: Vec<(&'a str, &'a str)>,
+    ttl_ms: Option<u64>,
+}
+
+impl<'a> Described<'a> {
+    fn of(request: &'a HttpRequest, trace: Option<&'a TraceParent>) -> Result<Self, Problem> {
+        let ttl_ms = header(request, "weir-ttl-ms")?.map(|text| {
+            text.parse().map_err(|_| Problem::invalid("Weir-Ttl-Ms", "must be a whole number"))
+        });
+        let mut attributes = Vec::new();
+        for name in request.headers().keys() {
+            if let Some(attribute) = name.as_str().strip_prefix("weir-attr-") {
+                attributes.extend(header(request, name.as_str())?.map(|value| (attribute, value)));
+            }
+        }
+        if let Some(trace) = trace
+            && !attributes.iter().any(|(name, _)| *name == "traceparent")
+        {
+            attributes.push(("traceparent", trace.as_str()));
+        }
+        attributes.sort_unstable();
+        Ok(Self {
+            key: header(request, "weir-key")?,
+            message_id: header(request, "idempotency-key")?,
+            attributes,
+            ttl_ms: ttl_ms.transpose()?,
+        })
+    }
+
+    /// The same where every message of a list is meant.
+    fn of_many(self, request: &HttpRequest) -> Result<Self, Problem> {
+        only_one(request, "idempotency-key")?;
+        Ok(self)
+    }
+
+    fn push(
+        &self,
+        content_type: &str,
+        payload: &[u8],
+        builder: &mut BlockBuilder,
+        message_bytes_max: usize,
+    ) -> Result<(), Problem> {
+        check_payload(content_type, payload, message_bytes_max)?;
+        builder.push(&Record {
+            key: self.key,
+            message_id: self.message_id,
+            attributes: self.attributes.clone(),
+            ttl_ms: self.ttl_ms,
+            ..Record::of(content_type, payload)
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Publishing over HTTP: `POST /v1/topics/{topic}/messages` and `…/oneway`.
+//!
+//! `collect` makes a block of a body in any of its forms, `answer` says what became of it.
+
+mod answer;
+mod collect;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+
+use super::body;
+use super::parameters::{NoQuery, query};
+use super::topic_name;
+use super::waiting::{Preference, until};
+use crate::actors::directory::TopicHandle;
+use crate::edge::Edge;
+use crate::edge::error::{Code, Problem};
+use crate::faults::{self, Seam};
+use crate::journal::Appended;
+use crate::metrics::{self, Way};
+use crate::model::{Block, TopicName};
+use crate::patterns::{one_way, request_acknowledge};
+use collect::{Collected, collect};
+
+/// What a one-way block costs the byte budget beside its bytes: a task and a mailbox's entry.
+const ONE_WAY_OVERHEAD_BYTES: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublishQuery {
+    until: Option<String>,
+}
+
+/// Publishes one message, or many, and answers when they are safe.
+pub(super) async fn publish(
+    edge: Data<Edge>,
+    path: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let begun = Instant::now();
+    let name = accepted(&edge, &path)?;
+    let query: PublishQuery = query(&request)?;
+    let until = until(query.until.as_deref())?;
+    let preference = Preference::of(&request)?;
+    if faults::fails(Seam::HandlerPublishing) {
+        return Err(Problem::new(Code::Internal, "planned fault"));
+    }
+    let body = body::read(&edge, &request, payload).await?;
+    let Collected { block, checked, one } = collect(&edge, &request, &name, body)?;
+    let stored = match block {
+        Some(block) => Some(store(&edge, &name, block, begun).await),
+        None => None,
+    };
+    if !one {
+        return Ok(answer::many(&edge, checked, stored));
+    }
+    let (topic, appended) = stored.transpose()?.ok_or_else(collect::nothing)?;
+    answer::one(&edge, &topic, &appended, until, preference).await
+}
+
+fn accepted(edge: &Edge, path: &str) -> Result<TopicName, Problem> {
+    if edge.is_draining() {
+        return Err(Problem::new(Code::Draining, "take your message to another node"));
+    }
+    topic_name(path)
+}
+
+async fn store(
+    edge: &Edge,
+    name: &TopicName,
+    block: Block,
+    begun: Instant,
+) -> Result<(Arc<TopicHandle>, Appended), Problem> {
+    let (messages, bytes) = (u64::from(block.count()), block.body().len() as u64);
+    let topic = edge.supervisor.ensure_topic(name).await?;
+    let appended = request_acknowledge::publish(&topic, block).await?;
+    metrics::passed(Way::Http, messages, bytes);
+    metrics::acknowledged(Way::Http, begun.elapsed());
+    Ok((topic, appended))
+}
+
+/// Takes messages that nobody waits for: answered when they have been read, whatever becomes of
+/// them.
+pub(super) async fn one_way(
+    edge: Data<Edge>,
+    path: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let name = accepted(&edge, &path)?;
+    let NoQuery {} = query(&request)?;
+    let policy = edge.supervisor.topic_policy();
+    if !policy.auto_create && edge.supervisor.directory().topic(&name).is_none() {
+        return Err(Problem::no_topic(&name));
+    }
+    let body = match body::read(&edge, &request, payload).await {
+        // The budget is spent: this is loss that was allowed.
+        Err(problem) if problem.code() == Code::Overloaded => {
+            metrics::one_way_dropped(1);
+            return Ok(HttpResponse::NoContent().finish());
+        }
+        body => body?,
+    };
+    let Collected { block, checked, one } = collect(&edge, &request, &name, body)?;
+    let refused = checked.iter().filter(|checked| checked.is_err()).count() as u64;
+    if let (true, Some(Err(problem))) = (one || block.is_none(), checked.into_iter().next()) {
+        return Err(problem);
+    }
+    metrics::one_way_dropped(refused);
+    let Some(block) = block else { return Err(collect::nothing()) };
+    let messages = u64::from(block.count());
+    match edge.admission.try_admit(ONE_WAY_OVERHEAD_BYTES) {
+        None => metrics::one_way_dropped(messages),
+        Some(permit) => {
+            let sent = async move {
+                let Ok(topic) = edge.supervisor.ensure_topic(&name).await else {
+                    return metrics::one_way_dropped(messages);
+                };
+                let bytes = block.body().len() as u64;
+                match one_way::send(&topic, block).await {
+                    true => metrics::passed(Way::OneWay, messages, bytes),
+                    false => metrics::one_way_dropped(messages),
+                }
+                drop(permit);
+            };
+            actix_web::rt::spawn(sent);
+        }
+    }
+    Ok(HttpResponse::NoContent().finish())
+}

@@ -1,0 +1,71 @@
+//! `GET /v1/receipts/{receipt}`: what became of a message.
+
+use std::time::Duration;
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::parameters::{number, query};
+use super::waiting::until;
+use crate::edge::Edge;
+use crate::edge::error::{Code, Problem};
+use crate::model::{Receipt, Stage, Timestamp};
+use crate::patterns::request_acknowledge::receipt::{self, Story};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReceiptQuery {
+    until: Option<String>,
+    wait_ms: Option<String>,
+}
+
+pub(super) async fn show(
+    edge: Data<Edge>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let query: ReceiptQuery = query(&request)?;
+    let until = until(query.until.as_deref())?;
+    let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
+    let address = request.peer_addr().map(|address| address.ip());
+    if let Some(wait) = address.and_then(|address| edge.guesses.blocked(address)) {
+        let why = "too many receipts that don't exist were asked for from this address";
+        return Err(Problem::new(Code::RateLimited, why).retry_after(wait));
+    }
+    let missed = |code, why: &str| {
+        if let Some(address) = address {
+            edge.guesses.missed(address);
+        }
+        Problem::new(code, why)
+    };
+    let unknown = || missed(Code::ReceiptNotFound, "there is no message with this receipt");
+    let token = Uuid::try_parse(&path)
+        .map_err(|_| missed(Code::InvalidReceipt, "a receipt is a UUID, as it was given out"))?;
+    let Receipt { topic, sequence } = edge.receipts.open(token).ok_or_else(unknown)?;
+    let topic = edge.supervisor.directory().topic_with_id(topic).ok_or_else(unknown)?;
+    if receipt::story(&edge.queue, &topic, sequence, edge.clock.now()).await?.is_none() {
+        return Err(unknown());
+    }
+    let wait = Duration::from_millis(wait_ms);
+    let (queue, draining) = (&edge.queue, edge.draining.clone());
+    let Story { stage, history, .. } =
+        receipt::reached(queue, &topic, sequence, until, wait, &edge.clock, draining).await?;
+    let moment = |(stage, at): &(Stage, Option<Timestamp>)| -> Value {
+        match at {
+            Some(at) => json!({ "stage": stage, "at": at.to_string() }),
+            None => json!({ "stage": stage }),
+        }
+    };
+    Ok(HttpResponse::Ok().json(json!({
+        "receipt": token,
+        "topic": topic.name(),
+        "stage": stage,
+        "offset": sequence,
+        "loss_bound_ms": topic.settings().loss_bound_ms(),
+        "subscriptions": [],
+        "history": history.iter().map(moment).collect::<Vec<_>>(),
+    })))
+}

@@ -1,0 +1,143 @@
+//! What every request is asked before anything is done for it: is there room for its connection,
+//! is its head within bounds, is it meant for us, and does it come from a page that may ask.
+//!
+//! The last two keep other people's web pages out. A page can make its own name resolve to a
+//! loopback address (DNS rebinding), which `Host` gives away, and it can send requests and open
+//! sockets across sites, which `Origin` gives away. Programs send no `Origin`.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HOST, ORIGIN};
+use actix_web::http::{Version, uri::Authority};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, ResponseError};
+
+use super::parameters::header;
+use crate::edge::Edge;
+use crate::edge::connections::Connection;
+use crate::edge::error::{Code, Problem};
+
+/// Middleware around all handlers.
+pub async fn guard_request(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let refused = request.conn_data::<Connection>().and_then(Connection::refused);
+    if let Some(why) = refused {
+        let mut response = Problem::new(Code::TooManyConnections, why).error_response();
+        response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        return Ok(request.into_response(response).map_into_right_body());
+    }
+    if let Some(edge) = request.app_data::<Data<Edge>>()
+        && let Err(problem) = check(edge, request.request())
+    {
+        return Err(problem.into());
+    }
+    Ok(next.call(request).await?.map_into_left_body())
+}
+
+fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
+    let head = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let uri = request.uri();
+    let bytes = uri.path_and_query().map_or(0, |path| path.as_str().len()) + head.sum::<usize>();
+    if bytes > edge.limits.headers_bytes_max {
+        return Err(Problem::headers_too_large(bytes, edge.limits.headers_bytes_max));
+    }
+    let host = header(request, HOST.as_str())?;
+    if request.headers().get_all(HOST).count() > 1 {
+        return Err(Problem::invalid("Host", "stands there more than once"));
+    }
+    match host {
+        Some(host) if is_ours(host, &edge.hosts.allowed_hosts) => {}
+        // HTTP/1.0 knew no Host, and no browser speaks it.
+        None if request.version() < Version::HTTP_11 => {}
+        None => return Err(Problem::invalid("Host", "is missing")),
+        Some(_) => {
+            let why = "`Host` is no address and none of `server.allowed_hosts`";
+            return Err(Problem::new(Code::Forbidden, why));
+        }
+    }
+    match header(request, ORIGIN.as_str())? {
+        Some(origin) if !may_ask(origin, host, &edge.hosts.allowed_origins) => {
+            let why = "the page's `Origin` is neither the broker's own nor one of \
+                       `server.allowed_origins`";
+            Err(Problem::new(Code::OriginNotAllowed, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The host is an address or a listed name; the port may be any.
+fn is_ours(host: &str, allowed: &[String]) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let name = authority.host();
+    let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let address = match in_brackets {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => name.parse::<IpAddr>().is_ok(),
+    };
+    address || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+/// The origin is the one the request was sent to, or a listed one.
+fn may_ask(origin: &str, host: Option<&str>, allowed: &[String]) -> bool {
+    let own = origin.split_once("://").is_some_and(|(_, authority)| {
+        host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+    });
+    own || is_listed(origin, allowed)
+}
+
+/// The origin is one of those that were listed.
+pub(super) fn is_listed(origin: &str, allowed: &[String]) -> bool {
+    allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_addresses_or_listed_names() {
+        let allowed = ["localhost".to_owned(), "broker.example".to_owned()];
+        for good in ["127.0.0.1", "127.0.0.1:7077", "[::1]:7077", "LOCALHOST:1", "broker.example"] {
+            assert!(is_ours(good, &allowed), "{good}");
+        }
+        for bad in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "a@127.0.0.1",
+            "::1",
+            "a b",
+        ] {
+            assert!(!is_ours(bad, &allowed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_are_our_own_or_listed() {
+        let allowed = ["https://app.example".to_owned()];
+        let host = Some("127.0.0.1:7077");
+        for good in ["http://127.0.0.1:7077", "https://app.example", "https://APP.example"] {
+            assert!(may_ask(good, host, &allowed), "{good}");
+        }
+        for bad in [
+            "null",
+            "",
+            "http://127.0.0.1:7078",
+            "http://app.example",
+            "https://app.example.evil",
+            "https://evil.example",
+        ] {
+            assert!(!may_ask(bad, host, &allowed), "{bad}");
+        }
+        assert!(!may_ask("http://a", None, &[]));
+    }
+}

@@ -1,0 +1,102 @@
+//! JSON messages as clients send them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::incoming::{Data, IncomingMessage};
+use super::mark::{Mark, what_an_id_is};
+use crate::edge::error::Problem;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    /// A member that is there and null is a value too.
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    content_type: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    message_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    attributes: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(default)]
+    ttl_ms: Option<u64>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Reads one message.
+pub(super) fn message(raw: &str) -> Result<IncomingMessage<'_>, Problem> {
+    let message: Message<'_> = parse_object("message", raw.as_bytes())?;
+    let id = match message.id {
+        Some(id) => {
+            Some(Mark::from_json(id).ok_or_else(|| Problem::invalid("id", what_an_id_is()))?)
+        }
+        None => None,
+    };
+    Ok(IncomingMessage {
+        id,
+        data: message.data.map(|data| Data::Json(data.get())),
+        data_base64: message.data_base64,
+        content_type: message.content_type,
+        key: message.key,
+        message_id: message.message_id,
+        attributes: message.attributes,
+        ttl_ms: message.ttl_ms,
+    })
+}
+
+/// Reads a JSON object into a struct. (Left to itself serde takes an array of the fields too.)
+///
+/// # Errors
+/// What is wrong, with the path to the field below `what`.
+pub fn parse_object<'a, T: Deserialize<'a>>(what: &str, json: &'a [u8]) -> Result<T, Problem> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid(what, "must be a JSON object"));
+    }
+    // The path costs time, so it is looked for only when it is needed.
+    serde_json::from_slice(json).map_err(|error| {
+        let mut again = serde_json::Deserializer::from_slice(json);
+        match serde_path_to_error::deserialize::<_, T>(&mut again) {
+            Err(located) if located.path().iter().next().is_some() => {
+                Problem::invalid(&located.path().to_string(), located.inner())
+            }
+            _ => Problem::invalid(what, error),
+        }
+    })
+}
+
+/// The id of a message that can't be taken as it is, if it has one.
+pub(super) fn id_of(raw: &str) -> Option<Mark> {
+    #[derive(Deserialize)]
+    struct OnlyId<'a> {
+        #[serde(borrow)]
+        id: &'a RawValue,
+    }
+    let OnlyId { id } = parse_object("message", raw.as_bytes()).ok()?;
+    Mark::from_json(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_message_with_other_faults_is_found() {
+        let id_of = |raw| id_of(raw).and_then(|mark| mark.number());
+        assert_eq!(id_of(r#"{"colour":1,"id":7}"#), Some(7));
+        assert_eq!(id_of(r#"{"colour":1,"id":{}}"#), None);
+        assert_eq!(id_of("[7]"), None);
+    }
+}

@@ -1,0 +1,99 @@
+//! A message in JSON: as an object, on a line, in an event.
+
+use std::io::Write;
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Heading;
+use crate::model::{PayloadKind, Record};
+
+/// Appends the message's object, its JSON payload to the letter.
+pub(super) fn append(out: &mut Vec<u8>, heading: &Heading<'_>, offset: u64, record: &Record<'_>) {
+    head(out, heading, offset, record);
+    match (PayloadKind::of(record.content_type), std::str::from_utf8(record.payload)) {
+        (PayloadKind::Json, Ok(json)) => {
+            out.extend_from_slice(br#","data":"#);
+            out.extend_from_slice(json.as_bytes());
+        }
+        (PayloadKind::Text, Ok(text)) => member(out, "data", text),
+        _ => {
+            let encoded = Base64Display::new(record.payload, &STANDARD);
+            written(write!(out, r#","data_base64":"{encoded}""#));
+        }
+    }
+    out.push(b'}');
+}
+
+/// The same on a line of its own. A line end in JSON is white space between tokens, never part of
+/// a string, so it may be any other white space.
+pub(super) fn append_line(
+    out: &mut Vec<u8>,
+    heading: &Heading<'_>,
+    offset: u64,
+    record: &Record<'_>,
+) {
+    let begun = out.len();
+    append(out, heading, offset, record);
+    for byte in &mut out[begun..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    out.push(b'\n');
+}
+
+/// The same as a Server-Sent Event (HTML standard, 9.2), whose id tells where to go on.
+pub(super) fn append_event(
+    out: &mut Vec<u8>,
+    heading: &Heading<'_>,
+    offset: u64,
+    record: &Record<'_>,
+) {
+    written(write!(out, "id: {}-{offset}\ndata: ", heading.block.epoch.0));
+    append_line(out, heading, offset, record);
+    out.push(b'\n');
+}
+
+fn head(out: &mut Vec<u8>, heading: &Heading<'_>, offset: u64, record: &Record<'_>) {
+    let (receipt, published_at) = (heading.receipt(offset), &heading.published_at);
+    written(write!(
+        out,
+        r#"{{"offset":{offset},"receipt":"{receipt}","published_at":"{published_at}""#
+    ));
+    member(out, "content_type", record.content_type);
+    if let Some(key) = record.key {
+        member(out, "key", key);
+    }
+    if let Some(message_id) = record.message_id {
+        member(out, "message_id", message_id);
+    }
+    if !record.attributes.is_empty() {
+        out.extend_from_slice(br#","attributes":{"#);
+        for (n, (name, value)) in record.attributes.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            string(out, name);
+            out.push(b':');
+            string(out, value);
+        }
+        out.push(b'}');
+    }
+    if let Some(ttl_ms) = record.ttl_ms {
+        written(write!(out, r#","ttl_ms":{ttl_ms}"#));
+    }
+}
+
+fn member(out: &mut Vec<u8>, name: &str, value: &str) {
+    written(write!(out, r#","{name}":"#));
+    string(out, value);
+}
+
+fn string(out: &mut Vec<u8>, value: &str) {
+    written(serde_json::to_writer(out, value));
+}
+
+fn written<E: std::fmt::Debug>(result: Result<(), E>) {
+    result.expect("a Vec takes everything");
+}

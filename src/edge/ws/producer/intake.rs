@@ -1,0 +1,140 @@
+//! Frames into messages: what a producer socket's client may say, in each of its subprotocols.
+
+use super::acks::{AckList, Marks};
+use super::collect::Collector;
+use crate::edge::error::Problem;
+use crate::edge::wire::{Encoding, Frame, Mark, RawMessage, RawMessages, Sender};
+use crate::edge::ws::Protocol;
+use crate::metrics;
+use crate::model::Block;
+
+/// See the module.
+pub(super) struct Intake {
+    protocol: Protocol,
+    /// Forms the answers.
+    pub(super) acks: AckList,
+    collected: Collector,
+    frames: u64,
+    /// The number of the next payload, where each frame is one.
+    next_number: u64,
+    batch_messages_max: usize,
+}
+
+/// A frame as it came.
+#[derive(Clone, Copy)]
+pub(super) enum Received<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+impl Intake {
+    /// Takes frames of this protocol; bare payloads are numbered on after `resume_after`.
+    pub(super) fn new(
+        protocol: Protocol,
+        acks: AckList,
+        collected: Collector,
+        resume_after: Option<u64>,
+        batch_messages_max: usize,
+    ) -> Self {
+        let next_number = resume_after.unwrap_or(0) + 1;
+        Self { protocol, acks, collected, frames: 0, next_number, batch_messages_max }
+    }
+
+    /// Takes a frame's messages, and gives the answers to what can't be taken.
+    pub(super) fn take(&mut self, frame: Received<'_>, message_bytes_max: usize) -> Vec<Frame> {
+        self.frames += 1;
+        let mut answers = Vec::new();
+        if self.protocol == Protocol::RawV1 {
+            let payload = match frame {
+                Received::Text(text) => text.as_bytes(),
+                Received::Binary(bytes) => bytes,
+            };
+            self.take_payload(payload, message_bytes_max, &mut answers);
+            return answers;
+        }
+        let (found, array) = match frame {
+            Received::Text(text) => {
+                self.acks.encoding = Encoding::Json;
+                let found = RawMessages::in_frame(text, self.batch_messages_max);
+                (found, text.trim_ascii_start().starts_with('['))
+            }
+            Received::Binary(bytes) => {
+                self.acks.encoding = Encoding::MessagePack;
+                let found = RawMessages::in_binary_frame(bytes, self.batch_messages_max);
+                let alone = matches!(&found, Ok(RawMessages(found))
+                    if *found == [RawMessage::MessagePack(bytes)]);
+                (found, !alone)
+            }
+        };
+        match found {
+            Err(problem) => {
+                self.acks.lost_count();
+                answers.push(self.acks.frame_error(&problem, self.frames, None));
+            }
+            Ok(RawMessages(messages)) => {
+                for (n, raw) in messages.into_iter().enumerate() {
+                    self.take_message(raw, array.then_some(n), message_bytes_max, &mut answers);
+                }
+            }
+        }
+        answers
+    }
+
+    /// Takes one message of a frame; `index` where the frame is an array.
+    fn take_message(
+        &mut self,
+        raw: RawMessage<'_>,
+        index: Option<usize>,
+        message_bytes_max: usize,
+        answers: &mut Vec<Frame>,
+    ) {
+        let message = raw.message(Sender::Socket);
+        let unread = if message.is_err() { raw.id() } else { None };
+        let id = message.as_ref().map_or(unread.as_ref(), |message| message.id.as_ref());
+        // The id counts even if the message is refused for something else.
+        let counted = self.acks.check_id(id);
+        let id = id.cloned();
+        let taken = message
+            .and_then(|message| counted.map(|()| message))
+            .and_then(|message| self.collected.take(message, message_bytes_max));
+        match (taken, id) {
+            (Ok(()), _) => {}
+            (Err(problem), Some(id)) => answers.push(self.acks.message_error(&id, &problem)),
+            (Err(problem), None) => {
+                self.acks.lost_count();
+                metrics::one_way_dropped(1);
+                answers.push(self.acks.frame_error(&problem, self.frames, index));
+            }
+        }
+    }
+
+    fn take_payload(&mut self, payload: &[u8], message_bytes_max: usize, out: &mut Vec<Frame>) {
+        let id = Mark::Number(self.next_number);
+        self.next_number += 1;
+        if let Err(problem) = self.collected.take_payload(payload, id.clone(), message_bytes_max) {
+            out.push(self.acks.message_error(&id, &problem));
+        }
+    }
+
+    /// Refuses a frame unread.
+    pub(super) fn refuse(&mut self, problem: &Problem) -> Frame {
+        self.frames += 1;
+        self.acks.lost_count();
+        self.acks.frame_error(problem, self.frames, None)
+    }
+
+    /// Hands over what was collected; `None` when that is nothing.
+    pub(super) fn finish(&mut self) -> Option<(Block, Marks)> {
+        self.collected.finish()
+    }
+
+    /// Encoded bytes collected so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.collected.bytes()
+    }
+
+    /// Nothing is collected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.collected.is_empty()
+    }
+}

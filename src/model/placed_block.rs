@@ -1,0 +1,139 @@
+//! Messages that have their place: what is committed, kept in the tail cache, and read.
+//!
+//! Invariants: bytes and place never change, so one block is shared by the cache and every reader;
+//! what is worked out from the bytes is worked out once.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::record::{Record, RecordError};
+use super::{Epoch, Timestamp, TopicId};
+
+/// A run of messages of one topic with consecutive offsets and one time of publication.
+#[derive(Debug)]
+pub struct PlacedBlock {
+    /// The topic they belong to.
+    pub topic: TopicId,
+    /// The topic's epoch when they were placed.
+    pub epoch: Epoch,
+    /// Offset of the first message.
+    pub base_offset: u64,
+    /// How many messages there are.
+    pub count: u32,
+    /// When the journal took them; the same for all of them.
+    pub published_at: Timestamp,
+    /// The encoded records.
+    pub body: Bytes,
+    /// What readers have worked out of the records.
+    pub derived: Derived,
+}
+
+/// See [`PlacedBlock::derived`]. Empty at first.
+#[derive(Debug, Default)]
+pub struct Derived {
+    json: OnceLock<Arc<str>>,
+    may_expire: OnceLock<bool>,
+}
+
+/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time.
+const JSON_OVERHEAD_BYTES: usize = 192;
+
+impl PlacedBlock {
+    /// The largest JSON form that is kept; what a cache has to reckon with.
+    pub fn json_bytes_max(&self) -> usize {
+        self.body.len() + JSON_OVERHEAD_BYTES * self.count as usize
+    }
+
+    /// The messages as clients read them in JSON, if somebody has left them here.
+    pub fn json(&self) -> Option<&Arc<str>> {
+        self.derived.json.get()
+    }
+
+    /// Leaves the messages' JSON form for others, unless it takes more than
+    /// [`PlacedBlock::json_bytes_max`].
+    pub fn keep_json(&self, json: &Arc<str>) {
+        if json.len() <= self.json_bytes_max() {
+            // Who was faster left the same.
+            let _ = self.derived.json.set(json.clone());
+        }
+    }
+
+    /// Some of the messages are of use for a limited time only.
+    pub fn may_expire(&self) -> bool {
+        *self.derived.may_expire.get_or_init(|| Record::any_has_ttl(&self.body))
+    }
+
+    /// The offset after the last message.
+    pub fn end_offset(&self) -> u64 {
+        self.base_offset + u64::from(self.count)
+    }
+
+    /// The messages with their offsets.
+    ///
+    /// # Errors
+    /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
+    pub fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
+        let mut rest = &self.body[..];
+        let mut offset = self.base_offset;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let record = Record::decode(&mut rest);
+            if record.is_err() {
+                rest = &[];
+            }
+            let item = record.map(|record| (offset, record));
+            offset += 1;
+            Some(item)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::BlockBuilder;
+
+    fn placed(records: &[Record<'_>]) -> PlacedBlock {
+        let mut builder = BlockBuilder::default();
+        records.iter().for_each(|record| builder.push(record).unwrap());
+        let block = builder.finish().unwrap();
+        assert!(builder.finish().is_none());
+        PlacedBlock {
+            topic: TopicId(1),
+            epoch: Epoch::FIRST,
+            base_offset: 40,
+            count: block.count(),
+            published_at: Timestamp(0),
+            body: block.body().clone(),
+            derived: Derived::default(),
+        }
+    }
+
+    #[test]
+    fn a_placed_block_counts_offsets_from_its_base() {
+        let placed = placed(&[Record::json(b"1"), Record::json(b"2")]);
+        let found: Vec<_> =
+            placed.records().map(|r| r.unwrap()).map(|(o, r)| (o, r.payload.to_vec())).collect();
+        assert_eq!(found, [(40, b"1".to_vec()), (41, b"2".to_vec())]);
+        assert_eq!(placed.end_offset(), 42);
+    }
+
+    #[test]
+    fn one_message_with_a_ttl_is_enough_for_a_block_to_expire_in_part() {
+        let ttl = Record { ttl_ms: Some(5), ..Record::json(b"2") };
+        assert!(!placed(&[Record::json(b"1")]).may_expire());
+        assert!(placed(&[Record::json(b"1"), ttl, Record::json(b"3")]).may_expire());
+    }
+
+    #[test]
+    fn a_json_form_over_its_size_is_not_kept() {
+        let placed = placed(&[Record::json(b"1")]);
+        placed.keep_json(&" ".repeat(placed.json_bytes_max() + 1).into());
+        assert!(placed.json().is_none());
+        placed.keep_json(&"[1]".into());
+        assert_eq!(placed.json().map(|json| &**json), Some("[1]"));
+    }
+}

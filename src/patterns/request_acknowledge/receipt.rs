@@ -1,0 +1,121 @@
+//! What became of a message: the stages its receipt tells of.
+//!
+//! A receipt names topic and offset, so everything is found where it is anyway, in the queue; no
+//! index of receipts is kept. Of a message that retention has let go of only its stage is known.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::actors::directory::TopicHandle;
+use crate::clock::Clock;
+use crate::model::{Stage, Timestamp};
+use crate::queue::{Queue, ReadError, ReadLimits};
+
+/// A stage that can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// It is stored.
+    Logged,
+    /// Consumers can see it.
+    Queued,
+    /// A subscription has sent it to a consumer.
+    Delivered,
+    /// A consumer has acknowledged it.
+    Acked,
+}
+
+/// How far a message has come, and when it came there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// The stage.
+    pub stage: Stage,
+    /// Every stage so far, in order, and when it was reached if that is known.
+    pub history: Vec<(Stage, Option<Timestamp>)>,
+    /// When its time to live ends.
+    expires_at: Option<Timestamp>,
+}
+
+impl Story {
+    fn of(end: Option<(Stage, Option<Timestamp>)>, published_at: Option<Timestamp>) -> Self {
+        // Without a processor a message is to be seen as soon as it is stored.
+        let stages = [Stage::Accepted, Stage::Logged, Stage::Queued];
+        let mut history: Vec<_> = stages.map(|stage| (stage, published_at)).into();
+        history.extend(end);
+        let stage = history.last().map_or(Stage::Accepted, |(stage, _)| *stage);
+        Self { stage, history, expires_at: None }
+    }
+
+    /// The wait is over.
+    fn satisfies(&self, until: Until) -> bool {
+        self.stage.is_end()
+            || match until {
+                Until::Logged => self.stage >= Stage::Logged,
+                Until::Queued => self.stage >= Stage::Queued,
+                // That comes from subscriptions.
+                Until::Delivered | Until::Acked => false,
+            }
+    }
+}
+
+/// How far the message has come; `None` when there is none at that offset.
+///
+/// # Errors
+/// [`ReadError`]: the topic was deleted, or the message can't be read.
+pub async fn story(
+    queue: &Queue,
+    topic: &TopicHandle,
+    offset: u64,
+    now: Timestamp,
+) -> Result<Option<Story>, ReadError> {
+    let lost = || Some(Story::of(Some((Stage::Lost, None)), None));
+    if queue.gaps(topic.id()).iter().any(|gap| gap.contains(offset)) {
+        return Ok(lost());
+    }
+    let limits = ReadLimits { messages: 1, bytes: 1 };
+    let blocks = match queue.read(topic.id(), offset, limits).await {
+        Err(ReadError::Ahead { .. }) => return Ok(None),
+        // Retention has taken it; it was there.
+        Err(ReadError::Gone { .. }) => return Ok(Some(Story::of(None, None))),
+        read => read?,
+    };
+    let Some(block) = blocks.first() else { return Ok(None) };
+    let mut records = block.records().filter_map(Result::ok);
+    let Some((_, record)) = records.find(|(at, _)| *at == offset) else { return Ok(lost()) };
+    let published_at = block.published_at;
+    let expires_at = record.ttl_ms.map(|ttl_ms| Timestamp(published_at.0.saturating_add(ttl_ms)));
+    let expired = record.has_expired(published_at, now).then_some((Stage::Expired, expires_at));
+    Ok(Some(Story { expires_at, ..Story::of(expired, Some(published_at)) }))
+}
+
+/// How far the message has come once it is as far as wanted, has come to an end, `wait` has
+/// passed, or the broker stops.
+///
+/// # Errors
+/// As [`story`]; a message that is not there was lost.
+pub async fn reached(
+    queue: &Queue,
+    topic: &TopicHandle,
+    offset: u64,
+    until: Until,
+    wait: Duration,
+    clock: &Clock,
+    mut draining: watch::Receiver<bool>,
+) -> Result<Story, ReadError> {
+    let look = async || {
+        let story = story(queue, topic, offset, clock.now()).await?;
+        Ok(story.unwrap_or_else(|| Story::of(Some((Stage::Lost, None)), None)))
+    };
+    let found: Story = look().await?;
+    if wait.is_zero() || found.satisfies(until) {
+        return Ok(found);
+    }
+    let expiry = found.expires_at.map(|at| at.0.saturating_sub(clock.now().0));
+    let wait = expiry.map_or(wait, |ms| wait.min(Duration::from_millis(ms)));
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        // Its sender lives as long as the edge.
+        _ = draining.wait_for(|draining| *draining) => {}
+    }
+    look().await
+}
