@@ -2,7 +2,7 @@
 //!
 //! That reader takes whatever its stream yields into a buffer without bound, and the codec looks
 //! at a frame's size only when the whole frame is there. So the guard reads the frame headers as
-//! the bytes pass (RFC 6455 §5.2), refuses a declared length over the limit at once, and yields
+//! the bytes pass (RFC 6455 §5.2), refuses a declared length over the limit at once and what breaks the standard, and yields
 //! no more than a budget of bytes until the session has taken the frames it already got. A frame
 //! that has begun is let through to its end, since it can't be taken before; its length has been
 //! checked. A frame larger than the budget is held here until it is whole: the codec would reserve
@@ -25,8 +25,7 @@ use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut};
 use futures_util::Stream;
 
-/// The longest frame header: 2 bytes, 8 of length, 4 of mask.
-const HEADER_BYTES_MAX: usize = 14;
+use super::header::{FrameHeader, HEADER_BYTES_MAX, Refusal};
 
 /// What guard and session share.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub(super) struct Budget {
     /// Wire bytes of the frames that were yielded whole and not taken, oldest first.
     frames: RefCell<VecDeque<usize>>,
     paused: Cell<bool>,
-    refused: Cell<bool>,
+    refused: Cell<Option<Refusal>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -50,7 +49,7 @@ impl Budget {
             in_hand: Cell::new(0),
             frames: RefCell::default(),
             paused: Cell::new(false),
-            refused: Cell::new(false),
+            refused: Cell::new(None),
             waker: RefCell::default(),
         })
     }
@@ -74,8 +73,8 @@ impl Budget {
         self.paused.get()
     }
 
-    /// A frame was refused for its declared length.
-    pub(super) fn refused(&self) -> bool {
+    /// Why a frame was refused, if one was.
+    pub(super) fn refused(&self) -> Option<Refusal> {
         self.refused.get()
     }
 
@@ -92,23 +91,10 @@ enum Place {
     /// Within a frame's header, of which these bytes are known.
     Header { bytes: [u8; HEADER_BYTES_MAX], known: usize },
     /// Within a frame's payload.
-    Payload { left: usize, wire_bytes: usize },
+    Payload { left: usize, header: FrameHeader },
 }
 
 const FRAME_START: Place = Place::Header { bytes: [0; HEADER_BYTES_MAX], known: 0 };
-
-/// The header's length and the payload's, once enough of the header is known.
-fn parse_header(bytes: &[u8]) -> Option<(usize, u64)> {
-    let second = *bytes.get(1)?;
-    let mask_bytes = if second & 0x80 != 0 { 4 } else { 0 };
-    let (length_bytes, length) = match second & 0x7f {
-        126 => (2, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-        127 => (8, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
-        short => (0, u64::from(short)),
-    };
-    let header_bytes = 2 + length_bytes + mask_bytes;
-    (bytes.len() >= header_bytes).then_some((header_bytes, length))
-}
 
 /// The guarded stream.
 pub(super) struct FrameGuard<S> {
@@ -119,6 +105,8 @@ pub(super) struct FrameGuard<S> {
     held: Bytes,
     /// A frame larger than the budget, as far as it has come.
     large: BytesMut,
+    /// The payload of a close frame, as far as it has come.
+    close: Vec<u8>,
 }
 
 /// What may leave [`FrameGuard::held`] now: first bytes for the reader, then bytes of a large
@@ -130,7 +118,14 @@ struct Passed {
 
 impl<S> FrameGuard<S> {
     pub(super) fn new(stream: S, budget: Rc<Budget>) -> Self {
-        Self { stream, budget, place: FRAME_START, held: Bytes::new(), large: BytesMut::new() }
+        Self {
+            stream,
+            budget,
+            place: FRAME_START,
+            held: Bytes::new(),
+            large: BytesMut::new(),
+            close: Vec::new(),
+        }
     }
 
     /// How many of the held bytes may pass now; up to a frame that is too long, which is refused.
@@ -149,30 +144,40 @@ impl<S> FrameGuard<S> {
                     bytes[*known] = self.held[passed];
                     *known += 1;
                     passed += 1;
-                    if let Some((header_bytes, length)) = parse_header(&bytes[..*known]) {
-                        if length > budget.frame_bytes_max as u64 {
-                            budget.refused.set(true);
+                    if let Some(header) = FrameHeader::parse(&bytes[..*known]) {
+                        if let Err(refusal) = header.check(budget.frame_bytes_max as u64) {
+                            budget.refused.set(Some(refusal));
                             return Passed { ready: frame_start, large: 0 };
                         }
-                        let left = length as usize;
-                        self.place = Place::Payload { left, wire_bytes: header_bytes + left };
+                        let left = header.payload_bytes as usize;
+                        self.place = Place::Payload { left, header };
                     }
                 }
-                Place::Payload { left, .. } => {
+                Place::Payload { left, header } => {
                     let step = (*left).min(self.held.len() - passed);
+                    if header.is_close() {
+                        self.close.extend_from_slice(&self.held[passed..passed + step]);
+                    }
                     *left -= step;
                     passed += step;
                 }
             }
             budget.in_hand.set(budget.in_hand.get() + passed - before);
-            if let Place::Payload { left: 0, wire_bytes } = self.place {
+            if let Place::Payload { left: 0, header } = self.place {
+                if header.is_close()
+                    && let Err(refusal) = header.check_close(&self.close)
+                {
+                    budget.refused.set(Some(refusal));
+                    return Passed { ready: frame_start, large: 0 };
+                }
+                let wire_bytes = header.header_bytes + header.payload_bytes as usize;
                 budget.frames.borrow_mut().push_back(wire_bytes);
                 self.place = FRAME_START;
                 frame_start = passed;
             }
         }
-        let unfinished_large = matches!(self.place, Place::Payload { wire_bytes, .. }
-            if wire_bytes > budget.bytes_max);
+        let unfinished_large = matches!(self.place, Place::Payload { header, .. }
+            if header.payload_bytes > budget.bytes_max as u64);
         let ready = if unfinished_large { frame_start } else { passed };
         Passed { ready, large: passed - ready }
     }
@@ -199,7 +204,7 @@ where
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let guard = self.get_mut();
-        if guard.budget.refused() {
+        if guard.budget.refused().is_some() {
             return Poll::Ready(None);
         }
         if guard.budget.is_paused() {
@@ -211,7 +216,7 @@ where
             if let Some(bytes) = guard.yield_passed(&passed) {
                 return Poll::Ready(Some(Ok(bytes)));
             }
-            if guard.budget.refused() {
+            if guard.budget.refused().is_some() {
                 return Poll::Ready(None);
             }
             if !guard.held.is_empty() {
@@ -280,7 +285,7 @@ mod tests {
             matches!(before, Poll::Ready(Some(Ok(bytes))) if bytes == small),
             "what came before"
         );
-        assert!(budget.refused());
+        assert_eq!(budget.refused(), Some(Refusal::TooLarge));
         assert!(matches!(poll(&mut guard), Poll::Ready(None)));
     }
 

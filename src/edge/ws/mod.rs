@@ -12,6 +12,7 @@
 mod echo;
 mod fragments;
 mod guard;
+mod header;
 mod producer;
 mod session;
 mod tail;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::fragments::{Fragments, Whole};
 use super::guard::Budget;
+use super::header::Refusal;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire::Frame;
@@ -199,12 +200,18 @@ fn dispatch<S: Session>(session: &mut S, frame: Message, context: &mut Websocket
 }
 
 const NOT_UTF8: Ending = Ending::Close(CloseCode::Invalid, "text is not UTF-8");
+const PROTOCOL: Ending = Ending::Close(CloseCode::Protocol, "the frame breaks RFC 6455");
 const TOO_LARGE: Ending = Ending::Close(CloseCode::Size, "the frame is larger than is allowed");
 
 /// To be called when the stream of frames has ended.
 pub(super) fn no_more_frames<S: Session>(session: &mut S, context: &mut WebsocketContext<S>) {
-    let refused = session.door().budget.refused();
-    session.on_end(if refused { TOO_LARGE } else { Ending::Gone }, context);
+    let ending = match session.door().budget.refused() {
+        None => Ending::Gone,
+        Some(Refusal::TooLarge) => TOO_LARGE,
+        Some(Refusal::Protocol) => PROTOCOL,
+        Some(Refusal::NotUtf8) => NOT_UTF8,
+    };
+    session.on_end(ending, context);
 }
 
 /// How a broken protocol is answered (RFC 6455 §7.4.1).
@@ -213,6 +220,6 @@ fn broken(error: &ProtocolError) -> Ending {
         ProtocolError::Overflow => TOO_LARGE,
         // actix-web-actors tells text that isn't UTF-8 only by the text of the error.
         ProtocolError::Io(io) if io.to_string().contains("utf-8") => NOT_UTF8,
-        _ => Ending::Close(CloseCode::Protocol, "the frame breaks RFC 6455"),
+        _ => PROTOCOL,
     }
 }
