@@ -25,7 +25,7 @@ impl Backup {
         if self.file.exists() {
             bail!("{} is there already", self.file.display());
         }
-        let mut answer = self.server.get("/v1/backup").await?;
+        let mut answer = self.server.get(self.server.place(&["v1", "backup"])).await?;
         let making = self.file.with_extension("incomplete");
         let failed = || format!("can't write {}", making.display());
         let mut out = BufWriter::new(File::create(&making).with_context(failed)?);

@@ -1,57 +1,121 @@
-//! What the client commands share: the server's address, and a socket to it.
+//! What the client commands share: the server's address, requests and sockets to it.
+//!
+//! Whatever is not a success comes back as an error that says what the broker said.
 
-use anyhow::{Context, bail};
+use std::time::Duration;
+
+use anyhow::Context;
 use clap::Args;
+use reqwest::{Client, Method, Request, Response, Url};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::Usage;
+use super::problem;
+use crate::model::TopicName;
 
 /// A connected socket.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
+/// An address nobody answers at would keep us waiting for minutes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 #[derive(Args)]
 pub(super) struct Server {
     /// The broker
-    #[arg(long, env = "WEIR_SERVER", default_value = "http://127.0.0.1:7077", value_name = "URL")]
-    server: String,
+    #[arg(
+        long = "server",
+        env = "WEIR_SERVER",
+        default_value = "http://127.0.0.1:7077",
+        value_name = "URL",
+        value_parser = base
+    )]
+    base: Url,
+}
+
+fn base(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.has_host());
+    url.ok_or("must be http://ADDR:PORT")
+}
+
+/// A place at the broker, and the topic it belongs to, for the words of an error.
+#[derive(Clone)]
+pub(super) struct Place {
+    url: Url,
+    topic: Option<TopicName>,
+}
+
+impl Place {
+    /// The same with a query parameter more.
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        self
+    }
 }
 
 impl Server {
-    /// A successful answer to a GET.
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        let url = format!("{}{path}", self.server.trim_end_matches('/'));
-        let answer = reqwest::get(&url)
-            .await
-            .with_context(|| format!("can't reach {} (is `weir serve` running?)", self.server))?;
-        if !answer.status().is_success() {
-            let status = answer.status();
-            bail!("{status}: {}", answer.text().await.unwrap_or_default());
+    /// The place with these segments of a path.
+    pub(super) fn place(&self, segments: &[&str]) -> Place {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
         }
-        Ok(answer)
+        Place { url, topic: None }
     }
 
-    /// Opens the socket at `path` (with its query).
-    pub(super) async fn socket(&self, path: &str) -> anyhow::Result<Socket> {
-        let address = self.server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-        let Some(address) = address.filter(|address| !address.is_empty()) else {
-            return Err(Usage(format!("--server {}: must be http://ADDR:PORT", self.server)).into());
-        };
-        let url = format!("ws://{address}{path}");
+    /// The topic's place, or one below it.
+    pub(super) fn topic(&self, topic: &TopicName, below: &[&str]) -> Place {
+        let segments = [&["v1", "topics", topic.as_str()], below].concat();
+        Place { topic: Some(topic.clone()), ..self.place(&segments) }
+    }
+
+    /// A successful answer to a GET.
+    pub(super) async fn get(&self, place: Place) -> anyhow::Result<Response> {
+        self.send(Method::GET, place, |_| {}).await
+    }
+
+    /// A successful answer to a request, which `dress` may give headers and a body.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        place: Place,
+        dress: impl FnOnce(&mut Request),
+    ) -> anyhow::Result<Response> {
+        // Sockets know no proxy, so that requests shall not meet another broker through one.
+        let client = Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build()?;
+        let mut request = Request::new(method, place.url);
+        dress(&mut request);
+        let answer = client.execute(request).await.with_context(|| self.unreachable())?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.bytes().await.unwrap_or_default();
+        Err(problem::refusal(status, &body, place.topic))
+    }
+
+    /// Opens the socket at a place.
+    pub(super) async fn socket(&self, mut place: Place) -> anyhow::Result<Socket> {
+        // A special scheme may become another one.
+        let _ = place.url.set_scheme("ws");
         // The broker decides how large a frame may be.
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        let connected =
-            tokio_tungstenite::connect_async_with_config(&url, Some(config), true).await;
-        match connected {
+        let connecting =
+            tokio_tungstenite::connect_async_with_config(place.url.as_str(), Some(config), true);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
+        match connected.await.with_context(|| self.unreachable())? {
             Ok((socket, _)) => Ok(socket),
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
-                bail!("{}: {}", response.status(), String::from_utf8_lossy(body))
+                Err(problem::refusal(response.status(), body, place.topic))
             }
-            Err(error) => Err(error)
-                .with_context(|| format!("can't reach {} (is `weir serve` running?)", self.server)),
+            Err(error) => Err(error).with_context(|| self.unreachable()),
         }
+    }
+
+    fn unreachable(&self) -> String {
+        let base = self.base.as_str().trim_end_matches('/');
+        format!("can't reach {base} (is `weir serve` running?)")
     }
 }

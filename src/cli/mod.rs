@@ -1,15 +1,20 @@
-//! The command line: one file a command.
+//! The command line: one file or folder a command, and what they share.
 
 mod backup;
 mod client;
+mod output;
+mod problem;
 mod publish;
 mod serve;
 mod subscribe;
+mod topics;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::output::unless_closed;
 
 /// weir, a message broker for the collection tier of streaming systems.
 #[derive(Parser)]
@@ -23,6 +28,9 @@ struct Arguments {
 enum Command {
     /// Run a broker.
     Serve(serve::Serve),
+    /// List, show, create, change and delete topics.
+    #[command(subcommand)]
+    Topics(topics::Topics),
     /// Publish a message, or every line of standard input.
     Pub(publish::Publish),
     /// Print a topic's messages as they come.
@@ -46,6 +54,7 @@ pub fn main() -> ExitCode {
     let done = actix_web::rt::System::new().block_on(async {
         match arguments.command {
             Command::Serve(serve) => serve.run().await,
+            Command::Topics(topics) => unless_closed(topics.run().await),
             Command::Pub(publish) => publish.run().await,
             Command::Sub(subscribe) => subscribe.run().await,
             Command::Verify(verify) => verify.run().await,

@@ -49,7 +49,7 @@ struct Ack {
 impl Publish {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let topic = TopicName::new(&self.topic).map_err(|e| Usage(format!("TOPIC: {e}")))?;
-        let socket = self.server.socket(&format!("/v1/topics/{topic}/producer")).await?;
+        let socket = self.server.socket(self.server.topic(&topic, &["producer"])).await?;
         let mut producer = Producer { socket, next_id: 1, unacked: VecDeque::new(), last: None };
         match self.message {
             Some(message) => {

@@ -68,8 +68,8 @@ impl Subscribe {
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut connected_before = false;
         while left > 0 {
-            let path = format!("/v1/topics/{topic}/tail?from={}", self.from.replace('+', "%2B"));
-            let mut socket = match self.server.socket(&path).await {
+            let place = self.server.topic(&topic, &["tail"]).with("from", &self.from);
+            let mut socket = match self.server.socket(place).await {
                 Ok(socket) => socket,
                 Err(error) if connected_before => {
                     eprintln!("weir: {error:#}; trying again");

@@ -1,0 +1,53 @@
+//! Standard output for programs: lines that are whole, and a reader that may leave.
+
+use std::borrow::Cow;
+use std::io::{self, ErrorKind, Write};
+
+/// Whoever read our standard output has closed it, as `head` does.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output was closed")]
+pub(super) struct OutputClosed;
+
+/// Writes lines and sees to it that they are read now.
+pub(super) fn print<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let all = || {
+        for line in lines {
+            out.write_all(line.as_ref())?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    };
+    all().map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => OutputClosed.into(),
+        _ => anyhow::Error::from(error).context("standard output"),
+    })
+}
+
+/// A reader that has seen enough is no failure.
+pub(super) fn unless_closed(done: anyhow::Result<()>) -> anyhow::Result<()> {
+    done.or_else(|error| if error.is::<OutputClosed>() { Ok(()) } else { Err(error) })
+}
+
+/// JSON on one line. Its line breaks stand between tokens, never within a string, so they and the
+/// indentation around them mean nothing.
+pub(super) fn one_line(json: &str) -> Cow<'_, str> {
+    if !json.contains(['\n', '\r']) {
+        return Cow::Borrowed(json);
+    }
+    let pieces = json.split(['\n', '\r']).map(str::trim).filter(|piece| !piece.is_empty());
+    Cow::Owned(pieces.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_of_many_lines_becomes_one_that_means_the_same() {
+        let json = "{\r\n  \"a\" : 1.0e0,\n\n\t\"b\": \"x\\n  y\" }";
+        let line = one_line(json);
+        assert_eq!(line, r#"{ "a" : 1.0e0, "b": "x\n  y" }"#);
+        assert!(matches!(one_line("{\"a\":1}"), Cow::Borrowed(_)));
+    }
+}
