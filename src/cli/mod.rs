@@ -1,5 +1,6 @@
 //! The command line: one file or folder a command, and what they share.
 
+mod attributes;
 mod backup;
 mod client;
 mod output;
@@ -31,7 +32,7 @@ enum Command {
     /// List, show, create, change and delete topics.
     #[command(subcommand)]
     Topics(topics::Topics),
-    /// Publish a message, or every line of standard input.
+    /// Publish a message, files, or every line of standard input.
     Pub(publish::Publish),
     /// Print a topic's messages as they come.
     Sub(subscribe::Subscribe),

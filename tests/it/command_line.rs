@@ -1,5 +1,6 @@
 //! The program as people start it.
 
+mod publish;
 mod topics;
 
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -79,17 +80,6 @@ async fn what_pub_takes_from_an_argument_or_lines_sub_prints() {
     assert_eq!(text(&many.stdout), "3000 messages acknowledged, the last at offset 3000\n");
     let sub = weir(&broker, &["sub", "t", "--from", "earliest", "--count", "3001"], "");
     assert_eq!(text(&sub.stdout), format!("hello, it's me\n{lines}"));
-}
-
-#[tokio::test]
-async fn lines_that_are_no_text_are_published_as_bytes() {
-    let directory = tempdir().unwrap();
-    let broker = Broker::start(&directory.path().join("data"));
-    let lines = weir(&broker, &["pub", "t"], b"one\n\xff\xfe\nthree\r\n");
-    assert!(lines.status.success(), "{}", text(&lines.stderr));
-    let found = broker.read_all("t").await;
-    assert_eq!((&found[0]["data"], &found[1]["data_base64"]), (&"one".into(), &"//4=".into()));
-    assert_eq!(found[2]["data"], "three");
 }
 
 #[tokio::test]
