@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
             Command::Serve(serve) => serve.run().await,
             Command::Topics(topics) => unless_closed(topics.run().await),
             Command::Pub(publish) => publish.run().await,
-            Command::Sub(subscribe) => subscribe.run().await,
+            Command::Sub(subscribe) => unless_closed(subscribe.run().await),
             Command::Verify(verify) => verify.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run(),

@@ -1,6 +1,7 @@
 //! The program as people start it.
 
 mod publish;
+mod subscribe;
 mod topics;
 
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -66,20 +67,6 @@ fn wrong_use(cases: &[(&[&str], &str)]) {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[tokio::test]
-async fn what_pub_takes_from_an_argument_or_lines_sub_prints() {
-    let directory = tempdir().unwrap();
-    let broker = Broker::start(&directory.path().join("data"));
-    let one = weir(&broker, &["pub", "t", "hello, it's me"], "");
-    assert!(one.status.success(), "{}", text(&one.stderr));
-    assert!(text(&one.stdout).starts_with("offset 0, receipt "), "{}", text(&one.stdout));
-    let lines: String = (0..3_000).map(|n| format!("{{\"n\": {n}}}\n")).collect();
-    let many = weir(&broker, &["pub", "t"], &lines);
-    assert_eq!(text(&many.stdout), "3000 messages acknowledged, the last at offset 3000\n");
-    let sub = weir(&broker, &["sub", "t", "--from", "earliest", "--count", "3001"], "");
-    assert_eq!(text(&sub.stdout), format!("hello, it's me\n{lines}"));
 }
 
 #[tokio::test]
