@@ -38,7 +38,7 @@ async fn a_stop_closes_sockets_with_1001_and_ends_long_polls() {
     let mut tail = Socket::tail(&broker, "t", "latest").await;
     // "Continue" comes when the request is being handled, so that the stop can't be before it.
     let mut poll = TcpStream::connect(&broker.address).await.unwrap();
-    let request = "GET /v1/topics/t/messages?from=latest&wait_ms=30000 HTTP/1.1\r\nHost: x\r\n\
+    let request = "GET /v1/topics/t/messages?from=latest&wait_ms=30000 HTTP/1.1\r\nHost: localhost\r\n\
                    Expect: 100-continue\r\nConnection: close\r\n\r\n";
     poll.write_all(request.as_bytes()).await.unwrap();
     let mut go_on = [0; 25];

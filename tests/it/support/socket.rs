@@ -5,11 +5,13 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::broker::Broker;
+use super::msgpack;
 
 /// Long enough for anything the broker does, short enough to see that it doesn't.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,6 +47,21 @@ impl Socket {
         Self::open(broker, &format!("/v1/topics/{topic}/tail?from={from}")).await
     }
 
+    /// The same with a subprotocol, after its welcome.
+    pub async fn producer_of(broker: &Broker, path: &str, protocol: &str) -> Self {
+        let url = format!("ws://{}{path}", broker.address);
+        let mut request = url.into_client_request().expect("a good URL");
+        request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());
+        let connected = tokio_tungstenite::connect_async(request).await;
+        let mut socket = Self(connected.expect("the socket opens").0);
+        assert_eq!(socket.frame().await["welcome"]["protocol"], protocol);
+        socket
+    }
+
+    pub async fn send_binary(&mut self, frame: impl Into<Vec<u8>>) {
+        self.0.send(Message::binary(frame.into())).await.expect("the frame is sent");
+    }
+
     pub async fn send(&mut self, frame: impl ToString) {
         self.0.send(Message::text(frame.to_string())).await.expect("the frame is sent");
     }
@@ -57,6 +74,7 @@ impl Socket {
                 Some(Ok(Message::Text(text))) => {
                     return Event::Frame(serde_json::from_str(&text).expect("a JSON frame"));
                 }
+                Some(Ok(Message::Binary(bytes))) => return Event::Frame(msgpack(&bytes)),
                 Some(Ok(Message::Close(reason))) => return Event::Closed(reason),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Event::Closed(None),
