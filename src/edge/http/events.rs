@@ -108,6 +108,9 @@ impl Events {
             Err(error) => return Some(self.error(&error.into())),
         };
         if blocks.is_empty() {
+            if self.edge.is_draining() {
+                return None;
+            }
             return Some(self.nothing());
         }
         let shown = Shown {
