@@ -1,5 +1,7 @@
 //! Taking commands into a commit: who is refused at once, what each one adds.
 
+use tracing::Span;
+
 use super::Writer;
 use super::catalogue::{Edit, TopicChange, TopicChangeError, TopicChanged};
 use super::commit::{Commit, Removed};
@@ -59,6 +61,9 @@ impl Writer {
             let _ = reply.send(Err(refusal.unwrap_or(AppendError::TopicDeleted)));
             return Ok(());
         };
+        let span = block.trace().map_or_else(Span::none, |trace| {
+            tracing::debug_span!("commit", trace_id = trace.trace_id(), topic = topic.0)
+        });
         let store = &self.shared.store;
         let Sifted { block, exceptions } = sift::sift(known, block, store, self.names_max, commit)?;
         let base_offset = known.next_offset;
@@ -71,7 +76,7 @@ impl Writer {
         commit.secure(known);
         let worth = Worth::of(&known.record.settings);
         let appended = Appended { base_offset, worth, exceptions };
-        commit.answers.push(Answer::Appended(reply, appended));
+        commit.answers.push(Answer::Appended(reply, appended, span));
         Ok(())
     }
 

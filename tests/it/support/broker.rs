@@ -108,10 +108,21 @@ impl Broker {
 
     /// Plans a panic.
     pub async fn plan_fault(&self, seam: &str, nth: u64) {
+        self.plan(json!({ "seam": seam, "nth": nth })).await;
+    }
+
+    /// Plans any fault.
+    pub async fn plan(&self, plan: Value) {
         let url = self.url("/v1/debug/faults");
-        let plan = json!({ "seam": seam, "nth": nth });
         let answer = self.http.post(url).json(&plan).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    }
+
+    /// The value of one series of `/metrics`; 0 when it is not there.
+    pub async fn counted(&self, series: &str) -> u64 {
+        let text = self.get("/metrics").await.text().await.expect("text");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
     }
 
     /// Everything a topic holds, read by polling.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
+use tracing::{Instrument, Span};
 
 use super::body;
 use super::parameters::{NoQuery, query};
@@ -53,7 +54,13 @@ pub(super) async fn publish(
     let body = body::read(&edge, &request, payload).await?;
     let Collected { block, checked, one } = collect(&edge, &request, &name, body)?;
     let stored = match block {
-        Some(block) => Some(store(&edge, &name, block, begun).await),
+        Some(block) => {
+            let span = block.trace().map_or_else(
+                Span::none,
+                |trace| tracing::debug_span!("publish", trace_id = trace.trace_id(), topic = %name),
+            );
+            Some(store(&edge, &name, block, begun).instrument(span).await)
+        }
         None => None,
     };
     if !one {

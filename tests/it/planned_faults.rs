@@ -1,0 +1,74 @@
+//! The faults that tests can plan do what they say, and the broker what it promises under them.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::support::broker::{Broker, problem};
+use crate::support::socket::Socket;
+
+#[tokio::test]
+async fn a_part_that_fails_with_an_error_loses_and_doubles_nothing() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut socket = Socket::producer(&broker, "t", "").await;
+    for (n, seam) in ["producer-received", "ingest-received"].into_iter().enumerate() {
+        broker.plan(json!({ "seam": seam, "nth": 1, "action": "error", "times": 3 })).await;
+        socket.send(json!({ "id": n, "data": n })).await;
+        let ack = socket.frame().await["acks"][0].clone();
+        assert_eq!((&ack["id"], &ack["offset"]), (&json!(n), &json!(n)), "{seam}");
+    }
+    broker.plan(json!({ "seam": "handler-publishing", "nth": 1, "action": "error" })).await;
+    problem(broker.publish("t", "x/y", "1").await, 500, "internal").await;
+    broker.plan(json!({ "seam": "session-frame", "nth": 1, "action": "error" })).await;
+    socket.send(r#"{"id":7,"data":7}"#).await;
+    let error = socket.frame().await;
+    assert_eq!((&error["error"]["code"], &error["frame"]), (&json!("internal"), &json!(3)));
+    assert_eq!(broker.read_all("t").await.len(), 2);
+    assert_eq!(broker.json("/v1/topics/t").await["restarts"], 0);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_ends_the_process_and_acknowledges_nothing() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().join("data");
+    let broker = Broker::start(&data);
+    assert_eq!(broker.publish("t", "x/y", "1").await.status(), StatusCode::ACCEPTED);
+    broker.plan(json!({ "seam": "writer-committing", "nth": 1, "action": "error" })).await;
+    let url = broker.url("/v1/topics/t/messages");
+    let answer = broker.http.post(url).body("2").send().await;
+    assert!(!answer.is_ok_and(|answer| answer.status().is_success()));
+    assert_eq!(broker.ended().code(), Some(1));
+    let broker = Broker::start(&data);
+    assert_eq!(broker.read_all("t").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_its_time_only_delays() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    broker.publish("t", "x/y", "1").await;
+    let delay =
+        json!({ "seam": "writer-committing", "nth": 1, "action": "delay", "delay_ms": 300 });
+    broker.plan(delay).await;
+    let begun = Instant::now();
+    assert_eq!(broker.publish("t", "x/y", "2").await.status(), StatusCode::ACCEPTED);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_is_refused() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    for plan in [
+        json!({ "seam": "nowhere", "nth": 1 }),
+        json!({ "seam": "topic-head-advanced", "nth": 1, "action": "error" }),
+        json!({ "seam": "ingest-received", "nth": 1, "action": "explode" }),
+        Value::Null,
+    ] {
+        let request = broker.http.post(broker.url("/v1/debug/faults"));
+        problem(request.json(&plan).send().await.unwrap(), 400, "invalid-request").await;
+    }
+}
