@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -43,10 +44,32 @@ enum LogFormat {
     Json,
 }
 
+/// Files the broker has open beside its connections, and some to spare.
+const FILES: u64 = 512;
+
+/// Raises the limit on open files as far as it may be; many systems begin at 1,024.
+fn allow_connections(connections_max: usize) {
+    let wanted = connections_max as u64 + FILES;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = Rlimit { current: Some(allowed), maximum };
+    if setrlimit(Resource::Nofile, raised).is_err() || allowed < wanted {
+        tracing::warn!(
+            allowed,
+            wanted,
+            "fewer files than limits.connections_max needs (ulimit -n)"
+        );
+    }
+}
+
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         self.log();
         let config = self.settings()?;
+        allow_connections(config.limits.connections_max);
         // Before anything starts, so that no signal finds us without a handler.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

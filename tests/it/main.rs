@@ -14,6 +14,7 @@ mod bounds;
 mod command_line;
 mod crashes;
 mod damage;
+mod error_table;
 mod events;
 mod forms;
 mod hostile_input;
