@@ -170,6 +170,14 @@ impl Broker {
         let _ = self.process.wait();
     }
 
+    /// What the kernel says of its memory, say `VmRSS:`, in KiB.
+    pub fn memory_kib(&self, what: &str) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
+        let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        number.with_context(|| format!("no {what} in /proc"))
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.process.id().to_string();

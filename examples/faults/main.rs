@@ -17,6 +17,7 @@
 //! temporary directory and ends only processes that it started.
 
 mod broker;
+mod bystander;
 mod client;
 mod clock;
 mod control;
@@ -31,6 +32,7 @@ mod enospc;
 mod history;
 mod kill;
 mod mutation;
+mod overload;
 mod plain_fjall;
 mod power_cut;
 mod producers;
@@ -40,6 +42,7 @@ mod second_process;
 mod setting;
 mod stop_signal;
 mod strace;
+mod stuck_readers;
 mod torn_pages;
 mod workload;
 
@@ -53,7 +56,7 @@ use crate::report::Row;
 use crate::setting::Setting;
 
 /// Every fault, in the order of the table.
-const FAULTS: [&str; 10] = [
+const FAULTS: [&str; 12] = [
     kill::NAME,
     power_cut::NAME,
     torn_pages::NAME,
@@ -64,6 +67,8 @@ const FAULTS: [&str; 10] = [
     stop_signal::NAME,
     clock::NAME,
     second_process::NAME,
+    overload::NAME,
+    stuck_readers::NAME,
 ];
 
 /// Attacks a broker and says what it lost.
@@ -140,6 +145,8 @@ async fn attack(name: &str, setting: &Setting) -> anyhow::Result<Vec<Row>> {
         stop_signal::NAME => stop_signal::run(setting).await,
         clock::NAME => clock::run(setting).await,
         second_process::NAME => second_process::run(setting).await,
+        overload::NAME => overload::run(setting).await,
+        stuck_readers::NAME => stuck_readers::run(setting).await,
         other => anyhow::bail!("no fault {other}"),
     }
 }

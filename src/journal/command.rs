@@ -178,8 +178,12 @@ impl Command {
 
 /// What is said once the commit has returned.
 pub(super) enum Answer {
-    /// The span ends with the answer.
-    Appended(oneshot::Sender<Result<Appended, AppendError>>, Appended, Span),
+    Appended {
+        reply: oneshot::Sender<Result<Appended, AppendError>>,
+        appended: Appended,
+        /// Ends with the answer.
+        _stage: Span,
+    },
     TopicChanged(oneshot::Sender<Result<TopicChanged, TopicChangeError>>, TopicChanged),
     Fenced(oneshot::Sender<Result<u64, AppendError>>, u64),
     LastId(oneshot::Sender<Result<Option<u64>, AppendError>>, Option<u64>),
@@ -189,7 +193,7 @@ impl Answer {
     /// The commit failed. (An answer that is dropped would say "never handed over".)
     pub(super) fn refuse(self, error: &JournalError) {
         match self {
-            Self::Appended(reply, ..) => drop(reply.send(Err(error.clone().into()))),
+            Self::Appended { reply, .. } => drop(reply.send(Err(error.clone().into()))),
             Self::TopicChanged(reply, _) => drop(reply.send(Err(error.clone().into()))),
             Self::Fenced(reply, _) => drop(reply.send(Err(error.clone().into()))),
             Self::LastId(reply, _) => drop(reply.send(Err(error.clone().into()))),
@@ -199,7 +203,7 @@ impl Answer {
     /// Whoever asked may have gone; then nobody needs to know.
     pub(super) fn give(self) {
         match self {
-            Self::Appended(reply, appended, _) => drop(reply.send(Ok(appended))),
+            Self::Appended { reply, appended, .. } => drop(reply.send(Ok(appended))),
             Self::TopicChanged(reply, changed) => drop(reply.send(Ok(changed))),
             Self::Fenced(reply, head) => drop(reply.send(Ok(head))),
             Self::LastId(reply, id) => drop(reply.send(Ok(id))),

@@ -61,7 +61,7 @@ impl Writer {
             let _ = reply.send(Err(refusal.unwrap_or(AppendError::TopicDeleted)));
             return Ok(());
         };
-        let span = block.trace().map_or_else(Span::none, |trace| {
+        let stage = block.trace().map_or_else(Span::none, |trace| {
             tracing::debug_span!("commit", trace_id = trace.trace_id(), topic = topic.0)
         });
         let store = &self.shared.store;
@@ -76,7 +76,7 @@ impl Writer {
         commit.secure(known);
         let worth = Worth::of(&known.record.settings);
         let appended = Appended { base_offset, worth, exceptions };
-        commit.answers.push(Answer::Appended(reply, appended, span));
+        commit.answers.push(Answer::Appended { reply, appended, _stage: stage });
         Ok(())
     }
 
