@@ -128,6 +128,11 @@ impl BlockBuilder {
         Self { message_ids: Some(message_ids), ..Self::default() }
     }
 
+    /// Makes room for so many bytes more, where it is known how much will come.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.body.reserve(bytes);
+    }
+
     /// Adds one message.
     ///
     /// # Errors

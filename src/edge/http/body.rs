@@ -64,6 +64,12 @@ pub(super) async fn read(
             Some(held) => held.merge(permit),
             None => body.permit = Some(permit),
         }
+        if bytes.capacity() - bytes.len() < piece.len() {
+            // As much again, but no more than was announced: a buffer that doubles past the end
+            // would hold it for as long as the body lives.
+            let announced = declared.saturating_sub(bytes.len());
+            bytes.reserve(piece.len().max(announced.min(bytes.len())));
+        }
         bytes.extend_from_slice(&piece);
     }
     body.bytes = bytes.freeze();

@@ -2,7 +2,7 @@
 //!
 //! It takes all that waits (up to about [`COMMIT_MESSAGES`] messages or [`COMMIT_BYTES`] bytes),
 //! commits it as one batch, syncs once if any of it asks for that, and answers all. There is no
-//! timer on that path: while a sync runs, the next commit gathers. Only topics at level `os` need
+//! timer on that path: while a sync runs, the next commit gathers, and topics take turns. Only topics at level `os` need
 //! a clock, for the sync they are promised within their interval, and the watermark file.
 //!
 //! Invariants: blocks are answered in the order they were taken; a block whose lane place or
@@ -22,6 +22,7 @@ mod pages;
 mod sift;
 mod space;
 mod take;
+mod waiting;
 mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,6 +49,7 @@ use catalogue::Catalogue;
 use commit::Commit;
 use page_queue::PageQueue;
 use space::Space;
+use waiting::Waiting;
 use watchdog::Watchdog;
 
 /// Messages after which a commit takes no more.
@@ -71,8 +73,7 @@ pub(super) struct Beginning {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
-    /// Taken, and for the next commit.
-    put_off: Option<Command>,
+    waiting: Waiting,
     clock: Clock,
     age: Age,
     observer: Arc<dyn JournalObserver>,
@@ -114,7 +115,7 @@ impl Writer {
         Ok(Self {
             shared,
             commands,
-            put_off: None,
+            waiting: Waiting::default(),
             clock,
             age,
             observer,
@@ -139,7 +140,7 @@ impl Writer {
             .unwrap_or_else(|_| Err(JournalError::Metadata("the writer thread panicked".into())));
         if let Err(error) = ended {
             self.observer.failed(&error);
-            self.put_off.take().into_iter().for_each(|command| command.refuse(error.clone()));
+            self.waiting.refuse(&error);
             while let Ok(command) = self.commands.recv() {
                 let stop = matches!(command, Command::Stop(_));
                 command.refuse(error.clone());
@@ -176,13 +177,24 @@ impl Writer {
     }
 
     fn next_command(&mut self) -> Result<Command, RecvTimeoutError> {
-        if let Some(command) = self.put_off.take() {
+        self.take_in();
+        if let Some(command) = self.waiting.next() {
             return Ok(command);
         }
         let deadlines = [self.sync_at, self.watermark.sync_at(), self.space.look_at()];
-        match deadlines.into_iter().flatten().min() {
+        let command = match deadlines.into_iter().flatten().min() {
             None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.commands.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        self.waiting.enter(command?);
+        self.take_in();
+        self.waiting.next().ok_or(RecvTimeoutError::Timeout)
+    }
+
+    /// Takes everything in that has come.
+    fn take_in(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.waiting.enter(command);
         }
     }
 
@@ -212,16 +224,16 @@ impl Writer {
         let mut commit = Commit { age_ms: self.age.now_ms(), ..Commit::default() };
         let mut command = Some(first);
         while let Some(taken) = command {
-            if matches!(taken, Command::Housekeeping(..) | Command::Snapshot(_)) {
-                self.put_off = Some(taken);
-                break;
-            }
             self.take(taken, &mut commit)?;
             let full = commit.messages >= COMMIT_MESSAGES || commit.bytes >= COMMIT_BYTES;
             if full || commit.stop.is_some() {
                 break;
             }
-            command = self.commands.try_recv().ok();
+            self.take_in();
+            if self.waiting.next_is_alone() {
+                break;
+            }
+            command = self.waiting.next();
         }
         Ok(commit)
     }

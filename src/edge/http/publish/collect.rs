@@ -12,6 +12,9 @@ use crate::edge::wire::{
 };
 use crate::model::{Block, BlockBuilder, Record, TopicName, TraceParent};
 
+/// What a message takes beside its payload, as a rule.
+const HEADING_BYTES: usize = 256;
+
 /// What a body holds.
 pub(super) struct Collected {
     /// The messages that can be taken, if there are any.
@@ -49,6 +52,8 @@ pub(super) fn collect(
     let trace = header(request, "traceparent")?.and_then(TraceParent::parse);
     let target = Target { bytes_max: settings.message_bytes_max, trace: trace.as_ref() };
     let mut builder = edge.block_builder();
+    // A buffer that doubles would hold up to twice as much for as long as the block lives.
+    builder.reserve(bytes.len() + HEADING_BYTES);
     let (one, checked) = match essence.as_str() {
         NDJSON => {
             let described = Described::of(request, target.trace)?.of_many(request)?;

@@ -1,0 +1,119 @@
+//! What waits for the writer, and whose turn it is.
+//!
+//! Blocks are taken topic by topic in turn, so that a flood on one topic delays the others by a
+//! round, not by all that it has sent (round robin as in fair queueing, Nagle, RFC 970). What is
+//! asked about one topic keeps its order, which is what fences, producers' ids and lanes rely on;
+//! what is asked about the journal as a whole goes first, a stop last.
+//!
+//! Invariants: a topic stands in the ring once while something of it waits, and not at all
+//! otherwise; nothing is dropped.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::journal::JournalError;
+use crate::journal::command::Command;
+use crate::model::TopicId;
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    first: VecDeque<Command>,
+    topics: HashMap<TopicId, VecDeque<Command>>,
+    ring: VecDeque<TopicId>,
+    stop: Option<Command>,
+}
+
+impl Waiting {
+    /// Lets a command wait.
+    pub(super) fn enter(&mut self, command: Command) {
+        let topic = match &command {
+            Command::Append(append) => append.topic,
+            Command::Fence { topic, .. } | Command::LastId { topic, .. } => *topic,
+            Command::Stop(_) => {
+                self.stop = Some(command);
+                return;
+            }
+            Command::ChangeTopic(..)
+            | Command::Damaged(..)
+            | Command::Snapshot(_)
+            | Command::Housekeeping(..) => return self.first.push_back(command),
+        };
+        let queue = self.topics.entry(topic).or_default();
+        if queue.is_empty() {
+            self.ring.push_back(topic);
+        }
+        queue.push_back(command);
+    }
+
+    /// The command whose turn it is.
+    pub(super) fn next(&mut self) -> Option<Command> {
+        if let Some(command) = self.first.pop_front() {
+            return Some(command);
+        }
+        let Some(topic) = self.ring.pop_front() else { return self.stop.take() };
+        let queue = self.topics.get_mut(&topic)?;
+        let command = queue.pop_front();
+        if queue.is_empty() {
+            self.topics.remove(&topic);
+        } else {
+            self.ring.push_back(topic);
+        }
+        command
+    }
+
+    /// The next command is a commit of its own.
+    pub(super) fn next_is_alone(&self) -> bool {
+        matches!(self.first.front(), Some(Command::Housekeeping(..) | Command::Snapshot(_)))
+    }
+
+    /// Nothing can be done any more.
+    pub(super) fn refuse(&mut self, error: &JournalError) {
+        while let Some(command) = self.next() {
+            command.refuse(error.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::journal::Append;
+    use crate::model::{BlockBuilder, Incarnation, Record};
+
+    fn append(topic: u32, messages: u32) -> Command {
+        let mut builder = BlockBuilder::default();
+        (0..messages).for_each(|_| builder.push(&Record::json(b"1")).unwrap());
+        let block = builder.finish().unwrap();
+        let (topic, incarnation, reply) = (TopicId(topic), Incarnation(1), oneshot::channel().0);
+        Command::Append(Append { topic, incarnation, lane: None, block, reply })
+    }
+
+    fn told(command: Option<Command>) -> String {
+        match command {
+            Some(Command::Append(append)) => format!("{}x{}", append.topic, append.block.count()),
+            Some(Command::Fence { topic, .. }) => format!("fence {topic}"),
+            Some(Command::Snapshot(_)) => "snapshot".into(),
+            Some(Command::Stop(_)) => "stop".into(),
+            Some(_) => "?".into(),
+            None => "nothing".into(),
+        }
+    }
+
+    #[test]
+    fn topics_take_turns_and_each_keeps_its_order() {
+        let mut waiting = Waiting::default();
+        (1..=3).for_each(|n| waiting.enter(append(1, n)));
+        let (topic, incarnation) = (TopicId(1), Incarnation(2));
+        waiting.enter(Command::Fence { topic, incarnation, reply: oneshot::channel().0 });
+        waiting.enter(Command::Stop(oneshot::channel().0));
+        (4..=5).for_each(|n| waiting.enter(append(2, n)));
+        waiting.enter(Command::Snapshot(oneshot::channel().0));
+        assert!(waiting.next_is_alone());
+        let order: Vec<_> = (0..9).map(|_| told(waiting.next())).collect();
+        let expected =
+            ["snapshot", "1x1", "2x4", "1x2", "2x5", "1x3", "fence 1", "stop", "nothing"];
+        assert_eq!(order, expected);
+        assert!(waiting.topics.is_empty() && waiting.ring.is_empty());
+    }
+}
