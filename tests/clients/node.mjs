@@ -194,12 +194,15 @@ const tests = {
     let cuts = 0;
     const relay = net.createServer((client) => {
       const broker = net.connect(Number(port), hostname);
-      let passed = 0;
+      // The first three connections get so many bytes and not one more, wherever that is.
+      let left = cuts < 3 ? 10_000 : Infinity;
       client.pipe(broker);
       broker.on("data", (piece) => {
-        client.write(piece);
-        passed += piece.length;
-        if (passed > 4000 && cuts < 3) { cuts += 1; client.destroy(); broker.destroy(); }
+        if (left === 0) return;
+        const part = piece.length < left ? piece : piece.subarray(0, left);
+        left -= part.length;
+        client.write(part);
+        if (left === 0) { cuts += 1; client.end(); broker.destroy(); }
       });
       for (const [one, other] of [[client, broker], [broker, client]]) { one.on("error", () => other.destroy()); one.on("close", () => other.destroy()); }
     });
