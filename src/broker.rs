@@ -18,7 +18,7 @@ use crate::actors::supervisor::{RestartPolicy, Supervisor, TopicPolicy};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::admission::Admission;
-use crate::edge::connections::{self, Connections};
+use crate::edge::connections::{self, Connections, ReadingEnd};
 use crate::edge::guesses::Guesses;
 use crate::edge::readers::Readers;
 use crate::edge::{Edge, http};
@@ -110,7 +110,7 @@ pub async fn run(
         let Some(tcp) = connection.downcast_ref::<TcpStream>() else { return };
         connections::set_up(SockRef::from(tcp), limits.stall_timeout_ms);
         let Ok(peer) = tcp.peer_addr() else { return };
-        data.insert(connections.open(peer.ip()));
+        data.insert(connections.open(peer.ip(), ReadingEnd::of(tcp)));
     })
     .disable_signals()
     .shutdown_timeout(1);

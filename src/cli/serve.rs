@@ -44,12 +44,14 @@ enum LogFormat {
     Json,
 }
 
+/// Handles the broker has on each connection.
+const FILES_PER_CONNECTION: u64 = 2;
 /// Files the broker has open beside its connections, and some to spare.
 const FILES: u64 = 512;
 
 /// Raises the limit on open files as far as it may be; many systems begin at 1,024.
 fn allow_connections(connections_max: usize) {
-    let wanted = connections_max as u64 + FILES;
+    let wanted = FILES_PER_CONNECTION * connections_max as u64 + FILES;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= wanted) {
         return;

@@ -35,9 +35,10 @@ impl Permit {
     /// Joins another permit to this one.
     pub fn merge(&mut self, other: Self) {
         for permit in other.0 {
-            let same = self.0.iter_mut().find(|held| {
-                std::ptr::eq(&**held.semaphore(), &**permit.semaphore())
-            });
+            let same = self
+                .0
+                .iter_mut()
+                .find(|held| std::ptr::eq(&**held.semaphore(), &**permit.semaphore()));
             match same {
                 Some(held) => held.merge(permit),
                 None => self.0.push(permit),

@@ -10,7 +10,8 @@
 //!
 //! Invariant: an open connection is counted once until it is closed, however it ends.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,6 +41,29 @@ pub struct Connection {
     connections: Arc<Connections>,
     network: IpAddr,
     refused: Option<&'static str>,
+    reading_end: Option<ReadingEnd>,
+}
+
+/// A second handle on a connection, to say that nothing more is to be read from it.
+///
+/// When a response ends before its request's body has, actix-http goes on reading for a second, so
+/// that the client can read its answer in peace. A socket's "body" never ends, so every WebSocket
+/// that was closed in order would be kept for that second, where RFC 6455 (§7.1.1) has the server
+/// close at once.
+#[derive(Clone, Debug)]
+pub struct ReadingEnd(Arc<OwnedFd>);
+
+impl ReadingEnd {
+    /// Takes a handle; none where the system has no more of them.
+    pub fn of(socket: impl AsFd) -> Option<Self> {
+        socket.as_fd().try_clone_to_owned().ok().map(|handle| Self(Arc::new(handle)))
+    }
+
+    /// Whoever reads finds the end. What is to be written still is.
+    pub fn end(&self) {
+        // It may have ended by itself.
+        let _ = SockRef::from(&*self.0).shutdown(Shutdown::Read);
+    }
 }
 
 impl Connections {
@@ -54,7 +78,7 @@ impl Connections {
     }
 
     /// Counts a connection.
-    pub fn open(self: &Arc<Self>, address: IpAddr) -> Connection {
+    pub fn open(self: &Arc<Self>, address: IpAddr, reading_end: Option<ReadingEnd>) -> Connection {
         let network = network(address);
         let all = self.all.fetch_add(1, Ordering::Relaxed) + 1;
         let of_network = {
@@ -69,7 +93,7 @@ impl Connections {
         } else {
             None
         };
-        Connection { connections: self.clone(), network, refused }
+        Connection { connections: self.clone(), network, refused, reading_end }
     }
 
     /// How many are open.
@@ -82,6 +106,11 @@ impl Connection {
     /// Why nothing is to be done for it, if so.
     pub fn refused(&self) -> Option<&'static str> {
         self.refused
+    }
+
+    /// To end its reading.
+    pub fn reading_end(&self) -> Option<ReadingEnd> {
+        self.reading_end.clone()
     }
 }
 
@@ -118,15 +147,15 @@ mod tests {
         };
         let connections = Connections::new(&limits);
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let one = connections.open(address("192.0.2.1"));
-        let two = connections.open(address("::ffff:192.0.2.1"));
+        let one = connections.open(address("192.0.2.1"), None);
+        let two = connections.open(address("::ffff:192.0.2.1"), None);
         assert!(one.refused().is_none() && two.refused().is_none());
-        let three = connections.open(address("192.0.2.1"));
+        let three = connections.open(address("192.0.2.1"), None);
         assert!(three.refused().unwrap().contains("per_address"));
-        let other = connections.open(address("192.0.2.2"));
+        let other = connections.open(address("192.0.2.2"), None);
         assert!(other.refused().unwrap().contains("connections_max"));
         drop((one, three));
-        assert!(connections.open(address("192.0.2.1")).refused().is_none());
+        assert!(connections.open(address("192.0.2.1"), None).refused().is_none());
         drop((two, other));
         assert_eq!((connections.count(), connections.networks.len()), (0, 0));
     }

@@ -277,7 +277,7 @@ impl From<NameError> for Problem {
 impl From<RecordError> for Problem {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::TooLong { .. } | RecordError::ContentType => {
+            RecordError::TooLong { .. } | RecordError::ContentType | RecordError::Empty { .. } => {
                 Self::new(Code::InvalidRequest, error.to_string())
             }
             RecordError::Malformed => Self::new(Code::Internal, error.to_string()),

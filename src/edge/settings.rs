@@ -90,7 +90,7 @@ impl Default for LimitSettings {
             fragments_max: 1_024,
             batch_messages_max: 10_000,
             body_bytes_max: 16 * MIB,
-            in_flight_bytes_max: 64 * MIB,
+            in_flight_bytes_max: 32 * MIB,
             credit_messages: 4_096,
             credit_bytes: 4 * MIB,
             topics_max: 10_000,
@@ -105,7 +105,7 @@ impl Default for LimitSettings {
             silence_timeout_ms: 60_000,
             receipt_misses_per_minute: 60,
             metrics_topics_max: 1_000,
-            tail_cache_bytes_max: 64 * MIB,
+            tail_cache_bytes_max: 32 * MIB,
         }
     }
 }

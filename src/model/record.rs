@@ -68,6 +68,12 @@ pub enum RecordError {
     /// A content type that could not stand in a header.
     #[error("`content_type` must be printable ASCII, and not empty")]
     ContentType,
+    /// A part that may be left out, but not be empty.
+    #[error("`{field}` is empty")]
+    Empty {
+        /// The message field.
+        field: &'static str,
+    },
     /// Stored bytes that this format cannot have written.
     #[error("stored bytes are no record")]
     Malformed,
@@ -106,6 +112,12 @@ impl<'a> Record<'a> {
         }
         check("key", "bytes", self.key.map_or(0, str::len), KEY_BYTES_MAX)?;
         check("message_id", "bytes", self.message_id.map_or(0, str::len), MESSAGE_ID_BYTES_MAX)?;
+        if self.message_id == Some("") {
+            return Err(RecordError::Empty { field: "message_id" });
+        }
+        if self.attributes.iter().any(|(name, _)| name.is_empty()) {
+            return Err(RecordError::Empty { field: "attributes" });
+        }
         check("attributes", "entries", self.attributes.len(), ATTRIBUTES_MAX)?;
         let bytes = self.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
         check("attributes", "bytes", bytes, ATTRIBUTE_BYTES_MAX)

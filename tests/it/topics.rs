@@ -206,7 +206,7 @@ async fn unknown_paths_and_methods_are_problems_too() {
     let broker = Broker::start(&directory.path().join("data"));
     problem(broker.get("/v1/nothing").await, 404, "not-found").await;
     let wrong = broker.http.patch(broker.url("/v1/topics/t/messages")).send().await.unwrap();
-    assert_eq!(wrong.headers()["allow"], "GET, HEAD, POST");
+    assert_eq!(wrong.headers()["allow"], "GET, HEAD, POST, OPTIONS");
     problem(wrong, 405, "method-not-allowed").await;
     let plain = broker.get("/v1/topics/t/producer").await;
     problem(plain, 400, "invalid-request").await;

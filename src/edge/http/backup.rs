@@ -7,6 +7,7 @@ use actix_web::web::{Bytes, Data};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
+use super::parameters::NoQuery;
 use crate::edge::Edge;
 use crate::edge::error::Problem;
 use crate::journal::{Backup, JournalError};
@@ -17,7 +18,7 @@ const WAITING_MAX: usize = 16;
 /// How long a reader may take nothing.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
-pub(super) async fn backup(edge: Data<Edge>) -> Result<HttpResponse, Problem> {
+pub(super) async fn backup(edge: Data<Edge>, _: NoQuery) -> Result<HttpResponse, Problem> {
     let backup = edge.supervisor.backup().await?;
     let (sender, receiver) = mpsc::channel::<Result<Bytes, JournalError>>(WAITING_MAX);
     let runtime = tokio::runtime::Handle::current();

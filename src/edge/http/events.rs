@@ -13,7 +13,7 @@ use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::parameters::{header, query, start};
+use super::parameters::{accepted, header, query, start};
 use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
@@ -46,12 +46,26 @@ pub(super) async fn events(
     }
     let name = topic_name(&path)?;
     let query: EventsQuery = query(&request)?;
-    let from = match header(&request, "last-event-id")?.filter(|id| !id.is_empty()) {
-        Some(id) => resumed(id)?,
-        None => start(query.from.as_deref(), Start::Latest)?,
-    };
+    let events =
+        |range: &str| matches!(range, "*/*" | "text/*" | "text/event-stream").then_some(());
+    accepted(&request, (), events).ok_or_else(|| {
+        Problem::new(Code::NotAcceptable, "only text/event-stream can be had here")
+    })?;
+    let start = start(query.from.as_deref(), Start::Latest)?;
+    let last = header(&request, "last-event-id")?.filter(|id| !id.is_empty());
+    let last = last.map(last_seen).transpose()?;
     let topic = edge.supervisor.ensure_topic(&name).await?;
-    let next = from.resolve_within(&edge.queue, &topic).await?;
+    let next = match last {
+        None => start.resolve_within(&edge.queue, &topic).await?,
+        Some(last) => match Start::Offset(last.end()).resolve_within(&edge.queue, &topic).await {
+            Ok(next) if last.epoch <= topic.record().epoch.0 => next,
+            // Another topic of that name: all of it is new to the client.
+            Ok(_) | Err(ReadError::Ahead { .. }) => {
+                Start::Earliest.resolve(&edge.queue, &topic).await?
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
     let (open, place) = (edge.sessions.subscribe(), edge.readers.open(topic.id(), next));
     let events = Events { edge, topic, next, ended: false, place, _open: open };
     // The comment lets the client know that it is connected.
@@ -69,13 +83,23 @@ pub(super) async fn events(
 
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
-/// `{epoch}-{offset}`: go on behind it.
-fn resumed(id: &str) -> Result<Start, Problem> {
+/// What a client saw last.
+struct LastSeen {
+    epoch: u32,
+    offset: u64,
+}
+
+impl LastSeen {
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(1)
+    }
+}
+
+fn last_seen(id: &str) -> Result<LastSeen, Problem> {
     let parsed = id.split_once('-').and_then(|(epoch, offset)| {
-        let _: u32 = epoch.parse().ok()?;
-        offset.parse::<u64>().ok()?.checked_add(1)
+        Some(LastSeen { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
     });
-    parsed.map(Start::Offset).ok_or_else(|| {
+    parsed.ok_or_else(|| {
         Problem::invalid("Last-Event-ID", "must be `{epoch}-{offset}`, as an event's id")
     })
 }

@@ -4,15 +4,16 @@ use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, Responder};
 use serde_json::json;
 
+use super::parameters::NoQuery;
 use crate::actors::directory::TopicState;
 use crate::edge::Edge;
 
-pub(super) async fn live() -> impl Responder {
+pub(super) async fn live(_: NoQuery) -> impl Responder {
     Json(json!({ "live": true }))
 }
 
 /// Ready unless draining or out of disk space; topics that gave up don't take the node out.
-pub(super) async fn ready(edge: Data<Edge>) -> HttpResponse {
+pub(super) async fn ready(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     let in_state = |state| -> Vec<String> {
         let topics = edge.supervisor.directory().topics();
         let found = topics.iter().filter(|topic| edge.topic_state(topic) == state);

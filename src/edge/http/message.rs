@@ -2,9 +2,9 @@
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::web::{Bytes, Data, Path};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 
-use super::parameters::{NoQuery, query};
+use super::parameters::NoQuery;
 use super::topic_name;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
@@ -16,11 +16,10 @@ use crate::queue::{ReadError, ReadLimits};
 pub(super) async fn message(
     edge: Data<Edge>,
     path: Path<(String, String)>,
-    request: HttpRequest,
+    _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let (name, offset) = path.into_inner();
     let name = topic_name(&name)?;
-    let NoQuery {} = query(&request)?;
     let digits = !offset.is_empty() && offset.bytes().all(|byte| byte.is_ascii_digit());
     let offset: u64 = offset.parse().ok().filter(|_| digits).ok_or_else(|| {
         Problem::invalid("offset", "must be a whole number, as messages are numbered")

@@ -3,21 +3,20 @@
 
 use std::fmt::Write;
 
+use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use super::parameters::{NoQuery, query};
+use super::parameters::NoQuery;
 use crate::actors::directory::{TopicHandle, TopicState};
 use crate::edge::Edge;
-use crate::edge::error::Problem;
 use crate::edge::readers::Lag;
 use crate::metrics;
 use crate::queue::TopicExtent;
 
 /// What is counted, then what is so right now.
-pub(super) async fn metrics(edge: Data<Edge>) -> HttpResponse {
+pub(super) async fn metrics(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     let mut out = metrics::render();
     let now = Now::of(&edge);
     for (name, help, value) in [
@@ -68,13 +67,9 @@ fn gauge(
 }
 
 /// The same in short, as JSON.
-pub(super) async fn status(
-    edge: Data<Edge>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let NoQuery {} = query(&request)?;
+pub(super) async fn status(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     let now = Now::of(&edge);
-    Ok(HttpResponse::Ok().json(json!({
+    HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "state": now.state,
         "uptime_ms": now.up_ms,
@@ -87,7 +82,7 @@ pub(super) async fn status(
         "in_flight_bytes_max": edge.limits.in_flight_bytes_max,
         "readers": now.lag.readers,
         "reader_lag_messages": now.lag.messages,
-    })))
+    }))
 }
 
 /// What is so at one moment.

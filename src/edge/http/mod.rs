@@ -98,7 +98,9 @@ fn resource<const N: usize>(
                 Problem::new(Code::MethodNotAllowed, why).error_response()
             }
         };
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        if let Ok(allow) = HeaderValue::from_str(&format!("{allowed}, OPTIONS")) {
+            response.headers_mut().insert(ALLOW, allow);
+        }
         response
     };
     let resource = routes.into_iter().fold(web::resource(path), Resource::route);
@@ -111,7 +113,7 @@ pub fn cors(allowed_origins: Vec<String>) -> Cors {
         .allowed_origin_fn(move |origin, _| {
             origin.to_str().is_ok_and(|origin| request_guard::is_listed(origin, &allowed_origins))
         })
-        .allow_any_method()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()
         .expose_any_header()
         .max_age(CORS_SECONDS)

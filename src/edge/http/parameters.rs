@@ -5,9 +5,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use actix_web::HttpRequest;
-use actix_web::web::Query;
-use serde::Deserialize;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{Accept, Header, Quality};
+use actix_web::{FromRequest, HttpRequest};
 use serde::de::DeserializeOwned;
 
 use crate::edge::error::Problem;
@@ -15,14 +17,24 @@ use crate::patterns::publish_subscribe::Start;
 
 /// The query as a struct of optional strings that denies unknown fields.
 pub(in crate::edge) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    let query = Query::<T>::from_query(request.query_string());
-    query.map(Query::into_inner).map_err(|error| Problem::invalid("query", error))
+    let query = serde_urlencoded::from_str(request.query_string());
+    query.map_err(|error| Problem::invalid("query", error))
 }
 
-/// What takes no query.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NoQuery {}
+/// What takes no query: an argument of its handler.
+pub(super) struct NoQuery;
+
+impl FromRequest for NoQuery {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(match request.query_string() {
+            "" => Ok(Self),
+            _ => Err(Problem::invalid("query", "there are no parameters here")),
+        })
+    }
+}
 
 /// A number within its range.
 pub(super) fn number<T>(
@@ -49,11 +61,45 @@ pub(in crate::edge) fn header<'a>(
     request: &'a HttpRequest,
     name: &str,
 ) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = request.headers().get(name) else { return Ok(None) };
+    let mut values = request.headers().get_all(name);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::invalid(name, "the header stands there more than once"));
+    }
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Ok(Some(text)),
         Err(_) => Err(Problem::invalid(name, "the header must be UTF-8")),
     }
+}
+
+/// A header that is a list, which may be spread over several.
+pub(in crate::edge) fn list_header(
+    request: &HttpRequest,
+    name: &str,
+) -> Result<Option<String>, Problem> {
+    let values: Result<Vec<&str>, _> = request
+        .headers()
+        .get_all(name)
+        .map(|value| std::str::from_utf8(value.as_bytes()))
+        .collect();
+    let values = values.map_err(|_| Problem::invalid(name, "the header must be UTF-8"))?;
+    Ok((!values.is_empty()).then(|| values.join(",")))
+}
+
+/// The best of the media types a client accepts of which `known` makes something; `any` where it
+/// names none. (RFC 9110 §12.5.1; what is refused with `q=0` is left out.)
+pub(super) fn accepted<T>(
+    request: &HttpRequest,
+    any: T,
+    known: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    let accept = Accept::parse(request).ok()?;
+    if accept.is_empty() {
+        return Some(any);
+    }
+    let mut ranges: Vec<_> = accept.iter().filter(|range| range.quality > Quality::ZERO).collect();
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.quality));
+    ranges.into_iter().find_map(|range| known(range.item.essence_str()))
 }
 
 /// `from`: an offset, `earliest`, `latest` or a time.

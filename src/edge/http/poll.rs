@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{Accept, CONTENT_TYPE, Header};
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
 use rmp::encode::{write_array_len, write_map_len, write_str, write_uint};
 use serde::Deserialize;
 
-use super::parameters::{number, query, start};
+use super::parameters::{accepted, number, query, start};
 use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
@@ -67,11 +67,7 @@ pub(super) async fn poll(
 
 /// The first form that the client likes best.
 fn accepted_form(request: &HttpRequest) -> Result<Form, Problem> {
-    let accept = Accept::parse(request).map_err(|error| Problem::invalid("Accept", error))?;
-    if accept.is_empty() {
-        return Ok(Form::Json);
-    }
-    let form = |range: &actix_web::mime::Mime| match range.essence_str() {
+    let form = |range: &str| match range {
         "*/*" | "application/*" | "application/json" => Some(Form::Json),
         "application/x-ndjson" => Some(Form::Lines),
         "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => {
@@ -79,7 +75,7 @@ fn accepted_form(request: &HttpRequest) -> Result<Form, Problem> {
         }
         _ => None,
     };
-    accept.ranked().iter().find_map(form).ok_or_else(|| {
+    accepted(request, Form::Json, form).ok_or_else(|| {
         let why = "application/json, application/x-ndjson and application/msgpack can be had here";
         Problem::new(Code::NotAcceptable, why)
     })

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::parameters::{number, query};
 use super::waiting::until;
@@ -42,8 +43,9 @@ pub(super) async fn show(
         Problem::new(code, why)
     };
     let unknown = || missed(Code::ReceiptNotFound, "there is no message with this receipt");
-    let token = Uuid::try_parse(&path)
-        .map_err(|_| missed(Code::InvalidReceipt, "a receipt is a UUID, as it was given out"))?;
+    let token = Uuid::try_parse(&path).ok().filter(|_| path.len() == Hyphenated::LENGTH);
+    let token = token
+        .ok_or_else(|| missed(Code::InvalidReceipt, "a receipt is a UUID, as it was given out"))?;
     let Receipt { topic, sequence } = edge.receipts.open(token).ok_or_else(unknown)?;
     let topic = edge.supervisor.directory().topic_with_id(topic).ok_or_else(unknown)?;
     if receipt::story(&edge.queue, &topic, sequence, edge.clock.now()).await?.is_none() {

@@ -47,9 +47,6 @@ fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
         return Err(Problem::headers_too_large(bytes, edge.limits.headers_bytes_max));
     }
     let host = header(request, HOST.as_str())?;
-    if request.headers().get_all(HOST).count() > 1 {
-        return Err(Problem::invalid("Host", "stands there more than once"));
-    }
     match host {
         Some(host) if is_ours(host, &edge.hosts.allowed_hosts) => {}
         // HTTP/1.0 knew no Host, and no browser speaks it.

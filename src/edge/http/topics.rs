@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::parameters::{number, query};
+use super::parameters::{NoQuery, number, query};
 use super::{body, topic_name};
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
@@ -41,7 +41,11 @@ pub(super) async fn list(edge: Data<Edge>, request: HttpRequest) -> Result<HttpR
     Ok(HttpResponse::Ok().json(json!({ "topics": shown, "next": next })))
 }
 
-pub(super) async fn show(edge: Data<Edge>, path: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn show(
+    edge: Data<Edge>,
+    path: Path<String>,
+    _: NoQuery,
+) -> Result<HttpResponse, Problem> {
     let topic = existing(&edge, &topic_name(&path)?)?;
     Ok(HttpResponse::Ok().json(view(&edge, &topic)))
 }
@@ -51,6 +55,7 @@ pub(super) async fn replace(
     path: Path<String>,
     request: HttpRequest,
     payload: Payload,
+    _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let name = topic_name(&path)?;
     let body = body::read(&edge, &request, payload).await?;
@@ -70,6 +75,7 @@ pub(super) async fn change(
     path: Path<String>,
     request: HttpRequest,
     payload: Payload,
+    _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let name = topic_name(&path)?;
     let body = body::read(&edge, &request, payload).await?;
@@ -97,7 +103,11 @@ fn check(edge: &Edge, settings: &TopicSettings) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(super) async fn delete(edge: Data<Edge>, path: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(
+    edge: Data<Edge>,
+    path: Path<String>,
+    _: NoQuery,
+) -> Result<HttpResponse, Problem> {
     edge.supervisor.delete_topic(topic_name(&path)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -114,6 +124,7 @@ pub(super) async fn recover(
     path: Path<String>,
     request: HttpRequest,
     payload: Payload,
+    _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let topic = existing(&edge, &topic_name(&path)?)?;
     let body = body::read(&edge, &request, payload).await?;

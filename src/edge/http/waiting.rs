@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponseBuilder};
 
-use super::parameters::header;
+use super::parameters::list_header;
 use crate::edge::error::Problem;
 use crate::patterns::request_acknowledge::Until;
 
@@ -35,7 +35,7 @@ pub(super) struct Preference {
 
 impl Preference {
     pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        Ok(header(request, "prefer")?.map(Self::parse).unwrap_or_default())
+        Ok(list_header(request, "prefer")?.map(|text| Self::parse(&text)).unwrap_or_default())
     }
 
     /// What can't be understood is no preference, as the standard has it.

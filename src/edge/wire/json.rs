@@ -69,7 +69,8 @@ pub fn parse_object<'a, T: Deserialize<'a>>(what: &str, json: &'a [u8]) -> Resul
     serde_json::from_slice(json).map_err(|error| {
         let mut again = serde_json::Deserializer::from_slice(json);
         match serde_path_to_error::deserialize::<_, T>(&mut again) {
-            Err(located) if located.path().iter().next().is_some() => {
+            // `?` stands for a member that can't be told.
+            Err(located) if !matches!(located.path().to_string().as_str(), "." | "?") => {
                 Problem::invalid(&located.path().to_string(), located.inner())
             }
             _ => Problem::invalid(what, error),

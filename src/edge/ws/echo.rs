@@ -45,7 +45,6 @@ impl Session for EchoSession {
     }
 
     fn on_end(&mut self, ending: Ending, context: &mut Self::Context) {
-        self.door.ended = true;
-        ending.carry_out(context);
+        ending.carry_out(self, context);
     }
 }

@@ -28,8 +28,9 @@ use self::producer::{Acks, Named, ProducerSession};
 use self::session::{Door, Session};
 use self::tail::TailSession;
 use super::Edge;
+use super::connections::Connection;
 use super::error::{Code, Problem};
-use super::http::parameters::{header, query, start};
+use super::http::parameters::{list_header, query, start};
 use crate::model::TopicName;
 use crate::patterns::publish_subscribe::Start;
 
@@ -52,7 +53,7 @@ impl Protocol {
 
     /// The first one the client offers that is spoken here.
     fn offered(request: &HttpRequest, spoken: &[Self]) -> Result<Self, Problem> {
-        let Some(offered) = header(request, SEC_WEBSOCKET_PROTOCOL.as_str())? else {
+        let Some(offered) = list_header(request, SEC_WEBSOCKET_PROTOCOL.as_str())? else {
             return Ok(Self::V1);
         };
         let known = |offered: &str| spoken.iter().find(|spoken| spoken.name() == offered.trim());
@@ -155,7 +156,8 @@ fn upgrade<S: Session>(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let door = Door::new(edge);
+    let reading_end = request.conn_data::<Connection>().and_then(Connection::reading_end);
+    let door = Door::new(edge, reading_end);
     let guarded = FrameGuard::new(payload, door.budget());
     ws::WsResponseBuilder::new(session(door), request, guarded)
         .frame_size(edge.limits.frame_bytes_max)

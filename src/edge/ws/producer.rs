@@ -261,7 +261,7 @@ impl ProducerSession {
     fn end_when_settled(&mut self, context: &mut WebsocketContext<Self>) {
         let settled = self.window.is_empty() && self.waiting.is_none() && self.intake.is_empty();
         if let Some(ending) = self.ending.take_if(|_| settled) {
-            ending.carry_out(context);
+            ending.carry_out(self, context);
         }
     }
 }

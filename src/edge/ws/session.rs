@@ -15,9 +15,12 @@ use super::fragments::{Fragments, Whole};
 use super::guard::Budget;
 use super::header::Refusal;
 use crate::edge::Edge;
+use crate::edge::connections::ReadingEnd;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire::Frame;
 
+/// How long a client that we close has to say goodbye.
+const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of frames a session is given before it has taken the ones it has.
 const IN_HAND_BYTES_MAX: usize = 64 * 1024;
 
@@ -29,15 +32,18 @@ pub(super) struct Door {
     ping_interval: Duration,
     /// A client that has sent nothing at all, pongs included, for so long is gone.
     silence_max: Duration,
-    /// Set by the session once it takes nothing more.
+    /// Nothing more is taken.
     pub(super) ended: bool,
+    /// We have said goodbye, and wait for the client's.
+    closing: bool,
     draining: watch::Receiver<bool>,
+    reading_end: Option<ReadingEnd>,
     /// Counts the session as open until it is dropped.
     _open: watch::Receiver<()>,
 }
 
 impl Door {
-    pub(super) fn new(edge: &Edge) -> Self {
+    pub(super) fn new(edge: &Edge, reading_end: Option<ReadingEnd>) -> Self {
         let limits = &edge.limits;
         Self {
             budget: Budget::new(limits.frame_bytes_max, IN_HAND_BYTES_MAX),
@@ -46,7 +52,9 @@ impl Door {
             ping_interval: Duration::from_millis(limits.ping_interval_ms),
             silence_max: Duration::from_millis(limits.silence_timeout_ms),
             ended: false,
+            closing: false,
             draining: edge.draining.clone(),
+            reading_end,
             _open: edge.sessions.subscribe(),
         }
     }
@@ -60,6 +68,16 @@ impl Door {
         // While we don't read we can't hear a pong either.
         self.last_heard = Instant::now();
         self.budget.pause(paused);
+    }
+}
+
+impl Door {
+    /// Ends the connection as soon as what is written has gone out.
+    fn leave<S: Session>(&self, context: &mut WebsocketContext<S>) {
+        if let Some(reading_end) = &self.reading_end {
+            reading_end.end();
+        }
+        context.stop();
     }
 }
 
@@ -89,16 +107,24 @@ impl Ending {
     }
 
     /// Ends the session.
-    pub(super) fn carry_out<S: Session>(self, context: &mut WebsocketContext<S>) {
+    pub(super) fn carry_out<S: Session>(self, session: &mut S, context: &mut WebsocketContext<S>) {
+        let door = session.door();
+        door.ended = true;
         match self {
             Self::Goodbye(reason) => {
                 context.close(reason.map(|reason| CloseReason { description: None, ..reason }));
-                context.stop();
+                door.leave(context);
             }
             Self::Gone => context.stop(),
             Self::Close(code, why) => {
                 context.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
-                context.stop();
+                if door.budget.refused().is_some() {
+                    // Nothing is read any more, so no answer will be heard.
+                    return door.leave(context);
+                }
+                door.closing = true;
+                door.budget.pause(false);
+                context.run_later(GOODBYE_WAIT, |_, context| context.stop());
             }
         }
     }
@@ -132,6 +158,9 @@ pub(super) fn send<S: Session>(context: &mut WebsocketContext<S>, frame: Frame) 
 pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContext<S>) {
     context.run_interval(session.door().ping_interval, |session, context| {
         let door = session.door();
+        if door.ended {
+            return;
+        }
         if door.last_heard.elapsed() > door.silence_max && !door.budget.is_paused() {
             // Nobody is there to read a close frame.
             context.stop();
@@ -142,7 +171,7 @@ pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContex
     let mut draining = session.door().draining.clone();
     let drain = async move { draining.wait_for(|draining| *draining).await.is_ok() };
     context.spawn(drain.into_actor(session).map(|draining, session, context| {
-        if draining {
+        if draining && !session.door().ended {
             session.on_end(Ending::DRAINING, context);
         }
     }));
@@ -157,6 +186,12 @@ pub(super) fn take_frame<S: Session>(
     let door = session.door();
     if door.ended {
         // What stands behind a close frame, or came while we were ending, is not taken.
+        if frame.is_ok() {
+            door.budget.took_frame();
+        }
+        if door.closing && matches!(frame, Ok(Message::Close(_)) | Err(_)) {
+            door.leave(context);
+        }
         return;
     }
     door.last_heard = Instant::now();
@@ -173,7 +208,7 @@ pub(super) fn take_frame<S: Session>(
     // the session; what was not acknowledged its client sends again.
     let caught = catch_unwind(AssertUnwindSafe(|| dispatch(session, frame, context)));
     if caught.is_err() {
-        Ending::Close(CloseCode::Error, "internal").carry_out(context);
+        Ending::Close(CloseCode::Error, "internal").carry_out(session, context);
     }
 }
 
@@ -205,6 +240,9 @@ const TOO_LARGE: Ending = Ending::Close(CloseCode::Size, "the frame is larger th
 
 /// To be called when the stream of frames has ended.
 pub(super) fn no_more_frames<S: Session>(session: &mut S, context: &mut WebsocketContext<S>) {
+    if session.door().closing {
+        return context.stop();
+    }
     let ending = match session.door().budget.refused() {
         None => Ending::Gone,
         Some(Refusal::TooLarge) => TOO_LARGE,

@@ -57,7 +57,7 @@ impl TailSession {
 
     /// Sends the next frame, if there is something to send and nothing on its way.
     fn pull(&mut self, context: &mut WebsocketContext<Self>) {
-        if self.busy {
+        if self.busy || self.door.ended {
             return;
         }
         self.busy = true;
@@ -77,6 +77,9 @@ impl TailSession {
         blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
         context: &mut WebsocketContext<Self>,
     ) {
+        if self.door.ended {
+            return;
+        }
         let page = match blocks {
             Ok(blocks) if blocks.is_empty() => self.gap_at_head(),
             Ok(blocks) => self.page(&blocks),
@@ -188,8 +191,7 @@ impl Session for TailSession {
     }
 
     fn on_end(&mut self, ending: Ending, context: &mut Self::Context) {
-        self.door.ended = true;
-        ending.carry_out(context);
+        ending.carry_out(self, context);
     }
 }
 

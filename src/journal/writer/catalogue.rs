@@ -61,6 +61,19 @@ pub enum TopicChange {
     },
 }
 
+impl TopicChange {
+    /// The name of the topic it is about.
+    pub(super) fn name(&self) -> &TopicName {
+        match self {
+            Self::Ensure { name, .. }
+            | Self::Replace { name, .. }
+            | Self::Merge { name, .. }
+            | Self::Delete { name }
+            | Self::AcceptGap { name, .. } => name,
+        }
+    }
+}
+
 /// What a [`TopicChange`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicChanged {
@@ -268,6 +281,11 @@ impl Catalogue {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The id of the topic of that name.
+    pub(super) fn id_of(&self, name: &TopicName) -> Option<TopicId> {
+        self.names.get(name).copied()
     }
 
     fn named(&mut self, name: &TopicName) -> Option<&mut WriterTopic> {

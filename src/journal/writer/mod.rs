@@ -186,15 +186,19 @@ impl Writer {
             None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.commands.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
-        self.waiting.enter(command?);
+        self.let_wait(command?);
         self.take_in();
         self.waiting.next().ok_or(RecvTimeoutError::Timeout)
+    }
+
+    fn let_wait(&mut self, command: Command) {
+        self.waiting.enter(command, |name| self.catalogue.id_of(name));
     }
 
     /// Takes everything in that has come.
     fn take_in(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            self.waiting.enter(command);
+            self.let_wait(command);
         }
     }
 

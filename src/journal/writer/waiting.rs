@@ -2,8 +2,9 @@
 //!
 //! Blocks are taken topic by topic in turn, so that a flood on one topic delays the others by a
 //! round, not by all that it has sent (round robin as in fair queueing, Nagle, RFC 970). What is
-//! asked about one topic keeps its order, which is what fences, producers' ids and lanes rely on;
-//! what is asked about the journal as a whole goes first, a stop last.
+//! asked about one topic keeps its order, which is what fences, producers' ids, lanes and changes
+//! of its settings rely on; what is asked about the journal as a whole, or about a topic that is not
+//! there yet, goes first, a stop last.
 //!
 //! Invariants: a topic stands in the ring once while something of it waits, and not at all
 //! otherwise; nothing is dropped.
@@ -12,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::journal::JournalError;
 use crate::journal::command::Command;
-use crate::model::TopicId;
+use crate::model::{TopicId, TopicName};
 
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -23,20 +24,24 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Lets a command wait.
-    pub(super) fn enter(&mut self, command: Command) {
+    /// Lets a command wait; `named` finds topics by name.
+    pub(super) fn enter(
+        &mut self,
+        command: Command,
+        named: impl Fn(&TopicName) -> Option<TopicId>,
+    ) {
         let topic = match &command {
-            Command::Append(append) => append.topic,
-            Command::Fence { topic, .. } | Command::LastId { topic, .. } => *topic,
+            Command::Append(append) => Some(append.topic),
+            Command::Fence { topic, .. } | Command::LastId { topic, .. } => Some(*topic),
+            Command::Damaged(topic, _) => Some(*topic),
+            Command::ChangeTopic(change, _) => named(change.name()),
             Command::Stop(_) => {
                 self.stop = Some(command);
                 return;
             }
-            Command::ChangeTopic(..)
-            | Command::Damaged(..)
-            | Command::Snapshot(_)
-            | Command::Housekeeping(..) => return self.first.push_back(command),
+            Command::Snapshot(_) | Command::Housekeeping(..) => None,
         };
+        let Some(topic) = topic else { return self.first.push_back(command) };
         let queue = self.topics.entry(topic).or_default();
         if queue.is_empty() {
             self.ring.push_back(topic);
@@ -103,12 +108,13 @@ mod tests {
     #[test]
     fn topics_take_turns_and_each_keeps_its_order() {
         let mut waiting = Waiting::default();
-        (1..=3).for_each(|n| waiting.enter(append(1, n)));
+        let mut enter = |command| waiting.enter(command, |_| None);
+        (1..=3).for_each(|n| enter(append(1, n)));
         let (topic, incarnation) = (TopicId(1), Incarnation(2));
-        waiting.enter(Command::Fence { topic, incarnation, reply: oneshot::channel().0 });
-        waiting.enter(Command::Stop(oneshot::channel().0));
-        (4..=5).for_each(|n| waiting.enter(append(2, n)));
-        waiting.enter(Command::Snapshot(oneshot::channel().0));
+        enter(Command::Fence { topic, incarnation, reply: oneshot::channel().0 });
+        enter(Command::Stop(oneshot::channel().0));
+        (4..=5).for_each(|n| enter(append(2, n)));
+        enter(Command::Snapshot(oneshot::channel().0));
         assert!(waiting.next_is_alone());
         let order: Vec<_> = (0..9).map(|_| told(waiting.next())).collect();
         let expected =

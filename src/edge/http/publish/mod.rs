@@ -98,9 +98,9 @@ pub(super) async fn one_way(
     path: Path<String>,
     request: HttpRequest,
     payload: Payload,
+    _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let name = accepted(&edge, &path)?;
-    let NoQuery {} = query(&request)?;
     let policy = edge.supervisor.topic_policy();
     if !policy.auto_create && edge.supervisor.directory().topic(&name).is_none() {
         return Err(Problem::no_topic(&name));
