@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::broker::PATIENCE;
 
 /// One message at a time, so often.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(200);
 
 /// Publishes for this long and measures each acknowledgement from when the message was due, so
 /// that a broker that stands still is not asked less (coordinated omission).
@@ -50,16 +50,24 @@ pub async fn publish(
     Ok(latencies)
 }
 
-/// So many bystanders, each on a topic of its own; what all of them measured, in order.
+/// So many bystanders, each on a topic of its own; what all of them measured, in order. They have a
+/// thread to themselves, so that what they measure is the broker and not the harness.
 pub async fn crowd(address: &str, count: usize, run: Duration) -> anyhow::Result<Vec<Duration>> {
-    let one = |n| tokio::spawn(publish(address.to_owned(), format!("bystander.{n}"), run));
-    let running: Vec<_> = (0..count).map(one).collect();
-    let mut latencies = Vec::new();
-    for bystander in running {
-        latencies.extend(bystander.await??);
-    }
-    latencies.sort_unstable();
-    Ok(latencies)
+    let address = address.to_owned();
+    let apart = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let one = |n| tokio::spawn(publish(address.clone(), format!("bystander.{n}"), run));
+            let running: Vec<_> = (0..count).map(one).collect();
+            let mut latencies = Vec::new();
+            for bystander in running {
+                latencies.extend(bystander.await??);
+            }
+            latencies.sort_unstable();
+            Ok(latencies)
+        })
+    };
+    tokio::task::spawn_blocking(apart).await?
 }
 
 /// The latency that so many of a thousand stay below, of latencies in order.

@@ -23,7 +23,7 @@ pub const NAME: &str = "overload";
 
 /// What the broker may take, however much is sent.
 const MEMORY_MAX_MIB: u64 = 256;
-const BYSTANDERS: usize = 8;
+const BYSTANDERS: usize = 40;
 const POSTING: usize = 64;
 const FLOODING_SOCKETS: usize = 64;
 const ONE_WAY: usize = 32;
