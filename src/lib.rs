@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!  producer ─frames─► edge::ws::producer          guard: 64 KiB + one frame in hand
-//!                       │  wire: JSON → records    credit: 4,096 messages / 4 MiB a socket
-//!                       │  one Block a wake-up     admission: 64 MiB of all clients together
+//!                       │  wire: JSON, MessagePack credit: 4,096 messages / 4 MiB a socket
+//!                       │  one Block a wake-up     admission: 32 MiB of all clients together
 //!                       ▼
 //!                     patterns::request_acknowledge::SendWindow   what is not answered yet
 //!                       │  Publish(block, lane place, oneshot)
@@ -16,18 +16,24 @@
 //!                     actors::ingest               one a topic; stamps its incarnation
 //!                       │  Append
 //!                       ▼
-//!                     journal::writer              one thread: takes ≤ 1,000 messages or 1 MiB,
-//!                       │                          packs ~32 KiB chunks, one fjall batch, one sync
+//!                     journal::writer              one thread: topics take turns, a commit has
+//!                       │                          ≤ 1,000 messages or 1 MiB; packs ~32 KiB chunks, one fjall batch, one sync
 //!          ┌────────────┼─────────────────────┐
 //!          ▼            ▼                     ▼
 //!       oneshot      queue: tail cache     HeadAdvanced ─► actors::topic    one a topic
-//!       "stored"     64 MiB, shared Arcs                     │ HeadAdvanced, at most one
+//!       "stored"     32 MiB, shared Arcs                     │ HeadAdvanced, at most one
 //!          │            │                                    ▼ pending a reader
-//!          ▼            └──── blocks, pulled ──────►  edge::ws::tail, long polls
+//!          ▼            └──── blocks, pulled ──────►  edge::ws::tail, event streams, polls
 //!       acks                                          encoded once a block, one frame ahead
 //! ```
 //!
-//! An HTTP publish joins at `actors::ingest`; an HTTP poll reads from the queue as a tail does.
+//! An HTTP publish joins at `actors::ingest`, and so does a one-way message, which nobody hears of
+//! again; an HTTP poll and an event stream read from the queue as a tail does. What became of a
+//! message its receipt tells, which names its place, so that no index is needed.
+//!
+//! **What a client can't do.** Every connection passes `edge::connections` (how many, from where;
+//! the kernel cuts off who reads nothing), every request `edge::http::request_guard` (size of its
+//! head, `Host`, `Origin`), every frame the guard in `edge::ws`, every byte `edge::admission`.
 //! What the tail cache no longer has is read from the journal, on another thread.
 //!
 //! **Why nothing acknowledged is lost or stored twice.** The oneshot travels with the block. An
@@ -44,8 +50,8 @@
 //! 2. [`journal`]: chunks in fjall, group commit, index, recovery, retention. Threads, no actors.
 //! 3. [`queue`]: what consumers read from; the journal with a tail cache before it.
 //! 4. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
-//! 5. [`patterns`]: publish and be acknowledged; poll and tail.
-//! 6. [`edge`]: HTTP, WebSocket, JSON, admission, the one table of errors.
+//! 5. [`patterns`]: publish and be acknowledged, or not; receipts; poll and tail.
+//! 6. [`edge`]: HTTP, WebSocket, what messages look like, bounds, the one table of errors.
 //! 7. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program.
 //!
 //! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything

@@ -102,6 +102,25 @@ async fn the_examples_do_what_the_readme_shows() {
     assert_eq!(offset(&printed), offset(&shown), "{printed}");
     assert_eq!(printed.lines().nth(1), shown.lines().nth(1));
 
+    let (code, shown) = example("sh topics");
+    let found = self::printed(
+        "sh",
+        &[],
+        &code.replace("weir ", &format!("{} ", env!("CARGO_BIN_EXE_weir"))),
+    );
+    let without_receipt = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(", receipt").next().unwrap_or(line).to_owned()).collect()
+    };
+    assert_eq!(without_receipt(&found), without_receipt(&shown));
+
+    let (code, shown) = example("sh receipt");
+    let without_times = |text: &str| -> String {
+        text.split("\"at\":\"")
+            .map(|part| part.split_once("Z\"").map_or(part, |(_, rest)| rest))
+            .collect()
+    };
+    assert_eq!(without_times(&self::printed("sh", &[], &code)), without_times(&shown));
+
     let (code, shown) = example("sh resend");
     let answers = self::printed("sh", &[], &code).replace("}{", "}\n{") + "\n";
     assert_eq!(without_chance(&answers), without_chance(&shown));

@@ -36,6 +36,8 @@ pub(super) struct Door {
     pub(super) ended: bool,
     /// We have said goodbye, and wait for the client's.
     closing: bool,
+    /// What the client sends can't be read any more.
+    deaf: bool,
     draining: watch::Receiver<bool>,
     reading_end: Option<ReadingEnd>,
     /// Counts the session as open until it is dropped.
@@ -53,6 +55,7 @@ impl Door {
             silence_max: Duration::from_millis(limits.silence_timeout_ms),
             ended: false,
             closing: false,
+            deaf: false,
             draining: edge.draining.clone(),
             reading_end,
             _open: edge.sessions.subscribe(),
@@ -118,7 +121,7 @@ impl Ending {
             Self::Gone => context.stop(),
             Self::Close(code, why) => {
                 context.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
-                if door.budget.refused().is_some() {
+                if door.deaf || door.budget.refused().is_some() {
                     // Nothing is read any more, so no answer will be heard.
                     return door.leave(context);
                 }
@@ -200,6 +203,7 @@ pub(super) fn take_frame<S: Session>(
         Err(error) => {
             // The codec would give the same error again and again.
             context.cancel_future(context.handle());
+            door.deaf = true;
             return session.on_end(broken(&error), context);
         }
     };
