@@ -35,9 +35,10 @@ async fn requests_are_refused_with_the_status_and_code_of_the_table() {
     ];
     let broker = Broker::start_with(&directory.path().join("data"), &environment);
     broker.put_topic("t", json!({ "message_bytes_max": 100 })).await;
-    let messages = "/v1/topics/t/messages";
+    let messages: &'static str = "/v1/topics/t/messages";
     type Header = (&'static str, &'static str);
-    let rows: Vec<(Method, &str, Vec<Header>, Vec<u8>, u16, &str)> = vec![
+    type Row = (Method, &'static str, Vec<Header>, Vec<u8>, u16, &'static str);
+    let rows: Vec<Row> = vec![
         (Method::GET, "/v1/topics/a%20b", vec![], vec![], 400, "invalid-name"),
         (Method::GET, "/v1/topics/t/messages?max=0", vec![], vec![], 400, "invalid-request"),
         (Method::GET, "/v1/receipts/x", vec![], vec![], 400, "invalid-receipt"),
