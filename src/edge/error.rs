@@ -151,6 +151,18 @@ pub struct Problem {
     limit: Option<u64>,
 }
 
+/// Longest `detail`, in bytes: it may repeat what a client sent, which may be long.
+const DETAIL_BYTES_MAX: usize = 1_000;
+
+fn clipped(mut detail: String) -> String {
+    if detail.len() > DETAIL_BYTES_MAX {
+        let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end));
+        detail.truncate(end.unwrap_or(0));
+        detail.push('…');
+    }
+    detail
+}
+
 impl Problem {
     /// An answer with this code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
@@ -164,7 +176,7 @@ impl Problem {
             kind: format!("urn:weir:problem:{word}"),
             title,
             status,
-            detail: detail.into(),
+            detail: clipped(detail.into()),
             code,
             temporary,
             retry_after_ms,
@@ -347,5 +359,18 @@ impl From<ReadError> for Problem {
             ReadError::Damaged(_) => Self::new(Code::Quarantined, detail),
             ReadError::Journal(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_repeats_only_so_much_of_what_was_sent() {
+        let problem = Problem::invalid(&"é".repeat(100_000), "unknown");
+        assert!(problem.detail.starts_with("`éé") && problem.detail.ends_with("é…"));
+        assert!(problem.detail.len() <= DETAIL_BYTES_MAX + '…'.len_utf8());
+        assert_eq!(Problem::invalid("key", "é").detail, "`key`: é");
     }
 }

@@ -21,7 +21,7 @@ use std::ops::Range;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::index::IndexEntry;
-use crate::model::{Block, Derived, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
+use crate::model::{Block, Derived, Epoch, PlacedBlock, Record, Sequence, Timestamp, TopicId};
 
 /// Where a chunk is closed, in bytes of bodies.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
@@ -32,16 +32,16 @@ const ENTRY_BYTES: usize = 48;
 
 /// One block in a chunk's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DirectoryEntry {
-    pub(super) topic: TopicId,
-    pub(super) entry: IndexEntry,
+pub(crate) struct DirectoryEntry {
+    pub(crate) topic: TopicId,
+    pub(crate) entry: IndexEntry,
 }
 
 /// A finished chunk.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     pub(super) sequence: Sequence,
-    pub(super) value: Bytes,
+    pub(crate) value: Bytes,
     pub(super) entries: Vec<DirectoryEntry>,
 }
 
@@ -54,23 +54,23 @@ impl Chunk {
 
 /// Blocks of one topic on their way into one chunk.
 #[derive(Debug)]
-pub(super) struct Part<'a> {
-    pub(super) topic: TopicId,
-    pub(super) epoch: Epoch,
-    pub(super) base_offset: u64,
-    pub(super) moment: Moment,
-    pub(super) blocks: &'a [Block],
+pub(crate) struct Part<'a> {
+    pub(crate) topic: TopicId,
+    pub(crate) epoch: Epoch,
+    pub(crate) base_offset: u64,
+    pub(crate) moment: Moment,
+    pub(crate) blocks: &'a [Block],
 }
 
 /// When a commit's blocks came.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moment {
-    pub(super) published_at: Timestamp,
-    pub(super) age_ms: u64,
+pub(crate) struct Moment {
+    pub(crate) published_at: Timestamp,
+    pub(crate) age_ms: u64,
 }
 
 /// Writes the parts, in order, as the chunk of `sequence`.
-pub(super) fn encode(sequence: Sequence, parts: &[Part<'_>]) -> Chunk {
+pub(crate) fn encode(sequence: Sequence, parts: &[Part<'_>]) -> Chunk {
     let bodies_at = HEADER_BYTES + parts.len() * ENTRY_BYTES;
     let bodies: usize = parts.iter().flat_map(|p| p.blocks).map(|b| b.body().len()).sum();
     let mut out = BytesMut::with_capacity(bodies_at + bodies);
@@ -134,7 +134,7 @@ pub(super) fn encode_again<'a>(
 }
 
 /// Reads a chunk's directory and checks it; the bodies are checked by [`verify`].
-pub(super) fn directory(
+pub(crate) fn directory(
     sequence: Sequence,
     value: &[u8],
 ) -> Result<Vec<DirectoryEntry>, &'static str> {
@@ -151,11 +151,22 @@ pub(super) fn directory(
         return Err("directory checksum does not match");
     }
     let entries = head[HEADER_BYTES..].chunks_exact(ENTRY_BYTES);
-    Ok(entries.map(|bytes| get_entry(sequence, bytes)).collect())
+    let entries: Vec<_> = entries.map(|bytes| get_entry(sequence, bytes)).collect();
+    if !entries.iter().all(|found| is_possible(&found.entry)) {
+        return Err("a block that can't be");
+    }
+    Ok(entries)
+}
+
+/// The block's offsets have an end, and its bytes have room for what it counts. True of all that we
+/// write; but anybody can work out a checksum.
+fn is_possible(entry: &IndexEntry) -> bool {
+    entry.base_offset.checked_add(entry.count.into()).is_some()
+        && u64::from(entry.count) * Record::ENCODED_BYTES_MIN <= u64::from(entry.bytes)
 }
 
 /// Checks that a block's body is in its chunk as it was written.
-pub(super) fn verify(chunk: &[u8], entry: &IndexEntry) -> Result<(), &'static str> {
+pub(crate) fn verify(chunk: &[u8], entry: &IndexEntry) -> Result<(), &'static str> {
     let body = chunk.get(range(entry)).ok_or("block reaches past its chunk")?;
     if crc32c::crc32c(body) != entry.crc {
         return Err("block checksum does not match");
@@ -164,7 +175,7 @@ pub(super) fn verify(chunk: &[u8], entry: &IndexEntry) -> Result<(), &'static st
 }
 
 /// A block of a chunk that was just written or has been [verified](verify). Shares its bytes.
-pub(super) fn block(topic: TopicId, chunk: &Bytes, entry: &IndexEntry) -> PlacedBlock {
+pub(crate) fn block(topic: TopicId, chunk: &Bytes, entry: &IndexEntry) -> PlacedBlock {
     PlacedBlock {
         topic,
         epoch: entry.epoch,
@@ -218,7 +229,7 @@ fn get_entry(sequence: Sequence, mut bytes: &[u8]) -> DirectoryEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BlockBuilder, Record};
+    use crate::model::BlockBuilder;
 
     fn block(payloads: &[&[u8]]) -> Block {
         let mut builder = BlockBuilder::default();
@@ -251,6 +262,19 @@ mod tests {
         verify(&chunk.value, entry).unwrap();
         let block = super::block(*topic, &chunk.value, entry);
         assert_eq!(Record::decode(&mut &block.body[..]).unwrap().payload, b"\"three\"");
+    }
+
+    #[test]
+    fn blocks_that_cannot_be_are_refused_whatever_their_checksum() {
+        let block = |count| [Block::stored(block(&[b"1"]).body().clone(), count)];
+        let moment = Moment::default();
+        let read = |base_offset, blocks: &[Block]| {
+            let part = Part { topic: TopicId(7), epoch: Epoch(1), base_offset, moment, blocks };
+            directory(Sequence(5), &encode(Sequence(5), &[part]).value).map(|entries| entries.len())
+        };
+        assert_eq!(read(u64::MAX - 1, &block(1)), Ok(1));
+        assert!(read(u64::MAX, &block(1)).is_err(), "an offset past the last one");
+        assert!(read(0, &block(2)).is_err(), "two records take more");
     }
 
     #[test]

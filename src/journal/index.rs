@@ -15,7 +15,7 @@ use crate::model::{Epoch, Gap, Sequence, Timestamp};
 
 /// Where one block is and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct IndexEntry {
+pub(crate) struct IndexEntry {
     pub(super) epoch: Epoch,
     pub(super) base_offset: u64,
     pub(super) count: u32,

@@ -40,7 +40,7 @@
 //! handle's few control calls await one.
 
 mod age;
-mod chunk;
+pub(crate) mod chunk;
 mod command;
 mod error;
 mod index;

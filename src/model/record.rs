@@ -80,6 +80,9 @@ pub enum RecordError {
 }
 
 impl<'a> Record<'a> {
+    /// The least that any record takes: its length and its flags.
+    pub const ENCODED_BYTES_MIN: u64 = 5;
+
     /// A JSON message with nothing but its payload.
     pub fn json(payload: &'a [u8]) -> Self {
         Self::of(JSON, payload)

@@ -13,7 +13,7 @@ mod json;
 mod mark;
 mod msgpack;
 mod outgoing;
-mod transcode;
+pub(crate) mod transcode;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;

@@ -6,14 +6,14 @@ use serde_json::Deserializer;
 use super::msgpack::{Reader, Token};
 use crate::edge::error::Problem;
 
-/// Deepest nesting that is written as JSON; serde_json's own limit when it reads.
-const DEPTH_MAX: usize = 128;
+/// Most arrays and objects within each other that are written as JSON; as many as serde_json reads.
+const DEPTH_MAX: usize = 127;
 
 /// A MessagePack value as the JSON text that says the same.
 ///
 /// # Errors
 /// It has no JSON form, or one longer than `bytes_max`.
-pub(super) fn to_json(value: &[u8], bytes_max: usize) -> Result<Vec<u8>, Problem> {
+pub(crate) fn to_json(value: &[u8], bytes_max: usize) -> Result<Vec<u8>, Problem> {
     let mut out = Vec::with_capacity(value.len());
     let mut writer = ToJson { reader: Reader::new(value), bytes_max, out: &mut out };
     writer.value(0)?;
@@ -35,10 +35,10 @@ fn not_json(why: &str) -> Problem {
 
 impl ToJson<'_> {
     fn value(&mut self, depth: usize) -> Result<(), Problem> {
-        if depth > DEPTH_MAX {
+        let token = self.reader.token().map_err(|error| Problem::invalid("data", error))?;
+        if depth == DEPTH_MAX && matches!(token, Token::Array(_) | Token::Map(_)) {
             return Err(Problem::invalid("data", format!("is nested deeper than {DEPTH_MAX}")));
         }
-        let token = self.reader.token().map_err(|error| Problem::invalid("data", error))?;
         match token {
             Token::Nil => self.out.extend_from_slice(b"null"),
             Token::Bool(value) => self.plain(&value),
@@ -96,7 +96,7 @@ impl ToJson<'_> {
 
 /// Appends JSON text as a MessagePack value; `None`, and nothing, where it has no such form (it is
 /// nested too deep, or holds a number too large for a float).
-pub(super) fn append_json(out: &mut Vec<u8>, json: &[u8]) -> Option<()> {
+pub(crate) fn append_json(out: &mut Vec<u8>, json: &[u8]) -> Option<()> {
     let begun = out.len();
     let mut from = Deserializer::from_slice(json);
     let mut into = Serializer::new(&mut *out);
@@ -150,6 +150,16 @@ mod tests {
         assert!(to_json(&[vec![0x91; 200], vec![1]].concat(), 1_000).is_err(), "too deep");
         let error = to_json(&[vec![0xdc, 0, 50], vec![0xc0; 50]].concat(), 100).unwrap_err();
         assert!(error.to_string().contains("message-too-large"), "{error}");
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again_however_deep_it_is() {
+        let nested = |depth| [vec![0x91; depth], vec![0xc0]].concat();
+        let json = to_json(&nested(DEPTH_MAX), 1_000).unwrap();
+        assert_eq!(append_json(&mut Vec::new(), &json), Some(()));
+        assert!(to_json(&nested(DEPTH_MAX + 1), 1_000).is_err());
+        let empty = [vec![0x91; DEPTH_MAX], vec![0x90]].concat();
+        assert!(to_json(&empty, 1_000).is_err(), "an empty array is one too");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -29,7 +29,7 @@ use super::header::{FrameHeader, HEADER_BYTES_MAX, Refusal};
 
 /// What guard and session share.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     frame_bytes_max: usize,
     bytes_max: usize,
     in_hand: Cell<usize>,
@@ -42,7 +42,7 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Lets frames up to `frame_bytes_max` through, `bytes_max` bytes at a time.
-    pub(super) fn new(frame_bytes_max: usize, bytes_max: usize) -> Rc<Self> {
+    pub(crate) fn new(frame_bytes_max: usize, bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             frame_bytes_max,
             bytes_max,
@@ -55,14 +55,14 @@ impl Budget {
     }
 
     /// The session has taken a frame.
-    pub(super) fn took_frame(&self) {
+    pub(crate) fn took_frame(&self) {
         let bytes = self.frames.borrow_mut().pop_front().unwrap_or(0);
         self.in_hand.set(self.in_hand.get().saturating_sub(bytes));
         self.wake();
     }
 
     /// Stops reading the socket, or goes on.
-    pub(super) fn pause(&self, paused: bool) {
+    pub(crate) fn pause(&self, paused: bool) {
         if self.paused.replace(paused) && !paused {
             self.wake();
         }
@@ -74,7 +74,7 @@ impl Budget {
     }
 
     /// Why a frame was refused, if one was.
-    pub(super) fn refused(&self) -> Option<Refusal> {
+    pub(crate) fn refused(&self) -> Option<Refusal> {
         self.refused.get()
     }
 
@@ -97,7 +97,7 @@ enum Place {
 const FRAME_START: Place = Place::Header { bytes: [0; HEADER_BYTES_MAX], known: 0 };
 
 /// The guarded stream.
-pub(super) struct FrameGuard<S> {
+pub(crate) struct FrameGuard<S> {
     stream: S,
     budget: Rc<Budget>,
     place: Place,
@@ -117,7 +117,7 @@ struct Passed {
 }
 
 impl<S> FrameGuard<S> {
-    pub(super) fn new(stream: S, budget: Rc<Budget>) -> Self {
+    pub(crate) fn new(stream: S, budget: Rc<Budget>) -> Self {
         Self {
             stream,
             budget,
@@ -170,6 +170,7 @@ impl<S> FrameGuard<S> {
                     budget.refused.set(Some(refusal));
                     return Passed { ready: frame_start, large: 0 };
                 }
+                self.close.clear();
                 let wire_bytes = header.header_bytes + header.payload_bytes as usize;
                 budget.frames.borrow_mut().push_back(wire_bytes);
                 self.place = FRAME_START;
@@ -322,6 +323,17 @@ mod tests {
         let mut guard = FrameGuard::new(futures_util::stream::iter(pieces), budget);
         assert!(matches!(poll(&mut guard), Poll::Ready(Some(Ok(_)))));
         assert!(matches!(poll(&mut guard), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn each_close_frame_is_looked_at_by_itself() {
+        let budget = Budget::new(1_000, 100);
+        let close = [0x88, 0x84, 0, 0, 0, 0, 0x03, 0xe8, b'o', b'k'];
+        let masked = [0x88, 0x82, 1, 2, 3, 4, 0x03 ^ 1, 0xe8 ^ 2];
+        let wire = [&close[..], &masked].concat();
+        let mut guard = guard(vec![wire.clone()], &budget);
+        assert!(matches!(poll(&mut guard), Poll::Ready(Some(Ok(bytes))) if bytes == wire));
+        assert_eq!(budget.refused(), None);
     }
 
     #[test]

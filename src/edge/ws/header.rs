@@ -13,7 +13,7 @@ const CLOSE: u8 = 0x8;
 
 /// Why a frame is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// It is larger than is allowed.
     TooLarge,
     /// It breaks the standard.

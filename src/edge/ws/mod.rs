@@ -11,7 +11,7 @@
 #[cfg(feature = "faults")]
 mod echo;
 mod fragments;
-mod guard;
+pub(crate) mod guard;
 mod header;
 mod producer;
 mod session;

@@ -1,0 +1,126 @@
+//! Doors for the fuzz targets in `tests/fuzz`, to decoders that nobody else outside may call. Built
+//! only where cargo-fuzz builds it.
+//!
+//! Nothing is decided here: what must hold is said by the targets.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use actix_web::error::PayloadError;
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::{self, LocalBoxStream, StreamExt};
+
+use crate::edge::error::Problem;
+use crate::edge::wire::transcode;
+use crate::edge::ws::guard::{Budget, FrameGuard};
+use crate::journal::chunk::{self, DirectoryEntry, Moment, Part};
+use crate::model::{Block, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
+
+/// Counts how often a socket's reader was called back.
+#[derive(Default)]
+struct Calls(AtomicUsize);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A socket's bytes behind the frame guard, and what the session says to it.
+pub struct GuardedSocket {
+    guard: FrameGuard<LocalBoxStream<'static, Result<Bytes, PayloadError>>>,
+    budget: Rc<Budget>,
+    calls: Arc<Calls>,
+    waker: Waker,
+}
+
+impl GuardedSocket {
+    /// A socket on which these pieces come; `None` where nothing has come yet.
+    pub fn new(
+        mut pieces: impl Iterator<Item = Option<Bytes>> + 'static,
+        frame_bytes_max: usize,
+        bytes_max: usize,
+    ) -> Self {
+        let pieces = stream::poll_fn(move |_| match pieces.next() {
+            Some(Some(piece)) => Poll::Ready(Some(Ok(piece))),
+            Some(None) => Poll::Pending,
+            None => Poll::Ready(None),
+        });
+        let budget = Budget::new(frame_bytes_max, bytes_max);
+        let guard = FrameGuard::new(pieces.boxed_local(), budget.clone());
+        let calls = Arc::<Calls>::default();
+        Self { guard, budget, waker: calls.clone().into(), calls }
+    }
+
+    /// What the reader gets next.
+    pub fn poll(&mut self) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        Pin::new(&mut self.guard).poll_next(&mut Context::from_waker(&self.waker))
+    }
+
+    /// The session has taken a frame.
+    pub fn took_frame(&self) {
+        self.budget.took_frame();
+    }
+
+    /// The session stops reading, or goes on.
+    pub fn pause(&self, paused: bool) {
+        self.budget.pause(paused);
+    }
+
+    /// A frame was refused.
+    pub fn has_refused(&self) -> bool {
+        self.budget.refused().is_some()
+    }
+
+    /// How often the reader was told that there may be more.
+    pub fn calls(&self) -> usize {
+        self.calls.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The chunk of these blocks, each of which is a part of its own: topic, first offset, block.
+pub fn chunk(sequence: u64, parts: &[(u32, u64, Block)]) -> Bytes {
+    let moment = Moment { published_at: Timestamp(1), age_ms: 1 };
+    let parts: Vec<_> = parts
+        .iter()
+        .map(|(topic, base_offset, block)| Part {
+            topic: TopicId(*topic),
+            epoch: Epoch::FIRST,
+            base_offset: *base_offset,
+            moment,
+            blocks: std::slice::from_ref(block),
+        })
+        .collect();
+    chunk::encode(Sequence(sequence), &parts).value
+}
+
+/// The blocks of a chunk, each with what is wrong with it.
+///
+/// # Errors
+/// What is wrong with the chunk as a whole.
+pub fn blocks(
+    sequence: u64,
+    chunk: &Bytes,
+) -> Result<Vec<Result<PlacedBlock, &'static str>>, &'static str> {
+    let read = |DirectoryEntry { topic, entry }| {
+        chunk::verify(chunk, &entry).map(|()| chunk::block(topic, chunk, &entry))
+    };
+    Ok(chunk::directory(Sequence(sequence), chunk)?.into_iter().map(read).collect())
+}
+
+/// A MessagePack value as JSON.
+///
+/// # Errors
+/// It has no such form, or one longer than `bytes_max`.
+pub fn msgpack_to_json(value: &[u8], bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    transcode::to_json(value, bytes_max)
+}
+
+/// Appends JSON to MessagePack; `None` where it has no such form.
+pub fn append_json_to_msgpack(out: &mut Vec<u8>, json: &[u8]) -> Option<()> {
+    transcode::append_json(out, json)
+}
