@@ -69,15 +69,15 @@ impl PlacedBlock {
         self.base_offset + u64::from(self.count)
     }
 
-    /// The messages with their offsets.
+    /// The messages with their offsets; never more than the block counts.
     ///
     /// # Errors
     /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
     pub fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
         let mut rest = &self.body[..];
-        let mut offset = self.base_offset;
+        let (mut offset, end) = (self.base_offset, self.end_offset());
         std::iter::from_fn(move || {
-            if rest.is_empty() {
+            if rest.is_empty() || offset == end {
                 return None;
             }
             let record = Record::decode(&mut rest);
@@ -119,6 +119,14 @@ mod tests {
             placed.records().map(|r| r.unwrap()).map(|(o, r)| (o, r.payload.to_vec())).collect();
         assert_eq!(found, [(40, b"1".to_vec()), (41, b"2".to_vec())]);
         assert_eq!(placed.end_offset(), 42);
+    }
+
+    #[test]
+    fn offsets_end_where_the_count_says_whatever_the_bytes_hold() {
+        let two = placed(&[Record::json(b"1"), Record::json(b"2")]);
+        let last = PlacedBlock { base_offset: u64::MAX - 1, count: 1, ..two };
+        let offsets: Vec<_> = last.records().map(|record| record.unwrap().0).collect();
+        assert_eq!(offsets, [u64::MAX - 1]);
     }
 
     #[test]
