@@ -20,7 +20,10 @@ fn check(value: &Bytes, block: &PlacedBlock) {
     assert!(block.end_offset() >= block.base_offset);
     for (n, record) in block.records().enumerate() {
         match record {
-            Ok((offset, _)) => assert_eq!(offset, block.base_offset + n as u64),
+            Ok((offset, _)) => {
+                assert_eq!(offset, block.base_offset + n as u64);
+                assert!(offset < block.end_offset(), "more records than it counts");
+            }
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }

@@ -80,7 +80,8 @@ fn from_msgpack(msgpack: &[u8]) {
         }
         Err(problem) => {
             check_refusal(&problem);
-            if let Some(theirs) = theirs {
+            // The other reader takes the one byte that is never used for nil.
+            if let Some(theirs) = theirs.filter(|_| !msgpack.contains(&0xc1)) {
                 let json = serde_json::to_vec(&theirs).expect("plain data");
                 let code = problem.code().as_str();
                 assert!(
