@@ -82,10 +82,15 @@ async fn the_status_is_short() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
     broker.publish("t", "x/y", "1").await;
+    // A block's share of the budget is given back a moment after its answer.
+    eventually("nothing is under way", async || {
+        broker.json("/v1/status").await["in_flight_bytes"] == 0
+    })
+    .await;
     let status = broker.json("/v1/status").await;
     assert_eq!((&status["state"], &status["topics"]), (&json!("running"), &json!(1)));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!((&status["in_flight_bytes"], &status["quarantined"]), (&json!(0), &json!([])));
+    assert_eq!(status["quarantined"], json!([]));
     assert!(status["uptime_ms"].as_u64().unwrap() < 60_000);
 }
 

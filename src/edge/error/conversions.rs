@@ -1,0 +1,89 @@
+//! Which problem each part's errors are to a client.
+
+use super::{Code, Problem};
+use crate::actors::directory::Unavailable;
+use crate::journal::{AppendError, JournalError, ReadError, TopicChangeError};
+use crate::model::{NameError, RecordError};
+use crate::patterns::request_acknowledge::PublishError;
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        Self::new(Code::InvalidName, error.to_string())
+    }
+}
+
+impl From<RecordError> for Problem {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::TooLong { .. } | RecordError::ContentType | RecordError::Empty { .. } => {
+                Self::new(Code::InvalidRequest, error.to_string())
+            }
+            RecordError::Malformed => Self::new(Code::Internal, error.to_string()),
+        }
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        let code = match error {
+            JournalError::Held => Code::Overloaded,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        let code = match &error {
+            AppendError::TopicDeleted => Code::TopicNotFound,
+            AppendError::Quarantined => Code::Quarantined,
+            AppendError::OutOfTurn => Code::Recovering,
+            AppendError::StorageFull { .. } => Code::StorageFull,
+            AppendError::Journal(_) => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Recovering => Self::new(Code::Recovering, error.to_string()),
+            PublishError::Append(error) => error.into(),
+        }
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(unavailable: Unavailable) -> Self {
+        PublishError::from(unavailable).into()
+    }
+}
+
+impl From<TopicChangeError> for Problem {
+    fn from(error: TopicChangeError) -> Self {
+        let code = match &error {
+            TopicChangeError::NotFound => Code::TopicNotFound,
+            TopicChangeError::AlreadyExists => Code::AlreadyExists,
+            TopicChangeError::TooMany { .. } => Code::TooManyTopics,
+            TopicChangeError::NoSuchDamage(_) => Code::InvalidRequest,
+            TopicChangeError::StorageFull => Code::StorageFull,
+            TopicChangeError::Journal(_) => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ReadError::NoSuchTopic(_) => Self::new(Code::TopicNotFound, "the topic was deleted"),
+            ReadError::Gone { first } => Self::offset_gone(first),
+            ReadError::Ahead { .. } => Self::invalid("from", detail),
+            ReadError::Damaged(_) => Self::new(Code::Quarantined, detail),
+            ReadError::Journal(error) => error.into(),
+        }
+    }
+}
