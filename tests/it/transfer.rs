@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, problem};
 use crate::support::eventually;
 use crate::support::load::{Control, gather, start};
 use crate::support::socket::Socket;
@@ -89,7 +89,10 @@ async fn a_sound_directory_is_verified_and_left_as_it_is() {
 async fn damage_is_told_by_topic_and_offset() {
     let directory = tempdir().unwrap();
     let data = directory.path().join("data");
-    fill(&data).await;
+    let filled = fill(&data).await;
+    let receipt = |offset: usize| {
+        format!("/v1/receipts/{}", filled[0].1[offset]["receipt"].as_str().unwrap())
+    };
     let wal = std::fs::read_dir(data.join("journal")).unwrap().flatten().map(|entry| entry.path());
     let wal = wal.filter(|path| path.extension().is_some_and(|e| e == "jnl")).max().unwrap();
     let mut bytes = std::fs::read(&wal).unwrap();
@@ -112,6 +115,9 @@ async fn damage_is_told_by_topic_and_offset() {
     assert_eq!(broker.read_all("one").await.len(), 950);
     assert_eq!(broker.publish("one", "x/y", "1").await.status(), 503);
     assert_eq!(broker.publish("two", "x/y", "1").await.status(), 202);
+    // What became of the suspects nobody can say yet.
+    problem(broker.get(&receipt(960)).await, 503, "quarantined").await;
+    assert_eq!(broker.json(&receipt(940)).await["stage"], "queued");
     let damage = &shown["damage"][0];
     let url = broker.url("/v1/topics/one/recover");
     let recover = async |body: Value| broker.http.post(&url).json(&body).send().await.unwrap();
@@ -126,6 +132,8 @@ async fn damage_is_told_by_topic_and_offset() {
     assert_eq!((&shown["state"], &shown["epoch"]), (&json!("running"), &json!(2)), "it stays so");
     let answer: Value = broker.publish("one", "x/y", "1").await.json().await.unwrap();
     assert_eq!(answer["offset"].as_u64(), gap["to"].as_u64().map(|to| to + 1));
+    assert_eq!(broker.json(&receipt(960)).await["stage"], "lost");
+    assert_eq!(broker.json(&receipt(940)).await["stage"], "queued");
     let page = broker.json("/v1/topics/one/messages?from=949").await;
     assert_eq!(page["gaps"], json!([gap]));
     assert_eq!(page["messages"].as_array().unwrap().len(), 2);

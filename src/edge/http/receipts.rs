@@ -49,7 +49,9 @@ pub(super) async fn show(
     let Receipt { topic, sequence } = edge.receipts.open(token).ok_or_else(unknown)?;
     let topic = edge.supervisor.directory().topic_with_id(topic).ok_or_else(unknown)?;
     if receipt::story(&edge.queue, &topic, sequence, edge.clock.now()).await?.is_none() {
-        return Err(unknown());
+        let damaged = edge.queue.extent(topic.id()).is_some_and(|extent| extent.damaged);
+        let why = "the topic is damaged, and nobody has said yet what is lost";
+        return Err(if damaged { Problem::new(Code::Quarantined, why) } else { unknown() });
     }
     let wait = Duration::from_millis(wait_ms);
     let (queue, draining) = (&edge.queue, edge.draining.clone());
