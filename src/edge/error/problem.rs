@@ -30,22 +30,17 @@ pub struct Problem {
     limit: Option<u64>,
 }
 
-/// Longest `detail`, in bytes: it may repeat what a client sent, which may be long.
-const DETAIL_BYTES_MAX: usize = 1_000;
-
-fn clipped(mut detail: String) -> String {
-    if detail.len() > DETAIL_BYTES_MAX {
-        let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end));
-        detail.truncate(end.unwrap_or(0));
-        detail.push('…');
-    }
-    detail
-}
+/// Longest `detail`, in characters: it may repeat what a client sent, which may be long.
+const DETAIL_CHARS_MAX: usize = 1_000;
 
 impl Problem {
     /// An answer with this code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         metrics::problem(code.as_str());
+        let mut detail = detail.into();
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+            detail.replace_range(end.., "…");
+        }
         let (word, status, title, temporary) = code.row();
         let retry_after_ms = temporary.then_some(match code {
             Code::Quarantined | Code::StorageFull => 10_000,
@@ -55,7 +50,7 @@ impl Problem {
             kind: format!("urn:weir:problem:{word}"),
             title,
             status,
-            detail: clipped(detail.into()),
+            detail,
             code,
             temporary,
             retry_after_ms,
@@ -167,7 +162,7 @@ mod tests {
     fn a_problem_repeats_only_so_much_of_what_was_sent() {
         let problem = Problem::invalid(&"é".repeat(100_000), "unknown");
         assert!(problem.detail.starts_with("`éé") && problem.detail.ends_with("é…"));
-        assert!(problem.detail.len() <= DETAIL_BYTES_MAX + '…'.len_utf8());
+        assert_eq!(problem.detail.chars().count(), DETAIL_CHARS_MAX + 1);
         assert_eq!(Problem::invalid("key", "é").detail, "`key`: é");
     }
 }

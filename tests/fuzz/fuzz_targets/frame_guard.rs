@@ -53,14 +53,17 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// More frames than this say nothing new, and take long.
-const FRAMES_MAX: usize = 64;
+/// More bytes of frames than this say nothing new, and take long.
+const WIRE_BYTES_MAX: usize = 4_096;
 
 /// The input as a list of frames that may be sent, three bytes a frame.
 fn valid_frames(input: &[u8], frame_bytes_max: usize) -> Vec<u8> {
     let mut wire = Vec::new();
     let mut fragmented = false;
-    for spec in input.chunks_exact(3).take(FRAMES_MAX) {
+    for spec in input.chunks_exact(3) {
+        if wire.len() > WIRE_BYTES_MAX {
+            break;
+        }
         let (kind, form, bytes) = (spec[0], spec[1] % 3, usize::from(spec[2]) * 5);
         let first = match (kind % 8, fragmented) {
             (0, _) => 0x89,

@@ -11,7 +11,7 @@ pub const COUNT_MAX: usize = 16;
 /// The largest payload that is taken.
 pub const PAYLOAD_BYTES_MAX: usize = 512;
 /// What a refusal may say of a client's mistake.
-const DETAIL_BYTES_MAX: usize = 1_100;
+const DETAIL_CHARS_MAX: usize = 1_001;
 
 /// Takes messages as a producer's do, and checks what becomes of them.
 pub fn check(found: Result<RawMessages<'_>, Problem>, sender: Sender) {
@@ -124,5 +124,5 @@ pub fn check_refusal(problem: &Problem) {
     assert_eq!(shown["temporary"], false, "{problem}");
     let detail = shown["detail"].as_str().expect("a detail");
     assert!(!detail.is_empty());
-    assert!(detail.len() <= DETAIL_BYTES_MAX, "{} bytes of detail", detail.len());
+    assert!(detail.chars().count() <= DETAIL_CHARS_MAX, "{} bytes of detail", detail.len());
 }
