@@ -65,7 +65,9 @@ impl FrameHeader {
         let known = matches!(self.opcode(), 0x0..=0x2 | 0x8..=0xa);
         let control = self.opcode() & 0x8 != 0;
         let good_control = !control || (fin && self.payload_bytes <= CONTROL_BYTES_MAX);
-        if reserved_bits != 0 || !known || !self.masked || !good_control {
+        // A length's highest bit must be 0.
+        let good_length = i64::try_from(self.payload_bytes).is_ok();
+        if reserved_bits != 0 || !known || !self.masked || !good_control || !good_length {
             return Err(Refusal::Protocol);
         }
         if self.payload_bytes > payload_bytes_max {
@@ -124,6 +126,9 @@ mod tests {
             assert_eq!(checked(&[&bad[..], &[0; 4]].concat()), Err(Refusal::Protocol), "{bad:x?}");
         }
         assert_eq!(checked(&[0x89, 0x80 | 126, 0, 126, 0, 0, 0, 0]), Err(Refusal::Protocol));
+        let longest = |first: u8| [&[0x82, 0x80 | 127, first][..], &[0xff; 7], &[0; 4]].concat();
+        assert_eq!(checked(&longest(0x7f)), Err(Refusal::TooLarge));
+        assert_eq!(checked(&longest(0x80)), Err(Refusal::Protocol));
         assert_eq!(checked(&[0x82, 0x80 | 126, 0x03, 0xe8, 0, 0, 0, 0]), Ok(()));
         assert_eq!(checked(&[0x82, 0x80 | 126, 0x03, 0xe9, 0, 0, 0, 0]), Err(Refusal::TooLarge));
     }
