@@ -28,6 +28,8 @@ use crate::queue::{Embedded, Feed, Queue};
 
 /// Connections over the limits that may be open, each until it has been told so.
 const CONNECTIONS_SPARE: usize = 512;
+/// actix-http's clock is set so often; its timeouts begin by that clock, so up to this much ago.
+const HTTP_CLOCK_TICK: Duration = Duration::from_millis(500);
 /// How often histograms are tidied where nobody reads them.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -104,8 +106,10 @@ pub async fn run(
     .max_connections(config.limits.connections_max + CONNECTIONS_SPARE)
     // Without this a small answer can wait 44 ms for the client's delayed ack.
     .tcp_nodelay(true)
-    .client_request_timeout(Duration::from_millis(config.limits.header_timeout_ms))
-    .keep_alive(Duration::from_millis(config.limits.idle_timeout_ms))
+    .client_request_timeout(
+        HTTP_CLOCK_TICK + Duration::from_millis(config.limits.header_timeout_ms),
+    )
+    .keep_alive(HTTP_CLOCK_TICK + Duration::from_millis(config.limits.idle_timeout_ms))
     .on_connect(move |connection, data| {
         let Some(tcp) = connection.downcast_ref::<TcpStream>() else { return };
         connections::set_up(SockRef::from(tcp), limits.stall_timeout_ms);
