@@ -7,7 +7,8 @@ use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 
 use actix::StreamHandler;
 
-use super::session::{self, Door, Ending, Session};
+use super::session::{self, Door, Ending, Session, send};
+use crate::edge::wire::Frame;
 
 pub(super) struct EchoSession {
     pub(super) door: Door,
@@ -37,11 +38,11 @@ impl Session for EchoSession {
     }
 
     fn on_text(&mut self, text: &str, context: &mut Self::Context) {
-        context.text(text);
+        send(self, context, Frame::Text(text.to_owned()));
     }
 
     fn on_binary(&mut self, bytes: &[u8], context: &mut Self::Context) {
-        context.binary(bytes.to_vec());
+        send(self, context, Frame::Binary(bytes.to_vec()));
     }
 
     fn on_end(&mut self, ending: Ending, context: &mut Self::Context) {

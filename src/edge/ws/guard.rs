@@ -36,6 +36,7 @@ pub(crate) struct Budget {
     /// Wire bytes of the frames that were yielded whole and not taken, oldest first.
     frames: RefCell<VecDeque<usize>>,
     paused: Cell<bool>,
+    unheard: Cell<bool>,
     refused: Cell<Option<Refusal>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -49,6 +50,7 @@ impl Budget {
             in_hand: Cell::new(0),
             frames: RefCell::default(),
             paused: Cell::new(false),
+            unheard: Cell::new(false),
             refused: Cell::new(None),
             waker: RefCell::default(),
         })
@@ -64,6 +66,13 @@ impl Budget {
     /// Stops reading the socket, or goes on.
     pub(crate) fn pause(&self, paused: bool) {
         if self.paused.replace(paused) && !paused {
+            self.wake();
+        }
+    }
+
+    /// Stops reading the socket while the client does not take what it is answered, or goes on.
+    pub(super) fn unheard(&self, unheard: bool) {
+        if self.unheard.replace(unheard) && !unheard {
             self.wake();
         }
     }
@@ -208,7 +217,7 @@ where
         if guard.budget.refused().is_some() {
             return Poll::Ready(None);
         }
-        if guard.budget.is_paused() {
+        if guard.budget.is_paused() || guard.budget.unheard.get() {
             *guard.budget.waker.borrow_mut() = Some(context.waker().clone());
             return Poll::Pending;
         }
@@ -341,8 +350,11 @@ mod tests {
         let budget = Budget::new(1_000, 100);
         let mut guard = guard(vec![frame(1, 0)], &budget);
         budget.pause(true);
+        budget.unheard(true);
         assert!(poll(&mut guard).is_pending());
         budget.pause(false);
+        assert!(poll(&mut guard).is_pending());
+        budget.unheard(false);
         assert!(poll(&mut guard).is_ready());
     }
 

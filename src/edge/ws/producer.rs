@@ -109,20 +109,22 @@ impl ProducerSession {
         }
     }
 
-    fn welcome(&self, context: &mut WebsocketContext<Self>) {
+    fn welcome(&mut self, context: &mut WebsocketContext<Self>) {
         let welcome =
             welcome(&self.edge, &self.topic, self.protocol, self.worth, self.resume_after);
-        send(context, self.intake.acks.encoding.frame(&welcome));
+        let welcome = self.intake.acks.encoding.frame(&welcome);
+        send(self, context, welcome);
     }
 
     fn take(&mut self, frame: Received<'_>, context: &mut WebsocketContext<Self>) {
         if faults::fails(Seam::SessionFrame) {
             let problem = Problem::new(Code::Internal, "planned fault");
-            return send(context, self.intake.refuse(&problem));
+            let refusal = self.intake.refuse(&problem);
+            return send(self, context, refusal);
         }
         let message_bytes_max = self.topic.settings().message_bytes_max;
         for answer in self.intake.take(frame, message_bytes_max) {
-            send(context, answer);
+            send(self, context, answer);
         }
         if self.intake.bytes() >= BLOCK_BYTES {
             self.flush(context);
@@ -198,7 +200,7 @@ impl ProducerSession {
                 self.welcome(context);
             }
             for frame in self.intake.acks.stored(&sent.marks, &appended) {
-                send(context, frame);
+                send(self, context, frame);
             }
         }
         self.resend(resend, context);
@@ -239,7 +241,7 @@ impl ProducerSession {
         for marks in refused.into_iter().map(|sent| sent.marks).chain(after) {
             metrics::one_way_dropped(marks.one_way() as u64);
             if let Some(frame) = self.intake.acks.refused(&marks, &problem) {
-                send(context, frame);
+                send(self, context, frame);
             }
         }
         // What stands before it is under way still, and is answered first.

@@ -23,6 +23,8 @@ use crate::edge::wire::Frame;
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of frames a session is given before it has taken the ones it has.
 const IN_HAND_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of answers behind which nothing more is read before they are taken.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// A session's side of the connection.
 pub(super) struct Door {
@@ -36,6 +38,8 @@ pub(super) struct Door {
     pub(super) ended: bool,
     /// We have said goodbye, and wait for the client's.
     closing: bool,
+    /// What was written since the connection last had room.
+    answer_bytes: usize,
     /// What the client sends can't be read any more.
     deaf: bool,
     draining: watch::Receiver<bool>,
@@ -55,6 +59,7 @@ impl Door {
             silence_max: Duration::from_millis(limits.silence_timeout_ms),
             ended: false,
             closing: false,
+            answer_bytes: 0,
             deaf: false,
             draining: edge.draining.clone(),
             reading_end,
@@ -149,8 +154,26 @@ pub(super) trait Session:
     fn on_end(&mut self, ending: Ending, context: &mut WebsocketContext<Self>);
 }
 
-/// Writes a frame.
-pub(super) fn send<S: Session>(context: &mut WebsocketContext<S>, frame: Frame) {
+/// Writes a frame. Once many answers wait, the socket is not read until the connection has taken
+/// them: small frames can ask for large answers.
+pub(super) fn send<S: Session>(session: &mut S, context: &mut WebsocketContext<S>, frame: Frame) {
+    let door = session.door();
+    let waited = door.answer_bytes;
+    door.answer_bytes += match &frame {
+        Frame::Text(text) => text.len(),
+        Frame::Binary(bytes) => bytes.len(),
+    };
+    if waited < ANSWER_BYTES_MAX && door.answer_bytes >= ANSWER_BYTES_MAX {
+        door.budget.unheard(true);
+        // The connection polls us again when it has room to write.
+        let taken = tokio::task::yield_now();
+        context.spawn(taken.into_actor(session).map(|(), session, _| {
+            let door = session.door();
+            door.answer_bytes = 0;
+            door.last_heard = Instant::now();
+            door.budget.unheard(false);
+        }));
+    }
     match frame {
         Frame::Text(text) => context.text(text),
         Frame::Binary(bytes) => context.binary(bytes),
@@ -164,7 +187,8 @@ pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContex
         if door.ended {
             return;
         }
-        if door.last_heard.elapsed() > door.silence_max && !door.budget.is_paused() {
+        let reading = !door.budget.is_paused() && door.answer_bytes < ANSWER_BYTES_MAX;
+        if reading && door.last_heard.elapsed() > door.silence_max {
             // Nobody is there to read a close frame.
             context.stop();
             return;

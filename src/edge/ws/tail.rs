@@ -10,13 +10,13 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFut
 use actix_web::web::Data;
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 
-use super::session::{self, Door, Ending, Session};
+use super::session::{self, Door, Ending, Session, send};
 use crate::actors::directory::TopicHandle;
 use crate::actors::topic::{HeadAdvanced, Pending};
 use crate::edge::Edge;
 use crate::edge::error::Problem;
 use crate::edge::readers::Place;
-use crate::edge::wire::{Form, Gaps, Page, ReadBudget, Shown};
+use crate::edge::wire::{Form, Frame, Gaps, Page, ReadBudget, Shown};
 use crate::metrics::{self, Way};
 use crate::model::{Gap, PlacedBlock};
 use crate::patterns::publish_subscribe;
@@ -141,7 +141,8 @@ impl TailSession {
         self.frames += 1;
         let problem = Problem::invalid("frame", "a tail takes no messages");
         let frame = self.frames;
-        context.text(format!(r#"{{"error":{},"frame":{frame}}}"#, problem.to_json()));
+        let answer = format!(r#"{{"error":{},"frame":{frame}}}"#, problem.to_json());
+        send(self, context, Frame::Text(answer));
     }
 }
 
