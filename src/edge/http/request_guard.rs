@@ -46,7 +46,11 @@ fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
     if bytes > edge.limits.headers_bytes_max {
         return Err(Problem::headers_too_large(bytes, edge.limits.headers_bytes_max));
     }
-    let host = header(request, HOST.as_str())?;
+    // Where the target names its host, that one counts (RFC 9112 §3.2.2).
+    let host = match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => header(request, HOST.as_str())?,
+    };
     match host {
         Some(host) if is_ours(host, &edge.hosts.allowed_hosts) => {}
         // HTTP/1.0 knew no Host, and no browser speaks it.
@@ -56,6 +60,9 @@ fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
             let why = "`Host` is no address and none of `server.allowed_hosts`";
             return Err(Problem::new(Code::Forbidden, why));
         }
+    }
+    if request.headers().get_all(ORIGIN).count() > 1 {
+        return Err(Problem::invalid("Origin", "stands there more than once"));
     }
     match header(request, ORIGIN.as_str())? {
         Some(origin) if !may_ask(origin, host, &edge.hosts.allowed_origins) => {
@@ -74,6 +81,12 @@ fn is_ours(host: &str, allowed: &[String]) -> bool {
         return false;
     }
     let name = authority.host();
+    // Behind a bracket the parser lets anything stand.
+    let rest = authority.as_str().strip_prefix(name).unwrap_or_default();
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    if port.bytes().any(|byte| !byte.is_ascii_digit()) {
+        return false;
+    }
     let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let address = match in_brackets {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
@@ -112,6 +125,7 @@ mod tests {
             "",
             "a@127.0.0.1",
             "::1",
+            "[::1].evil.example",
             "a b",
         ] {
             assert!(!is_ours(bad, &allowed), "{bad}");
