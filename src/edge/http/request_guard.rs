@@ -9,15 +9,15 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HOST, ORIGIN};
-use actix_web::http::{Version, uri::Authority};
+use actix_web::http::header::{HOST, ORIGIN, TRANSFER_ENCODING};
+use actix_web::http::{ConnectionType, Method, Version, uri::Authority};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{HttpRequest, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use super::parameters::header;
 use crate::edge::Edge;
-use crate::edge::connections::Connection;
+use crate::edge::connections::{Connection, ReadingEnd};
 use crate::edge::error::{Code, Problem};
 
 /// Middleware around all handlers.
@@ -28,15 +28,49 @@ pub async fn guard_request(
     let refused = request.conn_data::<Connection>().and_then(Connection::refused);
     if let Some(why) = refused {
         let mut response = Problem::new(Code::TooManyConnections, why).error_response();
-        response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        response.head_mut().set_connection_type(ConnectionType::Close);
         return Ok(request.into_response(response).map_into_right_body());
     }
-    if let Some(edge) = request.app_data::<Data<Edge>>()
-        && let Err(problem) = check(edge, request.request())
-    {
-        return Err(problem.into());
+    let chunks = Chunks::of(&request);
+    let checked = match request.app_data::<Data<Edge>>() {
+        Some(edge) => check(edge, request.request()),
+        None => Ok(()),
+    };
+    let mut answered = match checked {
+        Ok(()) => next.call(request).await?.map_into_left_body(),
+        Err(problem) => request.into_response(problem.error_response()).map_into_right_body(),
+    };
+    if let Some(chunks) = chunks {
+        chunks.end_after(answered.response_mut());
     }
-    Ok(next.call(request).await?.map_into_left_body())
+    Ok(answered)
+}
+
+/// A body in chunks. actix-http reads on in one that nobody took, so that the connection can be
+/// used again, and that may never end.
+struct Chunks {
+    /// Nobody takes the body of such a request.
+    untaken: bool,
+    reading_end: Option<ReadingEnd>,
+}
+
+impl Chunks {
+    fn of(request: &ServiceRequest) -> Option<Self> {
+        request.headers().contains_key(TRANSFER_ENCODING).then(|| Self {
+            untaken: !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH),
+            reading_end: request.conn_data::<Connection>().and_then(Connection::reading_end),
+        })
+    }
+
+    /// The connection ends with this answer, if the body may not have been taken.
+    fn end_after<B>(self, response: &mut HttpResponse<B>) {
+        if self.untaken || !response.status().is_success() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            if let Some(reading_end) = self.reading_end {
+                reading_end.end();
+            }
+        }
+    }
 }
 
 fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
