@@ -6,11 +6,11 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tempfile::tempdir;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::support::broker::{Broker, problem};
 use crate::support::eventually;
 use crate::support::socket::Socket;
+use crate::support::wire::{TEXT, Wire, frame};
 
 /// Limits so small that a few messages fill them, and a topic that takes its time to come back
 /// from a planned death, so that what is published meanwhile stays under way.
@@ -115,9 +115,9 @@ async fn a_flood_beyond_its_credit_stops_at_the_socket() {
     broker.publish("t", "x/y", "0").await;
     broker.plan_fault("ingest-received", 1).await;
     let before = broker.resident_bytes();
-    let mut stream: TcpStream = crate::hostile_input::raw_socket(&broker).await;
+    let mut stream = Wire::upgraded(&broker, "/v1/topics/t/producer").await.stream;
     let message = json!({ "data": "x".repeat(10_000) }).to_string();
-    let frame = crate::hostile_input::frame(0x81, message.as_bytes()).repeat(10);
+    let frame = frame(TEXT, &message).repeat(10);
     let mut written = 0;
     // The flood ends when the socket takes no more for a while, or after far too much.
     while written < 200 << 20 {

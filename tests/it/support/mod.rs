@@ -4,6 +4,7 @@ pub mod broker;
 pub mod history;
 pub mod load;
 pub mod socket;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 
