@@ -82,6 +82,7 @@ pub async fn run(
         receipts: journal.receipt_key().clone(),
         message_ids: journal.message_id_key().clone(),
         admission: Admission::new(config.limits.in_flight_bytes_max),
+        unfinished: Admission::new(config.limits.in_flight_bytes_max),
         guesses: Guesses::new(config.limits.receipt_misses_per_minute, clock.clone()),
         hosts: config.server.clone(),
         connections: Connections::new(&config.limits),
@@ -93,7 +94,11 @@ pub async fn run(
     });
     let (in_app, origins) = (edge.clone(), config.server.allowed_origins.clone());
     let (connections, limits) = (edge.connections.clone(), config.limits.clone());
-    let mut server = HttpServer::new(move || {
+    let workers = match config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    };
+    let server = HttpServer::new(move || {
         // The last one comes first.
         App::new()
             .app_data(in_app.clone())
@@ -103,7 +108,7 @@ pub async fn run(
             .configure(http::routes)
     })
     // Those within the limits are told why they are refused; this holds where nobody asks.
-    .max_connections(config.limits.connections_max + CONNECTIONS_SPARE)
+    .max_connections((config.limits.connections_max + CONNECTIONS_SPARE).div_ceil(workers))
     // Without this a small answer can wait 44 ms for the client's delayed ack.
     .tcp_nodelay(true)
     .client_request_timeout(
@@ -116,11 +121,9 @@ pub async fn run(
         let Ok(peer) = tcp.peer_addr() else { return };
         data.insert(connections.open(peer.ip(), ReadingEnd::of(tcp)));
     })
+    .workers(workers)
     .disable_signals()
     .shutdown_timeout(1);
-    if config.server.workers > 0 {
-        server = server.workers(config.server.workers);
-    }
     let listen = config.server.listen;
     let server = server.bind(listen).with_context(|| format!("can't listen on {listen}"))?;
     let address = server.addrs().first().copied().unwrap_or(listen);

@@ -59,9 +59,15 @@ impl Admission {
 
     /// Lets bytes in if there is room right now.
     pub fn try_admit(&self, bytes: usize) -> Option<Permit> {
+        self.try_admit_part(bytes, bytes)
+    }
+
+    /// The same for a part of something that has, or will have, `whole` bytes: what is large does
+    /// not take the room for small pieces, however small its parts are.
+    pub fn try_admit_part(&self, bytes: usize, whole: usize) -> Option<Permit> {
         let permit = self.bytes.clone().try_acquire_many_owned(self.cost(bytes)).ok();
         let small = || {
-            let cost = u32::try_from(bytes).ok().filter(|_| bytes <= SMALL_BYTES)?;
+            let cost = u32::try_from(bytes).ok().filter(|_| whole <= SMALL_BYTES)?;
             self.small.clone().try_acquire_many_owned(cost).ok()
         };
         Some(Permit(vec![permit.or_else(small)?]))

@@ -27,7 +27,7 @@ pub use settings::{LimitSettings, ServerSettings};
 use crate::actors::directory::{TopicHandle, TopicState};
 use crate::actors::supervisor::Supervisor;
 use crate::clock::Clock;
-use crate::model::{BlockBuilder, MessageIdKey, ReceiptKey};
+use crate::model::{BlockBuilder, MessageIdKey, ReceiptKey, TopicSettings};
 use crate::queue::Queue;
 use admission::Admission;
 use connections::Connections;
@@ -54,6 +54,8 @@ pub struct Edge {
     pub readers: Readers,
     /// The byte budget of what is under way.
     pub admission: Admission,
+    /// The byte budget, as large, of what has not come whole yet.
+    pub unfinished: Admission,
     /// Who asked too often for receipts that don't exist.
     pub guesses: Guesses,
     /// The time.
@@ -68,6 +70,11 @@ impl Edge {
     /// Collects messages into blocks whose message ids count.
     pub fn block_builder(&self) -> BlockBuilder {
         BlockBuilder::new(self.message_ids.clone())
+    }
+
+    /// The largest payload a topic takes: what it says, and what the broker allows now.
+    pub fn message_bytes_max(&self, settings: &TopicSettings) -> usize {
+        settings.message_bytes_max.min(self.limits.message_bytes_max)
     }
 
     /// Why no new work is taken, if so.

@@ -74,8 +74,22 @@ impl PlacedBlock {
     /// # Errors
     /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
     pub fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
+        self.records_from(self.base_offset)
+    }
+
+    /// The same from this offset on; those before it are passed over unread.
+    ///
+    /// # Errors
+    /// As [`PlacedBlock::records`].
+    pub fn records_from(
+        &self,
+        from: u64,
+    ) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
         let mut rest = &self.body[..];
         let (mut offset, end) = (self.base_offset, self.end_offset());
+        while offset < from.min(end) && Record::take_encoded(&mut rest).is_some() {
+            offset += 1;
+        }
         std::iter::from_fn(move || {
             if rest.is_empty() || offset == end {
                 return None;

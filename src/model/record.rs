@@ -179,6 +179,14 @@ impl<'a> Record<'a> {
         self.ttl_ms.is_some_and(|ttl_ms| published_at.0.saturating_add(ttl_ms) <= now.0)
     }
 
+    /// Bytes of what the producer sent: payload, key, message id and attributes.
+    pub fn bytes(&self) -> usize {
+        let text = |text: Option<&str>| text.map_or(0, str::len);
+        let attributes: usize = self.attributes.iter().map(|(n, v)| n.len() + v.len()).sum();
+        let named = text(self.key) + text(self.message_id);
+        self.payload.len() + named + attributes
+    }
+
     /// Some of the encoded records have a `ttl_ms`.
     pub(super) fn any_has_ttl(mut records: &[u8]) -> bool {
         std::iter::from_fn(|| Self::take_encoded(&mut records))

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use tokio::sync::Semaphore;
 
 use super::tail_cache::TailCache;
 use super::{Damage, HeadWatcher, ReadError, ReadLimits, TopicExtent};
@@ -66,12 +67,17 @@ impl JournalObserver for FeedObserver {
 pub struct Embedded {
     journal: Journal,
     feed: Feed,
+    reads: Arc<Semaphore>,
 }
+
+/// Reads that may be at the disk at once: each holds the whole chunk that its message stands in,
+/// which is as large as a request's body may be.
+const READS_MAX: usize = 4;
 
 impl Embedded {
     /// Reads from `journal`, which must have been opened with `feed`'s observer.
     pub fn new(journal: Journal, feed: Feed) -> Self {
-        Self { journal, feed }
+        Self { journal, feed, reads: Arc::new(Semaphore::new(READS_MAX)) }
     }
 
     pub(super) fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
@@ -124,6 +130,7 @@ impl Embedded {
         if let Some(blocks) = self.read_cached(topic, from, limits) {
             return Ok(blocks);
         }
+        let _turn = self.reads.acquire().await;
         let journal = self.journal.clone();
         blocking(move || journal.read(topic, from, limits)).await
     }

@@ -72,6 +72,8 @@ impl Events {
 async fn events_carry_messages_and_a_client_resumes_behind_the_last_one_it_saw() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
+    problem(broker.get("/v1/topics/t/events").await, 404, "topic-not-found").await;
+    broker.put_topic("t", json!({})).await;
     let mut latest = Events::open(&broker, "", None).await;
     for n in 0..3 {
         broker.publish("t", "application/json", format!("{{\"n\":\n{n}}}")).await;
@@ -120,6 +122,7 @@ async fn what_is_gone_is_told_as_a_gap_and_the_stream_goes_on_behind_it() {
 async fn a_stop_ends_the_stream() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
+    broker.put_topic("t", json!({})).await;
     let mut events = Events::open(&broker, "", None).await;
     broker.terminate();
     assert_eq!(events.block().await, None);
@@ -130,6 +133,7 @@ async fn a_stop_ends_the_stream() {
 async fn a_deleted_topic_ends_the_stream_with_an_error() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
+    broker.put_topic("t", json!({})).await;
     let mut events = Events::open(&broker, "", None).await;
     broker.http.delete(broker.url("/v1/topics/t")).send().await.unwrap();
     let error = events.event().await;

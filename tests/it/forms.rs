@@ -150,6 +150,50 @@ async fn a_socket_that_speaks_messagepack_is_answered_in_it() {
 }
 
 #[tokio::test]
+async fn a_frame_full_of_errors_is_answered_up_to_a_point_and_ends_the_socket() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut socket = Socket::producer(&broker, "t", "").await;
+    let good = json!({ "id": 1, "data": 1 });
+    let mut bad = vec![json!(1); 256];
+    bad.push(good.clone());
+    let mut fine = vec![json!(1); 255];
+    fine.push(good);
+    socket.send(json!(fine)).await;
+    for n in 0..255 {
+        assert_eq!(socket.frame().await["index"], n);
+    }
+    assert_eq!(socket.frame().await["acks"][0]["offset"], 0, "at the limit all is taken");
+    socket.send(json!(bad)).await;
+    for n in 0..=256 {
+        assert_eq!(socket.frame().await["index"], n);
+    }
+    assert_eq!(socket.close_code().await, Some(1008));
+    assert_eq!(broker.read_all("t").await.len(), 1);
+}
+
+#[tokio::test]
+async fn headers_that_are_meant_for_every_line_count_for_every_line() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let request = broker.http.post(broker.url("/v1/topics/t/messages"));
+    let request = request
+        .header("content-type", "application/x-ndjson")
+        .header("weir-attr-a", "x".repeat(16_000));
+    let answer: Value =
+        request.body("1\n".repeat(10_000)).send().await.unwrap().json().await.unwrap();
+    let accepted = answer["accepted"].as_u64().unwrap();
+    // The block is full at 16 MiB, as a body is.
+    assert!((1_000..1_100).contains(&accepted), "{accepted}");
+    assert_eq!(answer["results"][9_999]["error"]["code"], "body-too-large");
+    let lines = read(&broker, "/v1/topics/t/messages?max=10000", "application/x-ndjson").await;
+    let bytes = lines.bytes().await.unwrap().len();
+    assert!(bytes < 1_200_000, "a page holds what a page holds, not {bytes} bytes");
+    let grown = broker.resident_bytes();
+    assert!(grown < 200 << 20, "{grown}");
+}
+
+#[tokio::test]
 async fn on_a_raw_socket_each_frame_is_a_payload_and_they_are_counted() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));

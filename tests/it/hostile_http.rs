@@ -1024,7 +1024,6 @@ async fn uploads_that_stall_leave_room_for_small_messages() {
 }
 
 #[tokio::test]
-#[ignore = "stalled bodies may hold all of the byte budget until body_timeout_ms is over"]
 async fn uploads_that_stall_do_not_keep_others_from_publishing() {
     let (broker, _directory) = start(&[UPLOADS]);
     let mut wires = stalled_uploads(&broker).await;

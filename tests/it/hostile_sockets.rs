@@ -165,7 +165,6 @@ async fn frames_that_are_only_announced_cost_no_memory() {
 }
 
 #[tokio::test]
-#[ignore = "a frame is held until it is whole, and counts towards no budget of all sockets together"]
 async fn frames_that_come_but_for_their_end_cost_little_however_many_they_are() {
     let (broker, _directory) = start(&[]);
     let before = broker.resident_bytes();
@@ -273,10 +272,13 @@ async fn readers_that_take_nothing_are_cut_off_and_the_others_go_on() {
     }
     let mut healthy = Socket::tail(&broker, "t", "earliest").await;
     let mut read = healthy.messages(2_000).await.len();
-    unharmed(&broker, before).await;
+    // Four reads at a time hold the chunks they read from, of 8 MiB here, beside the block cache of
+    // 32 MiB, and the allocator keeps what they gave back; 45 readers at once would take 360 MiB.
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 128 << 20, "it grew by {grown} bytes");
     eventually("only the healthy reader is left", async || {
         status(&broker, "readers").await == 1
-            && status(&broker, "connections").await <= connections + 2
+            && status(&broker, "connections").await <= connections + 1
     })
     .await;
     fill(&broker, "t", 100, 10_000).await;
@@ -331,9 +333,10 @@ async fn floods_of_frames_whose_answers_nobody_reads_stop_at_the_socket() {
         let wires = join_all(floods).await;
         eprintln!("{what}");
         unharmed(&broker, before).await;
-        // Who begins to read is given what is there.
+        // Who begins to read is given what is there; who sent nothing but errors has been closed.
+        let closed = what.starts_with("lists");
         for mut wire in wires {
-            for _ in 0..100 {
+            for _ in 0..if closed { 0 } else { 100 } {
                 assert!(wire.frame().await.is_some(), "{what}");
             }
         }

@@ -3,7 +3,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 
 use super::Code;
@@ -125,6 +125,13 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// Says when to come back, where that helps.
+    pub fn add_retry_after(&self, response: &mut HttpResponseBuilder) {
+        if let Some(ms) = self.retry_after_ms {
+            response.insert_header((RETRY_AFTER, ms.div_ceil(1_000)));
+        }
+    }
+
     /// As JSON text.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a problem is plain data")
@@ -147,9 +154,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        if let Some(ms) = self.retry_after_ms {
-            response.insert_header((RETRY_AFTER, ms.div_ceil(1_000)));
-        }
+        self.add_retry_after(&mut response);
         response.body(self.to_json())
     }
 }

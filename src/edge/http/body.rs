@@ -15,7 +15,7 @@ use crate::edge::error::{Code, Problem};
 /// A body and the budget it takes up.
 pub(super) struct Body {
     pub(super) bytes: Bytes,
-    pub(super) permit: Option<Permit>,
+    pub(super) permit: Permit,
 }
 
 /// Reads the whole body. Bytes are admitted before they are kept.
@@ -43,7 +43,7 @@ pub(super) async fn read(
         let why = format!("Content-Encoding `{encoding}` is not undone here; send it as it is");
         return Err(Problem::new(Code::UnsupportedMediaType, why));
     }
-    let mut body = Body { bytes: Bytes::new(), permit: None };
+    let mut coming: Option<Permit> = None;
     let mut bytes = BytesMut::new();
     let timeout = Duration::from_millis(edge.limits.body_timeout_ms);
     let deadline = tokio::time::Instant::now() + timeout;
@@ -59,10 +59,12 @@ pub(super) async fn read(
             return Err(too_large());
         }
         // By what came, not by what was announced: an upload that stalls holds nothing back.
-        let permit = edge.admission.try_admit(piece.len()).ok_or_else(Problem::overloaded)?;
-        match &mut body.permit {
+        let whole = declared.max(bytes.len() + piece.len());
+        let permit = edge.unfinished.try_admit_part(piece.len(), whole);
+        let permit = permit.ok_or_else(Problem::overloaded)?;
+        match &mut coming {
             Some(held) => held.merge(permit),
-            None => body.permit = Some(permit),
+            None => coming = Some(permit),
         }
         if bytes.capacity() - bytes.len() < piece.len() {
             // As much again, but no more than was announced: a buffer that doubles past the end
@@ -72,6 +74,7 @@ pub(super) async fn read(
         }
         bytes.extend_from_slice(&piece);
     }
-    body.bytes = bytes.freeze();
-    Ok(body)
+    // From here on it is under way, and no longer in the way of what is still coming.
+    let permit = edge.admission.try_admit(bytes.len()).ok_or_else(Problem::overloaded)?;
+    Ok(Body { bytes: bytes.freeze(), permit })
 }

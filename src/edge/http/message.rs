@@ -35,7 +35,7 @@ pub(super) async fn message(
     let Some(block) = blocks.first() else {
         return Err(if offset < head { Problem::offset_gone(first) } else { not_yet(head) });
     };
-    let found = block.records().find_map(|item| match item {
+    let found = block.records_from(offset).next().and_then(|item| match item {
         Ok((at, record)) => (at == offset).then_some(Ok(record)),
         Err(error) => Some(Err(error)),
     });

@@ -1,7 +1,12 @@
 //! Puts fragmented messages together, within limits on bytes and on count.
 
+use std::time::Instant;
+
 use actix_http::ws::Item;
 use actix_web::web::{Bytes, BytesMut};
+
+use super::unfinished::Unfinished;
+use crate::edge::admission::Admission;
 
 /// A message that has come whole.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,9 +15,14 @@ pub(super) enum Whole {
     Binary(Bytes),
 }
 
-/// Fragments that together are more than is allowed.
+/// Why fragments are not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub(super) enum Refused {
+    /// Together they are more than is allowed.
+    TooLarge,
+    /// There is no room for them now.
+    Overloaded,
+}
 
 /// The fragments of one message so far. The codec has checked their order.
 #[derive(Debug)]
@@ -22,15 +32,22 @@ pub(super) struct Fragments {
     bytes: BytesMut,
     count: usize,
     text: bool,
+    unfinished: Unfinished,
 }
 
 impl Fragments {
-    pub(super) fn new(bytes_max: usize, count_max: usize) -> Self {
-        Self { bytes_max, count_max, bytes: BytesMut::new(), count: 0, text: false }
+    pub(super) fn new(bytes_max: usize, count_max: usize, budget: Option<Admission>) -> Self {
+        let unfinished = Unfinished::new(budget);
+        Self { bytes_max, count_max, bytes: BytesMut::new(), count: 0, text: false, unfinished }
+    }
+
+    /// When the message that is coming began.
+    pub(super) fn unfinished_since(&self) -> Option<Instant> {
+        self.unfinished.since()
     }
 
     /// Adds a fragment; the message, if it was the last one.
-    pub(super) fn add(&mut self, item: Item) -> Result<Option<Whole>, TooLarge> {
+    pub(super) fn add(&mut self, item: Item) -> Result<Option<Whole>, Refused> {
         let (bytes, last) = match item {
             Item::FirstText(bytes) => {
                 self.text = true;
@@ -46,13 +63,17 @@ impl Fragments {
         self.count += 1;
         // Empty fragments cost nothing to send, so they are counted too.
         if self.bytes.len() + bytes.len() > self.bytes_max || self.count > self.count_max {
-            return Err(TooLarge);
+            return Err(Refused::TooLarge);
+        }
+        if !self.unfinished.add(bytes.len()) {
+            return Err(Refused::Overloaded);
         }
         self.bytes.extend_from_slice(&bytes);
         if !last {
             return Ok(None);
         }
         self.count = 0;
+        self.unfinished.finish();
         let whole = self.bytes.split().freeze();
         Ok(Some(if self.text { Whole::Text(whole) } else { Whole::Binary(whole) }))
     }
@@ -68,7 +89,7 @@ mod tests {
 
     #[test]
     fn fragments_become_one_message() {
-        let mut fragments = Fragments::new(10, 3);
+        let mut fragments = Fragments::new(10, 3, None);
         for _ in 0..2 {
             assert_eq!(fragments.add(Item::FirstText(piece(b"ab"))), Ok(None));
             assert_eq!(fragments.add(Item::Continue(piece(b""))), Ok(None));
@@ -79,13 +100,13 @@ mod tests {
 
     #[test]
     fn too_many_bytes_and_too_many_fragments_are_refused() {
-        let mut fragments = Fragments::new(4, 3);
+        let mut fragments = Fragments::new(4, 3, None);
         fragments.add(Item::FirstBinary(piece(b"abcd"))).unwrap();
-        assert_eq!(fragments.add(Item::Last(piece(b"e"))), Err(TooLarge));
-        let mut fragments = Fragments::new(4, 3);
+        assert_eq!(fragments.add(Item::Last(piece(b"e"))), Err(Refused::TooLarge));
+        let mut fragments = Fragments::new(4, 3, None);
         fragments.add(Item::FirstBinary(piece(b""))).unwrap();
         fragments.add(Item::Continue(piece(b""))).unwrap();
         fragments.add(Item::Continue(piece(b""))).unwrap();
-        assert_eq!(fragments.add(Item::Continue(piece(b""))), Err(TooLarge));
+        assert_eq!(fragments.add(Item::Continue(piece(b""))), Err(Refused::TooLarge));
     }
 }

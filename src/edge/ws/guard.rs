@@ -20,12 +20,15 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::header::{FrameHeader, HEADER_BYTES_MAX, Refusal};
+use super::unfinished::Unfinished;
+use crate::edge::admission::Admission;
 
 /// What guard and session share.
 #[derive(Debug)]
@@ -38,13 +41,26 @@ pub(crate) struct Budget {
     paused: Cell<bool>,
     unheard: Cell<bool>,
     refused: Cell<Option<Refusal>>,
+    /// The large frame that is coming.
+    unfinished: RefCell<Unfinished>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Budget {
     /// Lets frames up to `frame_bytes_max` through, `bytes_max` bytes at a time.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn new(frame_bytes_max: usize, bytes_max: usize) -> Rc<Self> {
+        Self::charging(frame_bytes_max, bytes_max, None)
+    }
+
+    /// The same, frames that are held until they are whole being charged to a budget.
+    pub(super) fn charging(
+        frame_bytes_max: usize,
+        bytes_max: usize,
+        budget: Option<Admission>,
+    ) -> Rc<Self> {
         Rc::new(Self {
+            unfinished: RefCell::new(Unfinished::new(budget)),
             frame_bytes_max,
             bytes_max,
             in_hand: Cell::new(0),
@@ -80,6 +96,11 @@ impl Budget {
     /// The socket is not being read, by our own choice.
     pub(super) fn is_paused(&self) -> bool {
         self.paused.get()
+    }
+
+    /// When a frame began that is held until it is whole.
+    pub(super) fn unfinished_since(&self) -> Option<Instant> {
+        self.unfinished.borrow().since()
     }
 
     /// Why a frame was refused, if one was.
@@ -199,8 +220,12 @@ impl<S> FrameGuard<S> {
             ready
         } else {
             self.large.extend_from_slice(&ready);
+            self.budget.unfinished.borrow_mut().finish();
             self.large.split().freeze()
         };
+        if passed.large > 0 && !self.budget.unfinished.borrow_mut().add(passed.large) {
+            self.budget.refused.set(Some(Refusal::Overloaded));
+        }
         self.large.extend_from_slice(&self.held.split_to(passed.large));
         (!whole.is_empty()).then_some(whole)
     }

@@ -16,6 +16,7 @@ mod header;
 mod producer;
 mod session;
 mod tail;
+mod unfinished;
 
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::web::{Data, Path, Payload};
@@ -95,6 +96,10 @@ pub(super) async fn open_producer(
     let named = match producer {
         Some(name) => {
             let resume_after = edge.supervisor.last_id(&topic, name.as_str()).await?;
+            if resume_after == Some(u64::MAX) {
+                let why = "the producer has used up all numbers there are; take another name";
+                return Err(Problem::invalid("producer", why));
+            }
             Some(Named { name: name.as_str().into(), resume_after })
         }
         None => None,

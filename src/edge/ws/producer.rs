@@ -122,9 +122,13 @@ impl ProducerSession {
             let refusal = self.intake.refuse(&problem);
             return send(self, context, refusal);
         }
-        let message_bytes_max = self.topic.settings().message_bytes_max;
+        let message_bytes_max = self.edge.message_bytes_max(&self.topic.settings());
         for answer in self.intake.take(frame, message_bytes_max) {
             send(self, context, answer);
+        }
+        if self.intake.gave_up() {
+            self.door.stop_hearing();
+            return self.on_end(Ending::TOO_MANY_ERRORS, context);
         }
         if self.intake.bytes() >= BLOCK_BYTES {
             self.flush(context);
@@ -234,6 +238,9 @@ impl ProducerSession {
         context: &mut WebsocketContext<Self>,
     ) {
         let problem = Problem::from(error);
+        if self.door.is_closing() {
+            return;
+        }
         let refused = self.window.refused(place);
         let waiting = self.waiting.take().map(|(_, marks)| marks);
         let collected = self.intake.finish().map(|(_, marks)| marks);

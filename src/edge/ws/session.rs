@@ -11,14 +11,17 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, StreamHandler, Wr
 use actix_web_actors::ws::{CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
 use tokio::sync::watch;
 
-use super::fragments::{Fragments, Whole};
+use super::fragments::{Fragments, Refused, Whole};
 use super::guard::Budget;
-use super::header::Refusal;
+use super::header::{HEADER_BYTES_MAX, Refusal};
 use crate::edge::Edge;
 use crate::edge::connections::ReadingEnd;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire::Frame;
 
+/// Bytes that are passed over while a client that we close has not said goodbye; the timer of that
+/// does not run while it does not read.
+const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a client that we close has to say goodbye.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of frames a session is given before it has taken the ones it has.
@@ -34,12 +37,16 @@ pub(super) struct Door {
     ping_interval: Duration,
     /// A client that has sent nothing at all, pongs included, for so long is gone.
     silence_max: Duration,
+    /// How long a message may take to come.
+    unfinished_max: Duration,
     /// Nothing more is taken.
     pub(super) ended: bool,
     /// We have said goodbye, and wait for the client's.
     closing: bool,
     /// What was written since the connection last had room.
     answer_bytes: usize,
+    /// Bytes that came after we had said goodbye.
+    discarded: usize,
     /// What the client sends can't be read any more.
     deaf: bool,
     draining: watch::Receiver<bool>,
@@ -52,19 +59,39 @@ impl Door {
     pub(super) fn new(edge: &Edge, reading_end: Option<ReadingEnd>) -> Self {
         let limits = &edge.limits;
         Self {
-            budget: Budget::new(limits.frame_bytes_max, IN_HAND_BYTES_MAX),
-            fragments: Fragments::new(limits.frame_bytes_max, limits.fragments_max),
+            budget: Budget::charging(
+                limits.frame_bytes_max,
+                IN_HAND_BYTES_MAX,
+                Some(edge.unfinished.clone()),
+            ),
+            fragments: Fragments::new(
+                limits.frame_bytes_max,
+                limits.fragments_max,
+                Some(edge.unfinished.clone()),
+            ),
+            unfinished_max: Duration::from_millis(limits.body_timeout_ms),
             last_heard: Instant::now(),
             ping_interval: Duration::from_millis(limits.ping_interval_ms),
             silence_max: Duration::from_millis(limits.silence_timeout_ms),
             ended: false,
             closing: false,
             answer_bytes: 0,
+            discarded: 0,
             deaf: false,
             draining: edge.draining.clone(),
             reading_end,
             _open: edge.sessions.subscribe(),
         }
+    }
+
+    /// Nothing is read any more, not even a goodbye.
+    pub(super) fn stop_hearing(&mut self) {
+        self.deaf = true;
+    }
+
+    /// We have said goodbye: nothing is sent any more.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
     }
 
     pub(super) fn budget(&self) -> Rc<Budget> {
@@ -104,6 +131,9 @@ impl Ending {
     /// The broker stops.
     pub(super) const DRAINING: Self = Self::Close(CloseCode::Away, "draining");
 
+    /// The client does not speak as it should.
+    pub(super) const TOO_MANY_ERRORS: Self = Self::Close(CloseCode::Policy, "too many errors");
+
     /// Nothing more can be done here, because of this.
     pub(super) fn because(problem: &Problem) -> Self {
         let code = match problem.code() {
@@ -117,6 +147,10 @@ impl Ending {
     /// Ends the session.
     pub(super) fn carry_out<S: Session>(self, session: &mut S, context: &mut WebsocketContext<S>) {
         let door = session.door();
+        if door.closing {
+            // We have said goodbye, and say it once.
+            return;
+        }
         door.ended = true;
         match self {
             Self::Goodbye(reason) => {
@@ -187,6 +221,10 @@ pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContex
         if door.ended {
             return;
         }
+        let coming = [door.budget.unfinished_since(), door.fragments.unfinished_since()];
+        if coming.into_iter().flatten().any(|since| since.elapsed() > door.unfinished_max) {
+            return session.on_end(UNFINISHED, context);
+        }
         let reading = !door.budget.is_paused() && door.answer_bytes < ANSWER_BYTES_MAX;
         if reading && door.last_heard.elapsed() > door.silence_max {
             // Nobody is there to read a close frame.
@@ -216,7 +254,13 @@ pub(super) fn take_frame<S: Session>(
         if frame.is_ok() {
             door.budget.took_frame();
         }
-        if door.closing && matches!(frame, Ok(Message::Close(_)) | Err(_)) {
+        door.discarded += match &frame {
+            Ok(Message::Text(text)) => text.len(),
+            Ok(Message::Binary(bytes)) => bytes.len(),
+            _ => HEADER_BYTES_MAX,
+        };
+        let enough = door.discarded > DISCARDED_BYTES_MAX;
+        if door.closing && (enough || matches!(frame, Ok(Message::Close(_)) | Err(_))) {
             door.leave(context);
         }
         return;
@@ -251,7 +295,8 @@ fn dispatch<S: Session>(session: &mut S, frame: Message, context: &mut Websocket
                 Ok(text) => session.on_text(text, context),
                 Err(_) => session.on_end(NOT_UTF8, context),
             },
-            Err(_) => {
+            Err(Refused::Overloaded) => session.on_end(OVERLOADED, context),
+            Err(Refused::TooLarge) => {
                 let why = "fragments are more than is allowed";
                 session.on_end(Ending::Close(CloseCode::Size, why), context);
             }
@@ -264,6 +309,8 @@ fn dispatch<S: Session>(session: &mut S, frame: Message, context: &mut Websocket
 
 const NOT_UTF8: Ending = Ending::Close(CloseCode::Invalid, "text is not UTF-8");
 const PROTOCOL: Ending = Ending::Close(CloseCode::Protocol, "the frame breaks RFC 6455");
+const OVERLOADED: Ending = Ending::Close(CloseCode::Again, "overloaded");
+const UNFINISHED: Ending = Ending::Close(CloseCode::Policy, "a message came too slowly");
 const TOO_LARGE: Ending = Ending::Close(CloseCode::Size, "the frame is larger than is allowed");
 
 /// To be called when the stream of frames has ended.
@@ -276,6 +323,7 @@ pub(super) fn no_more_frames<S: Session>(session: &mut S, context: &mut Websocke
         Some(Refusal::TooLarge) => TOO_LARGE,
         Some(Refusal::Protocol) => PROTOCOL,
         Some(Refusal::NotUtf8) => NOT_UTF8,
+        Some(Refusal::Overloaded) => OVERLOADED,
     };
     session.on_end(ending, context);
 }

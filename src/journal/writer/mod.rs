@@ -163,6 +163,10 @@ impl Writer {
                     let mut commit = self.gather(command)?;
                     let stop = commit.stop.take();
                     self.commit(commit)?;
+                    // Commits that write nothing must not put a promised sync off.
+                    if self.sync_at.is_some_and(|at| at <= Instant::now()) {
+                        self.sync()?;
+                    }
                     if let Some(reply) = stop {
                         let closed = self.close();
                         let _ = reply.send(closed.clone());

@@ -2,7 +2,7 @@
 //!
 //! A poll pulls once, waiting a while if there is nothing; a tail attaches to the topic and pulls
 //! whenever it is told and able. Both see the same blocks from the queue, and go through them with
-//! [`walk`], which leaves out what has expired.
+//! [`walk()`], which leaves out what has expired.
 
 mod walk;
 

@@ -33,11 +33,8 @@ pub fn walk(
             path.keep(block, block.end_offset());
             continue;
         }
-        for item in block.records() {
+        for item in block.records_from(from) {
             let (offset, record) = item?;
-            if offset < from {
-                continue;
-            }
             match record.has_expired(block.published_at, now) {
                 true => path.pass_to(offset + 1),
                 false => path.keep(block, offset + 1),

@@ -80,8 +80,8 @@ pub async fn story(
         read => read?,
     };
     let Some(block) = blocks.first() else { return Ok(None) };
-    let mut records = block.records().filter_map(Result::ok);
-    let Some((_, record)) = records.find(|(at, _)| *at == offset) else { return Ok(lost()) };
+    let mut records = block.records_from(offset).filter_map(Result::ok);
+    let Some((_, record)) = records.next() else { return Ok(lost()) };
     let published_at = block.published_at;
     let expires_at = record.ttl_ms.map(|ttl_ms| Timestamp(published_at.0.saturating_add(ttl_ms)));
     let expired = record.has_expired(published_at, now).then_some((Stage::Expired, expires_at));

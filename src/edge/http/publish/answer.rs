@@ -35,7 +35,10 @@ pub(super) async fn one(
         (Until::Logged, _) | (_, None) => Stage::Logged,
         (until, Some(wait)) => {
             let (queue, draining) = (&edge.queue, edge.draining.clone());
-            receipt::reached(queue, topic, offset, until, wait, &edge.clock, draining).await?.stage
+            let reached =
+                receipt::reached(queue, topic, offset, until, wait, &edge.clock, draining).await;
+            // It is stored, whatever has become of it, or of us, since.
+            reached.map_or(Stage::Logged, |story| story.stage)
         }
     };
     let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });
@@ -96,7 +99,11 @@ pub(super) fn many(
         first_error.get_or_insert(problem);
     }
     let mut response = match first_error {
-        Some(problem) if accepted == 0 => HttpResponse::build(problem.status()),
+        Some(problem) if accepted == 0 => {
+            let mut response = HttpResponse::build(problem.status());
+            problem.add_retry_after(&mut response);
+            response
+        }
         _ => HttpResponse::Accepted(),
     };
     response

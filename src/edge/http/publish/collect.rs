@@ -50,7 +50,11 @@ pub(super) fn collect(
     };
     let (bytes, count_max) = (&body.bytes, edge.limits.batch_messages_max);
     let trace = header(request, "traceparent")?.and_then(TraceParent::parse);
-    let target = Target { bytes_max: settings.message_bytes_max, trace: trace.as_ref() };
+    let target = Target {
+        bytes_max: edge.message_bytes_max(&settings),
+        block_bytes_max: edge.limits.body_bytes_max + HEADING_BYTES,
+        trace: trace.as_ref(),
+    };
     let mut builder = edge.block_builder();
     // A buffer that doubles would hold up to twice as much for as long as the block lives.
     builder.reserve(bytes.len() + HEADING_BYTES);
@@ -58,6 +62,7 @@ pub(super) fn collect(
         NDJSON => {
             let described = Described::of(request, target.trace)?.of_many(request)?;
             let taken = lines(bytes, count_max)?.into_iter().map(|payload| {
+                target.check_room(&builder)?;
                 described.push("application/json", payload, &mut builder, target.bytes_max)
             });
             (false, taken.collect())
@@ -76,17 +81,32 @@ pub(super) fn collect(
             (true, vec![Ok(())])
         }
     };
-    let block = builder.finish().map(|block| block.traced(trace).charged(body.permit));
+    let mut permit = body.permit;
+    // What headers add to every line, and what JSON takes more than MessagePack.
+    let more = builder.bytes().saturating_sub(bytes.len());
+    if more > 0 {
+        permit.merge(edge.admission.try_admit(more).ok_or_else(Problem::overloaded)?);
+    }
+    let block = builder.finish().map(|block| block.traced(trace).charged(permit));
     Ok(Collected { block, checked, one })
 }
 
 /// Where messages of a batch go.
 struct Target<'a> {
     bytes_max: usize,
+    /// Where a block is full, however short the body was that it was made of.
+    block_bytes_max: usize,
     trace: Option<&'a TraceParent>,
 }
 
 impl Target<'_> {
+    fn check_room(&self, builder: &BlockBuilder) -> Result<(), Problem> {
+        match builder.bytes() > self.block_bytes_max {
+            true => Err(Problem::body_too_large(self.block_bytes_max)),
+            false => Ok(()),
+        }
+    }
+
     /// Each with its own fields; what headers say of one message can't be meant for many.
     fn messages(
         &self,
@@ -95,7 +115,14 @@ impl Target<'_> {
         builder: &mut BlockBuilder,
     ) -> Result<Vec<Result<(), Problem>>, Problem> {
         only_one(request, "idempotency-key")?;
+        let of_one = |name: &str| {
+            matches!(name, "weir-key" | "weir-ttl-ms") || name.starts_with("weir-attr-")
+        };
+        if let Some(name) = request.headers().keys().find(|name| of_one(name.as_str())) {
+            only_one(request, name.as_str())?;
+        }
         let taken = messages.into_iter().map(|raw| {
+            self.check_room(builder)?;
             let mut message = raw.message(Sender::Request)?;
             if let Some(trace) = self.trace {
                 message.add_attribute("traceparent", trace.as_str());

@@ -114,6 +114,8 @@ impl Shown<'_> {
     ) -> Result<Page, RecordError> {
         let mut page = Page::default();
         let mut left = self.page_bytes;
+        let mut current: Option<&Arc<PlacedBlock>> = None;
+        let mut under_way = None;
         for found in walk(blocks, from, self.now)? {
             let (block, offsets) = match found {
                 Found::Messages(block, offsets) => (block, offsets),
@@ -140,16 +142,23 @@ impl Shown<'_> {
                 budget.spend(count, bytes);
                 continue;
             }
-            let heading = self.heading(block);
-            for item in block.records() {
-                let (offset, record) = item?;
-                if offset < offsets.start {
-                    continue;
-                }
-                if offset >= offsets.end {
+            if current.is_none_or(|current| !Arc::ptr_eq(current, block)) {
+                current = Some(block);
+                under_way = Some((self.heading(block), block.records_from(offsets.start)));
+            }
+            // A block of many runs is gone through once.
+            let Some((heading, records)) = &mut under_way else { continue };
+            for offset in offsets {
+                let Some((_, record)) = records
+                    .find_map(|item| match item {
+                        Ok((at, _)) if at < offset => None,
+                        item => Some(item),
+                    })
+                    .transpose()?
+                else {
                     break;
-                }
-                let bytes = record.payload.len() as u64;
+                };
+                let bytes = record.bytes() as u64;
                 if budget.messages == 0 || (bytes > budget.bytes && !budget.untouched) {
                     page.last = true;
                     return Ok(page);
@@ -157,7 +166,7 @@ impl Shown<'_> {
                 if bytes > left && page.messages > 0 {
                     return Ok(page);
                 }
-                self.append(&mut page, &heading, offset, &record);
+                self.append(&mut page, heading, offset, &record);
                 page.next = Some(offset + 1);
                 left = left.saturating_sub(bytes);
                 budget.spend(1, bytes);

@@ -173,7 +173,7 @@ fn runs(ids: impl Iterator<Item = u64>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for id in ids {
         match runs.last_mut() {
-            Some(run) if run.to + 1 == id => run.to = id,
+            Some(run) if run.to.checked_add(1) == Some(id) => run.to = id,
             _ => runs.push(Run { from: id, to: id }),
         }
     }

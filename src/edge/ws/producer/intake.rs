@@ -18,7 +18,12 @@ pub(super) struct Intake {
     /// The number of the next payload, where each frame is one.
     next_number: u64,
     batch_messages_max: usize,
+    gave_up: bool,
 }
+
+/// Messages of one frame that may be refused one by one. A few bytes each, they ask for answers of
+/// hundreds; who sends so many does not speak our protocol.
+const ERRORS_MAX: usize = 256;
 
 /// A frame as it came.
 #[derive(Clone, Copy)]
@@ -36,8 +41,10 @@ impl Intake {
         resume_after: Option<u64>,
         batch_messages_max: usize,
     ) -> Self {
-        let next_number = resume_after.unwrap_or(0) + 1;
-        Self { protocol, acks, collected, frames: 0, next_number, batch_messages_max }
+        // The door lets nobody in who has used all numbers up.
+        let next_number = resume_after.unwrap_or(0).saturating_add(1);
+        let (frames, gave_up) = (0, false);
+        Self { protocol, acks, collected, frames, next_number, batch_messages_max, gave_up }
     }
 
     /// Takes a frame's messages, and gives the answers to what can't be taken.
@@ -73,6 +80,13 @@ impl Intake {
             }
             Ok(RawMessages(messages)) => {
                 for (n, raw) in messages.into_iter().enumerate() {
+                    if answers.len() == ERRORS_MAX {
+                        self.gave_up = true;
+                        let why = format!("{ERRORS_MAX} messages of this frame can't be taken");
+                        let problem = Problem::invalid("frame", why);
+                        answers.push(self.acks.frame_error(&problem, self.frames, Some(n)));
+                        break;
+                    }
                     self.take_message(raw, array.then_some(n), message_bytes_max, &mut answers);
                 }
             }
@@ -110,10 +124,15 @@ impl Intake {
 
     fn take_payload(&mut self, payload: &[u8], message_bytes_max: usize, out: &mut Vec<Frame>) {
         let id = Mark::Number(self.next_number);
-        self.next_number += 1;
+        self.next_number = self.next_number.saturating_add(1);
         if let Err(problem) = self.collected.take_payload(payload, id.clone(), message_bytes_max) {
             out.push(self.acks.message_error(&id, &problem));
         }
+    }
+
+    /// What the client sends makes no sense, and is not read any more.
+    pub(super) fn gave_up(&self) -> bool {
+        self.gave_up
     }
 
     /// Refuses a frame unread.

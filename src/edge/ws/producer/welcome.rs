@@ -31,7 +31,7 @@ pub(super) fn welcome(
             "messages": edge.limits.credit_messages,
             "bytes": edge.limits.credit_bytes,
         },
-        "message_bytes_max": settings.message_bytes_max,
+        "message_bytes_max": edge.message_bytes_max(&settings),
         "mode": settings.mode,
         "ack_level": worth.ack_level,
         "loss_bound_ms": worth.loss_bound_ms,
