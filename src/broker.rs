@@ -82,7 +82,8 @@ pub async fn run(
         receipts: journal.receipt_key().clone(),
         message_ids: journal.message_id_key().clone(),
         admission: Admission::new(config.limits.in_flight_bytes_max),
-        unfinished: Admission::new(config.limits.in_flight_bytes_max),
+        // The largest body has room in it, and what is under way keeps most of the memory.
+        unfinished: Admission::new(config.limits.in_flight_bytes_max / 8 * 5),
         guesses: Guesses::new(config.limits.receipt_misses_per_minute, clock.clone()),
         hosts: config.server.clone(),
         connections: Connections::new(&config.limits),

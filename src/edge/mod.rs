@@ -54,7 +54,7 @@ pub struct Edge {
     pub readers: Readers,
     /// The byte budget of what is under way.
     pub admission: Admission,
-    /// The byte budget, as large, of what has not come whole yet.
+    /// The byte budget, five eighths as large, of what has not come whole yet.
     pub unfinished: Admission,
     /// Who asked too often for receipts that don't exist.
     pub guesses: Guesses,

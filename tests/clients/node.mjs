@@ -207,6 +207,7 @@ const tests = {
       for (const [one, other] of [[client, broker], [broker, client]]) { one.on("error", () => other.destroy()); one.on("close", () => other.destroy()); }
     });
     await new Promise((done) => relay.listen(0, "127.0.0.1", done));
+    same("the topic is made", (await fetch(at("cuts", ""), { method: "PUT" })).status, 201);
     const source = new EventSource(`http://127.0.0.1:${relay.address().port}/v1/topics/${topic("cuts")}/events?from=earliest`);
     const seen = [];
     const all = new Promise((done) => { source.onmessage = ({ data, lastEventId }) => { seen.push([JSON.parse(data).offset, lastEventId]); if (seen.length === 300) done(); }; });

@@ -15,7 +15,7 @@ use crate::edge::error::{Code, Problem};
 /// A body and the budget it takes up.
 pub(super) struct Body {
     pub(super) bytes: Bytes,
-    pub(super) permit: Permit,
+    pub(super) permit: Option<Permit>,
 }
 
 /// Reads the whole body. Bytes are admitted before they are kept.
@@ -43,7 +43,7 @@ pub(super) async fn read(
         let why = format!("Content-Encoding `{encoding}` is not undone here; send it as it is");
         return Err(Problem::new(Code::UnsupportedMediaType, why));
     }
-    let mut coming: Option<Permit> = None;
+    let (mut coming, mut under_way): (Option<Permit>, Option<Permit>) = (None, None);
     let mut bytes = BytesMut::new();
     let timeout = Duration::from_millis(edge.limits.body_timeout_ms);
     let deadline = tokio::time::Instant::now() + timeout;
@@ -60,11 +60,18 @@ pub(super) async fn read(
         }
         // By what came, not by what was announced: an upload that stalls holds nothing back.
         let whole = declared.max(bytes.len() + piece.len());
-        let permit = edge.unfinished.try_admit_part(piece.len(), whole);
-        let permit = permit.ok_or_else(Problem::overloaded)?;
-        match &mut coming {
-            Some(held) => held.merge(permit),
-            None => coming = Some(permit),
+        // Twice: what is still coming may take a part of the room only, so that uploads which
+        // stall leave some to those that don't.
+        let budgets = [(&edge.admission, &mut under_way), (&edge.unfinished, &mut coming)];
+        // What comes in one piece is not coming any more.
+        let needed = if piece.len() == declared { 1 } else { 2 };
+        for (budget, held) in budgets.into_iter().take(needed) {
+            let permit = budget.try_admit_part(piece.len(), whole);
+            let permit = permit.ok_or_else(Problem::overloaded)?;
+            match held {
+                Some(held) => held.merge(permit),
+                None => *held = Some(permit),
+            }
         }
         if bytes.capacity() - bytes.len() < piece.len() {
             // As much again, but no more than was announced: a buffer that doubles past the end
@@ -74,7 +81,5 @@ pub(super) async fn read(
         }
         bytes.extend_from_slice(&piece);
     }
-    // From here on it is under way, and no longer in the way of what is still coming.
-    let permit = edge.admission.try_admit(bytes.len()).ok_or_else(Problem::overloaded)?;
-    Ok(Body { bytes: bytes.freeze(), permit })
+    Ok(Body { bytes: bytes.freeze(), permit: under_way })
 }

@@ -114,7 +114,7 @@ impl Now {
             topics: topics.len() as u64,
             connections: edge.connections.count() as u64,
             sessions: edge.sessions.receiver_count() as u64,
-            in_flight_bytes: (edge.admission.admitted() + edge.unfinished.admitted()) as u64,
+            in_flight_bytes: edge.admission.admitted() as u64,
             lag: edge.readers.lag(|topic| edge.queue.extent(topic).map(|extent| extent.head)),
         }
     }

@@ -95,7 +95,7 @@ impl Budget {
 
     /// The socket is not being read, by our own choice.
     pub(super) fn is_paused(&self) -> bool {
-        self.paused.get()
+        self.paused.get() || self.unfinished.borrow().is_waiting()
     }
 
     /// When a frame began that is held until it is whole.
@@ -125,6 +125,13 @@ enum Place {
 }
 
 const FRAME_START: Place = Place::Header { bytes: [0; HEADER_BYTES_MAX], known: 0 };
+
+/// The length of a frame that is held until it is whole, as long as there is no room for it.
+fn needs_room(place: &Place, budget: &Budget) -> Option<usize> {
+    let Place::Payload { header, left } = place else { return None };
+    let large = header.payload_bytes > budget.bytes_max as u64 && *left > 0;
+    (large && !budget.unfinished.borrow().is_reserved()).then_some(header.payload_bytes as usize)
+}
 
 /// The guarded stream.
 pub(crate) struct FrameGuard<S> {
@@ -166,6 +173,9 @@ impl<S> FrameGuard<S> {
         while passed < self.held.len() {
             let at_start = matches!(self.place, Place::Header { known: 0, .. });
             if at_start && budget.in_hand.get() >= budget.bytes_max {
+                break;
+            }
+            if needs_room(&self.place, budget).is_some() {
                 break;
             }
             let before = passed;
@@ -223,9 +233,6 @@ impl<S> FrameGuard<S> {
             self.budget.unfinished.borrow_mut().finish();
             self.large.split().freeze()
         };
-        if passed.large > 0 && !self.budget.unfinished.borrow_mut().add(passed.large) {
-            self.budget.refused.set(Some(Refusal::Overloaded));
-        }
         self.large.extend_from_slice(&self.held.split_to(passed.large));
         (!whole.is_empty()).then_some(whole)
     }
@@ -242,17 +249,24 @@ where
         if guard.budget.refused().is_some() {
             return Poll::Ready(None);
         }
-        if guard.budget.is_paused() || guard.budget.unheard.get() {
+        if guard.budget.paused.get() || guard.budget.unheard.get() {
             *guard.budget.waker.borrow_mut() = Some(context.waker().clone());
             return Poll::Pending;
         }
         loop {
+            if let Some(bytes) = needs_room(&guard.place, &guard.budget) {
+                let mut unfinished = guard.budget.unfinished.borrow_mut();
+                std::task::ready!(unfinished.poll_reserve(bytes, context));
+            }
             let passed = guard.pass();
             if let Some(bytes) = guard.yield_passed(&passed) {
                 return Poll::Ready(Some(Ok(bytes)));
             }
             if guard.budget.refused().is_some() {
                 return Poll::Ready(None);
+            }
+            if needs_room(&guard.place, &guard.budget).is_some() {
+                continue;
             }
             if !guard.held.is_empty() {
                 *guard.budget.waker.borrow_mut() = Some(context.waker().clone());

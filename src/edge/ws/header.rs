@@ -20,8 +20,6 @@ pub(crate) enum Refusal {
     Protocol,
     /// What must be text isn't.
     NotUtf8,
-    /// There is no room for it now.
-    Overloaded,
 }
 
 /// A frame header that has come whole.

@@ -323,7 +323,6 @@ pub(super) fn no_more_frames<S: Session>(session: &mut S, context: &mut Websocke
         Some(Refusal::TooLarge) => TOO_LARGE,
         Some(Refusal::Protocol) => PROTOCOL,
         Some(Refusal::NotUtf8) => NOT_UTF8,
-        Some(Refusal::Overloaded) => OVERLOADED,
     };
     session.on_end(ending, context);
 }

@@ -4,24 +4,33 @@
 //! finished can't take the room of those that are; and since when it has been coming is known, so
 //! that it doesn't for ever.
 
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::edge::admission::{Admission, Permit};
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Unfinished {
     /// None where nothing is charged, in tests of the parts around it.
     budget: Option<Admission>,
     permit: Option<Permit>,
+    waiting: Option<Pin<Box<dyn Future<Output = Permit>>>>,
     since: Option<Instant>,
     bytes: usize,
+}
+
+impl fmt::Debug for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unfinished").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
 }
 
 impl Unfinished {
     /// Charges this budget.
     pub(super) fn new(budget: Option<Admission>) -> Self {
-        Self { budget, permit: None, since: None, bytes: 0 }
+        Self { budget, permit: None, waiting: None, since: None, bytes: 0 }
     }
 
     /// More of the message has come; false when there is no room for it.
@@ -35,6 +44,27 @@ impl Unfinished {
             (more, held) => *held = more,
         }
         true
+    }
+
+    /// Waits for room for a whole message before any of it is taken: messages that each have a part
+    /// of the room and wait for more would wait for each other.
+    pub(super) fn poll_reserve(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
+        let Some(budget) = &self.budget else { return Poll::Ready(()) };
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(budget.admit(bytes)));
+        let permit = std::task::ready!(waiting.as_mut().poll(context));
+        (self.permit, self.waiting) = (Some(permit), None);
+        self.since = Some(Instant::now());
+        Poll::Ready(())
+    }
+
+    /// There is room for the message that is coming.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.budget.is_none() || self.permit.is_some()
+    }
+
+    /// The message waits for room.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// The message has come whole.

@@ -85,7 +85,11 @@ pub(super) fn collect(
     // What headers add to every line, and what JSON takes more than MessagePack.
     let more = builder.bytes().saturating_sub(bytes.len());
     if more > 0 {
-        permit.merge(edge.admission.try_admit(more).ok_or_else(Problem::overloaded)?);
+        let more = edge.admission.try_admit(more).ok_or_else(Problem::overloaded)?;
+        match &mut permit {
+            Some(held) => held.merge(more),
+            None => permit = Some(more),
+        }
     }
     let block = builder.finish().map(|block| block.traced(trace).charged(permit));
     Ok(Collected { block, checked, one })
