@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::support::broker::{Broker, problem};
-use crate::support::msgpack;
 use crate::support::socket::Socket;
+use crate::support::{eventually, msgpack};
 
 const BATCH_JSON: &str = "application/vnd.weir.messages+json";
 const BATCH_MSGPACK: &str = "application/vnd.weir.messages+msgpack";
@@ -115,6 +115,7 @@ async fn a_temporary_error_is_the_answer_to_all_of_a_batch_that_could_have_been_
     assert_eq!(codes, ["quarantined", "invalid-request", "quarantined"]);
     let recover = broker.http.post(broker.url("/v1/topics/t/recover")).send().await.unwrap();
     assert_eq!(recover.status(), StatusCode::OK);
+    eventually("it runs", async || broker.json("/v1/topics/t").await["state"] == "running").await;
     let again = accepted(broker.publish("t", BATCH_JSON, batch).await).await;
     assert_eq!((&again["accepted"], &again["results"][0]["offset"]), (&json!(2), &json!(1)));
 }
