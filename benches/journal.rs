@@ -4,24 +4,66 @@
 //! cargo bench --bench journal
 //! ```
 //!
-//! Both keep so many 256-byte messages in flight, one a block, and answer them when fdatasync has
-//! returned. The bare file is a preallocated segment to which the bytes are appended, nothing else.
+//! Both keep so many 256-byte incompressible messages in flight, each a block of its own, and answer
+//! each one once fdatasync has returned. The reference is what no journal can beat: a thread that
+//! takes what waits, appends the same encoded bytes to a preallocated segment of 64 MiB with one
+//! write, syncs, and answers; it has no checksum, no index and no way to read anything back.
+//! Throughput is messages; the figure to look at is the ratio of the two.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{Append, Journal, JournalError, JournalObserver, StorageSettings, TopicChange};
+use weir::journal::{
+    Append, AppendError, Appended, Journal, JournalError, JournalObserver, StorageSettings,
+    TopicChange,
+};
 use weir::model::{
     Block, BlockBuilder, Incarnation, PlacedBlock, Record, TopicId, TopicName, TopicSettings,
 };
 
 const PAYLOAD_BYTES: usize = 256;
+/// Messages that differ; they are sent again and again.
+const BLOCKS: usize = 4_096;
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// The measure of a commit, as in the journal's writer.
+const COMMIT_MESSAGES: usize = 1_000;
+
+/// Something that stores blocks and answers when they are safe.
+trait Log {
+    type Answer;
+    fn append(&self, block: Block) -> oneshot::Receiver<Self::Answer>;
+    fn check(answer: Self::Answer);
+}
+
+struct JournalLog {
+    journal: Journal,
+    topic: TopicId,
+}
+
+impl Log for JournalLog {
+    type Answer = Result<Appended, AppendError>;
+
+    fn append(&self, block: Block) -> oneshot::Receiver<Self::Answer> {
+        let (reply, answer) = oneshot::channel();
+        let (topic, incarnation) = (self.topic, Incarnation(0));
+        self.journal.append(Append { topic, incarnation, lane: None, block, reply });
+        answer
+    }
+
+    fn check(answer: Self::Answer) {
+        answer.expect("stored");
+    }
+}
 
 struct Ignored;
 
@@ -35,33 +77,88 @@ impl JournalObserver for Ignored {
     }
 }
 
-fn block(seed: u64) -> Block {
-    let mut state = seed | 1;
-    let payload: Vec<u8> = std::iter::repeat_with(|| {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    })
-    .take(PAYLOAD_BYTES)
-    .collect();
-    let mut builder = BlockBuilder::default();
-    builder.push(&Record::of("application/octet-stream", &payload)).expect("within limits");
-    builder.finish().expect("one message")
+/// The reference.
+struct BareFile(mpsc::Sender<(Block, oneshot::Sender<()>)>);
+
+impl Log for BareFile {
+    type Answer = ();
+
+    fn append(&self, block: Block) -> oneshot::Receiver<()> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send((block, reply)).expect("its thread runs");
+        answer
+    }
+
+    fn check((): ()) {}
 }
 
-fn append_all(journal: &Journal, topic: TopicId, blocks: &[Block]) {
-    let answers: Vec<_> = blocks
-        .iter()
-        .map(|block| {
-            let (reply, answer) = oneshot::channel();
-            let (incarnation, block) = (Incarnation(0), block.clone());
-            journal.append(Append { topic, incarnation, lane: None, block, reply });
-            answer
-        })
-        .collect();
-    for answer in answers {
-        answer.blocking_recv().expect("an answer").expect("stored");
+impl BareFile {
+    fn start(directory: PathBuf) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || Segments::new(directory).write_all(&receiver));
+        Self(sender)
     }
+}
+
+struct Segments {
+    path: PathBuf,
+    file: File,
+    position: u64,
+}
+
+impl Segments {
+    fn new(directory: PathBuf) -> Self {
+        let path = directory.join("segment");
+        Self { file: Self::preallocated(&path), path, position: 0 }
+    }
+
+    fn preallocated(path: &Path) -> File {
+        let _ = std::fs::remove_file(path);
+        let file = File::create(path).expect("a file");
+        file.set_len(SEGMENT_BYTES).expect("preallocated");
+        file.sync_all().expect("synced");
+        file
+    }
+
+    fn write_all(mut self, receiver: &mpsc::Receiver<(Block, oneshot::Sender<()>)>) {
+        let (mut bytes, mut answers) = (Vec::new(), Vec::new());
+        while let Ok(first) = receiver.recv() {
+            let more = std::iter::from_fn(|| receiver.try_recv().ok());
+            for (block, answer) in std::iter::once(first).chain(more).take(COMMIT_MESSAGES) {
+                bytes.extend_from_slice(block.body());
+                answers.push(answer);
+            }
+            if self.position + bytes.len() as u64 > SEGMENT_BYTES {
+                self.file = Self::preallocated(&self.path);
+                self.position = 0;
+            }
+            self.file.write_all_at(&bytes, self.position).expect("written");
+            self.file.sync_data().expect("synced");
+            self.position += bytes.len() as u64;
+            bytes.clear();
+            answers.drain(..).for_each(|answer| answer.send(()).unwrap_or_default());
+        }
+    }
+}
+
+/// Stores so many messages, never more than `in_flight` of them unanswered.
+fn store<L: Log>(log: &L, blocks: &[Block], messages: u64, in_flight: usize) -> Duration {
+    let begun = Instant::now();
+    let mut sending = blocks.iter().cycle().take(messages as usize);
+    let mut flying: VecDeque<_> =
+        sending.by_ref().take(in_flight).map(|block| log.append(block.clone())).collect();
+    while let Some(oldest) = flying.pop_front() {
+        L::check(oldest.blocking_recv().expect("an answer"));
+        // What was answered together is followed together.
+        let mut answered = 1;
+        while let Some(Ok(answer)) = flying.front_mut().map(oneshot::Receiver::try_recv) {
+            L::check(answer);
+            flying.pop_front();
+            answered += 1;
+        }
+        flying.extend(sending.by_ref().take(answered).map(|block| log.append(block.clone())));
+    }
+    begun.elapsed()
 }
 
 fn append(criterion: &mut Criterion) {
@@ -71,35 +168,35 @@ fn append(criterion: &mut Criterion) {
     let opened = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).expect("it opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let name = TopicName::new("bench").expect("a name");
-    let change =
-        TopicChange::Ensure { name, settings: TopicSettings::default(), topics_max: usize::MAX };
+    let retention_bytes = 1 << 30;
+    let settings = TopicSettings { retention_bytes, ..TopicSettings::default() };
+    let change = TopicChange::Ensure { name, settings, topics_max: usize::MAX };
     let changed = runtime.block_on(opened.journal.change_topic(change)).expect("a topic");
-    let file = File::create(directory.path().join("bare")).expect("a file");
-    file.set_len(SEGMENT_BYTES).expect("preallocated");
-    file.sync_all().expect("synced");
+    let journal = JournalLog { journal: opened.journal.clone(), topic: changed.record.id };
+    let bare_file = BareFile::start(directory.path().to_owned());
 
+    let mut random = SmallRng::seed_from_u64(1);
+    let blocks: Vec<_> = (0..BLOCKS).map(|_| block(&mut random)).collect();
     for in_flight in [1, 64, 1_000] {
-        let blocks: Vec<_> = (0..in_flight).map(block).collect();
         let mut group = criterion.benchmark_group(format!("append, {in_flight} in flight"));
-        group.throughput(Throughput::Elements(in_flight));
+        group.throughput(Throughput::Elements(1));
         group.bench_function("journal", |bencher| {
-            bencher.iter(|| append_all(&opened.journal, changed.record.id, &blocks));
+            bencher.iter_custom(|messages| store(&journal, &blocks, messages, in_flight));
         });
-        let bytes: Vec<u8> = blocks.iter().flat_map(|block| block.body().to_vec()).collect();
-        let mut position = 0;
         group.bench_function("bare file", |bencher| {
-            bencher.iter(|| {
-                if position + bytes.len() as u64 > SEGMENT_BYTES {
-                    position = 0;
-                }
-                file.write_all_at(&bytes, position).expect("written");
-                file.sync_data().expect("synced");
-                position += bytes.len() as u64;
-            });
+            bencher.iter_custom(|messages| store(&bare_file, &blocks, messages, in_flight));
         });
         group.finish();
     }
     runtime.block_on(opened.journal.stop()).expect("it stops");
+}
+
+fn block(random: &mut SmallRng) -> Block {
+    let mut payload = [0; PAYLOAD_BYTES];
+    random.fill_bytes(&mut payload);
+    let mut builder = BlockBuilder::default();
+    builder.push(&Record::of("application/octet-stream", &payload)).expect("within limits");
+    builder.finish().expect("one message")
 }
 
 criterion_group!(benches, append);

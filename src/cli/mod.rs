@@ -2,6 +2,7 @@
 
 mod attributes;
 mod backup;
+mod bench;
 mod client;
 mod output;
 mod problem;
@@ -36,6 +37,8 @@ enum Command {
     Pub(publish::Publish),
     /// Print a topic's messages as they come.
     Sub(subscribe::Subscribe),
+    /// Measure how fast a broker is, and check all it says.
+    Bench(Box<bench::Bench>),
     /// Check a data directory, without changing it.
     Verify(verify::Verify),
     /// Write a consistent copy of a running broker's data into a file.
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
             Command::Topics(topics) => unless_closed(topics.run().await),
             Command::Pub(publish) => publish.run().await,
             Command::Sub(subscribe) => unless_closed(subscribe.run().await),
+            Command::Bench(bench) => bench.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run(),

@@ -1,0 +1,225 @@
+//! A client process: connects, waits for the word, loads the broker, and checks what it gets.
+//!
+//! It speaks with its parent in JSON lines: the plan comes first; it says `ready`, hears `go`, says
+//! how far it is, says `produced` once every answer has come, hears how many messages each topic
+//! has, and says what it found once its tails have got them all. Whatever is not as it must be ends
+//! it with an error: a measurement of a broker that answers wrongly is worth nothing.
+
+mod frames;
+mod http;
+mod pace;
+mod page;
+mod poller;
+mod producer;
+mod requests;
+mod tail;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::payload::{Payloads, now_ns};
+use super::plan::Plan;
+use super::tally::{Tally, Written};
+use crate::cli::output::print;
+
+/// How often the parent hears how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// How long answers and deliveries may stay out once nothing is sent any more.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the parent says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Word {
+    Plan(Box<Plan>),
+    Go,
+    /// Messages of each topic, of all clients.
+    Heads(Vec<u64>),
+}
+
+/// What a client says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Saying {
+    Ready,
+    /// Messages acknowledged, delivered and polled so far.
+    Progress(u64),
+    /// Messages acknowledged, by topic.
+    Produced(Vec<u64>),
+    Found(Box<Found>),
+}
+
+/// What a client measured.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Found {
+    pub(super) acknowledged: Written,
+    pub(super) delivered: Written,
+    pub(super) polled: Written,
+    pub(super) pages: Written,
+}
+
+/// What a process's tasks share.
+struct Shared {
+    plan: Plan,
+    /// When what happens counts no more, and nothing is sent any more.
+    end_ns: u64,
+    acknowledged: RefCell<Tally>,
+    delivered: RefCell<Tally>,
+    polled: RefCell<Tally>,
+    pages: RefCell<Tally>,
+    /// Messages acknowledged, by topic.
+    stored: RefCell<Vec<u64>>,
+    sent_total: Cell<u64>,
+    delivered_total: Cell<u64>,
+    polled_total: Cell<u64>,
+    /// A tail has got something.
+    delivery: Notify,
+    /// How many messages each topic has, once nobody sends any more.
+    heads: RefCell<Option<Vec<u64>>>,
+    heads_known: Notify,
+}
+
+impl Shared {
+    fn new(plan: Plan) -> Self {
+        let begin_ns = now_ns() + plan.warm_up_ms * 1_000_000;
+        let end_ns = begin_ns + plan.measured_ms * 1_000_000;
+        let tally = || RefCell::new(Tally::new(begin_ns, end_ns));
+        Self {
+            end_ns,
+            acknowledged: tally(),
+            delivered: tally(),
+            polled: tally(),
+            pages: tally(),
+            stored: RefCell::new(vec![0; plan.topics.len()]),
+            sent_total: Cell::default(),
+            delivered_total: Cell::default(),
+            polled_total: Cell::default(),
+            delivery: Notify::new(),
+            heads: RefCell::default(),
+            heads_known: Notify::new(),
+            plan,
+        }
+    }
+
+    fn payloads(&self, connection: usize) -> Payloads {
+        let text = self.plan.producers.protocol.is_text();
+        let seed = self.plan.seed.wrapping_add(connection as u64 + 1);
+        Payloads::new(self.plan.payload_bytes, text, seed)
+    }
+
+    fn is_over(&self) -> bool {
+        now_ns() >= self.end_ns
+    }
+
+    /// A message of a topic was due then and is acknowledged now.
+    fn acknowledged(&self, topic: usize, due_ns: u64, now_ns: u64) {
+        self.stored.borrow_mut()[topic] += 1;
+        self.acknowledged.borrow_mut().note(due_ns, now_ns, self.plan.payload_bytes);
+    }
+
+    fn done_total(&self) -> u64 {
+        let stored: u64 = self.stored.borrow().iter().sum();
+        stored + self.delivered_total.get() + self.polled_total.get()
+    }
+
+    fn found(&self) -> Found {
+        Found {
+            acknowledged: self.acknowledged.borrow().written(),
+            delivered: self.delivered.borrow().written(),
+            polled: self.polled.borrow().written(),
+            pages: self.pages.borrow().written(),
+        }
+    }
+}
+
+/// Does what the parent says until all is done.
+pub(super) async fn run() -> anyhow::Result<()> {
+    let mut words = BufReader::new(tokio::io::stdin()).lines();
+    let Word::Plan(plan) = hear(&mut words).await? else { bail!("a plan comes first") };
+    let mut connected = Connections::open(&plan).await?;
+    say(&Saying::Ready)?;
+    ensure!(matches!(hear(&mut words).await?, Word::Go), "the word to go comes next");
+    let shared = Rc::new(Shared::new(*plan));
+
+    let mut consuming = JoinSet::new();
+    for tail in connected.tails.drain(..) {
+        consuming.spawn_local(tail.run(shared.clone()));
+    }
+    let mut loading = JoinSet::new();
+    for poller in connected.pollers.drain(..) {
+        loading.spawn_local(poller.run(shared.clone()));
+    }
+    let pacer = connected.producers.start(&shared, &mut loading)?;
+    while loading.len() > 0 {
+        tokio::select! {
+            biased;
+            done = loading.join_next() => done.transpose()?.transpose()?.unwrap_or_default(),
+            failed = failure(&mut consuming) => return Err(failed),
+            () = tokio::time::sleep(PROGRESS_EVERY) => say(&Saying::Progress(shared.done_total()))?,
+        }
+        let overdue_ns = shared.end_ns + PATIENCE.as_nanos() as u64;
+        ensure!(now_ns() < overdue_ns, "answers are missing {PATIENCE:?} after the end");
+    }
+    drop(pacer);
+    say(&Saying::Produced(shared.stored.borrow().clone()))?;
+    let Word::Heads(heads) = hear(&mut words).await? else { bail!("the heads come last") };
+    *shared.heads.borrow_mut() = Some(heads);
+    shared.heads_known.notify_waiters();
+    let rest = async {
+        while let Some(done) = consuming.join_next().await {
+            done??;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, rest)
+        .await
+        .with_context(|| format!("deliveries are missing after {PATIENCE:?}"))??;
+    say(&Saying::Found(Box::new(shared.found())))
+}
+
+/// Every connection of the plan, made before anything is measured.
+struct Connections {
+    producers: producer::Producers,
+    tails: Vec<tail::Tail>,
+    pollers: Vec<poller::Poller>,
+}
+
+impl Connections {
+    async fn open(plan: &Plan) -> anyhow::Result<Self> {
+        let mut tails = Vec::new();
+        for n in 0..plan.tails {
+            tails.push(tail::Tail::open(plan, n % plan.topics.len()).await?);
+        }
+        let mut pollers = Vec::new();
+        for n in 0..plan.pollers.connections {
+            pollers.push(poller::Poller::open(plan, n % plan.topics.len()).await?);
+        }
+        Ok(Self { producers: producer::Producers::open(plan).await?, tails, pollers })
+    }
+}
+
+/// Never, or a consumer's failure; one that has ended well was wrong to end.
+async fn failure(consuming: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+    match consuming.join_next().await {
+        None => std::future::pending().await,
+        Some(Ok(Ok(()))) => anyhow::anyhow!("a consumer ended before its time"),
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => error.into(),
+    }
+}
+
+async fn hear(words: &mut Lines<BufReader<Stdin>>) -> anyhow::Result<Word> {
+    let line = words.next_line().await?.context("the parent process has gone")?;
+    serde_json::from_str(&line).context("what the parent process says")
+}
+
+fn say(saying: &Saying) -> anyhow::Result<()> {
+    print([serde_json::to_string(saying)?])
+}

@@ -1,0 +1,85 @@
+//! What one client process does: every workload is some producers, tails and pollers over topics.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// How messages get in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Protocol {
+    /// WebSocket weir.raw.v1: a frame is a payload
+    Raw,
+    /// WebSocket weir.v1, text frames
+    Json,
+    /// WebSocket weir.v1, binary frames
+    Msgpack,
+    /// POST, one message a request
+    Http,
+    /// POST, many messages a request, as NDJSON
+    HttpBatch,
+}
+
+impl Protocol {
+    /// Payloads are JSON strings, not any bytes.
+    pub(super) fn is_text(self) -> bool {
+        matches!(self, Self::Json | Self::HttpBatch)
+    }
+
+    pub(super) fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::HttpBatch)
+    }
+}
+
+/// How a poll's answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Form {
+    /// application/json
+    Json,
+    /// application/x-ndjson
+    Ndjson,
+    /// application/msgpack
+    Msgpack,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// ADDR:PORT
+    pub(super) address: String,
+    pub(super) topics: Vec<String>,
+    pub(super) payload_bytes: usize,
+    pub(super) producers: Producers,
+    /// Tails of this process, spread over the topics.
+    pub(super) tails: usize,
+    pub(super) pollers: Pollers,
+    pub(super) warm_up_ms: u64,
+    pub(super) measured_ms: u64,
+    /// Tells the payloads of processes and repetitions apart.
+    pub(super) seed: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Producers {
+    pub(super) connections: usize,
+    pub(super) protocol: Protocol,
+    /// Messages in a frame or request.
+    pub(super) batch: usize,
+    /// Unanswered messages of one connection, at most.
+    pub(super) in_flight: usize,
+    /// Messages a second of one connection (open loop); none: as fast as answers come (closed).
+    pub(super) rate: Option<f64>,
+    /// The window counts what not every tail of this process has got.
+    pub(super) until_delivered: bool,
+    /// Each frame goes to a topic by lot; else each connection has one.
+    pub(super) by_lot: bool,
+    /// The measurement ends after so many messages of one connection, whatever the time.
+    pub(super) messages_max: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Pollers {
+    pub(super) connections: usize,
+    pub(super) form: Form,
+    /// Messages a page.
+    pub(super) page: usize,
+}

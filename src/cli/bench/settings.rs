@@ -1,0 +1,225 @@
+//! What is measured: a workload, and what was said about it on the command line.
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::measure::Measurement;
+use super::payload::PAYLOAD_BYTES_MIN;
+use super::plan::{Form, Plan, Pollers, Producers, Protocol};
+use crate::cli::Usage;
+
+/// What the clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Workload {
+    /// Producers only: how many messages are acknowledged, and after what time
+    Publish,
+    /// One producer, many tails of its topic: how many deliveries
+    Tail,
+    /// Pollers of topics that were filled before
+    Poll,
+    /// Producers and one tail: from when a message was due until it has arrived
+    E2e,
+    /// Messages to topics by lot
+    ManyTopics,
+    /// Producers, tails and pollers together
+    Mixed,
+    #[value(hide = true)]
+    Client,
+    #[value(hide = true)]
+    Bare,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub(super) struct Settings {
+    /// What is measured
+    #[arg(value_enum)]
+    pub(super) workload: Workload,
+    /// How messages get in
+    #[arg(long, value_enum)]
+    pub(super) protocol: Option<Protocol>,
+    /// Connections that publish
+    #[arg(long, value_parser = count)]
+    pub(super) connections: Option<usize>,
+    /// Messages of one connection that wait for their answer, at most; `tail`: that not every tail
+    /// has got; `many-topics` over sockets: of all connections
+    #[arg(long, value_parser = count)]
+    pub(super) in_flight: Option<usize>,
+    /// Messages in a frame or request
+    #[arg(long, value_parser = count)]
+    pub(super) batch: Option<usize>,
+    /// Open loop: messages a second, of all connections together
+    #[arg(long)]
+    pub(super) rate: Option<f64>,
+    /// Bytes of a payload; they do not compress
+    #[arg(long, default_value_t = 256)]
+    pub(super) payload_bytes: usize,
+    /// What an acknowledgement means
+    #[arg(long, default_value = "sync", value_parser = ["sync", "os"])]
+    pub(super) ack_level: String,
+    /// Topics
+    #[arg(long, value_parser = count)]
+    pub(super) topics: Option<usize>,
+    /// Tails
+    #[arg(long)]
+    pub(super) tails: Option<usize>,
+    /// Connections that poll
+    #[arg(long)]
+    pub(super) pollers: Option<usize>,
+    /// Messages a page
+    #[arg(long, default_value_t = 1_000, value_parser = count)]
+    pub(super) page: usize,
+    /// How pages come
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub(super) form: Form,
+    /// Messages in each topic before it is polled
+    #[arg(long)]
+    pub(super) messages: Option<u64>,
+    /// Client processes
+    #[arg(long, default_value_t = 1, value_parser = count)]
+    pub(super) processes: usize,
+    /// Measured time of a repetition
+    #[arg(long, default_value_t = 5.0)]
+    pub(super) seconds: f64,
+    /// Time before it that doesn't count
+    #[arg(long, default_value_t = 1.0)]
+    pub(super) warm_up_seconds: f64,
+}
+
+fn count(text: &str) -> Result<usize, &'static str> {
+    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+    count.ok_or("must be 1 to 1000000")
+}
+
+/// What a workload is if nothing is said about it.
+struct Defaults {
+    protocol: Protocol,
+    connections: usize,
+    in_flight: usize,
+    batch: usize,
+    rate: Option<f64>,
+    topics: usize,
+    tails: usize,
+    pollers: usize,
+    messages: u64,
+}
+
+impl Defaults {
+    fn of(workload: Workload, protocol: Option<Protocol>) -> Self {
+        let publish = Self {
+            protocol: protocol.unwrap_or(Protocol::Json),
+            connections: 8,
+            in_flight: 512,
+            batch: 1,
+            rate: None,
+            topics: 1,
+            tails: 0,
+            pollers: 0,
+            messages: 0,
+        };
+        match workload {
+            Workload::Publish | Workload::Client | Workload::Bare => match protocol {
+                Some(Protocol::Http) => Self { connections: 64, in_flight: 1, ..publish },
+                Some(Protocol::HttpBatch) => Self { in_flight: 100, batch: 100, ..publish },
+                _ => publish,
+            },
+            Workload::Tail => {
+                Self { connections: 1, in_flight: 64, batch: 64, tails: 1_000, ..publish }
+            }
+            Workload::Poll => {
+                Self { connections: 0, topics: 4, pollers: 4, messages: 500_000, ..publish }
+            }
+            Workload::E2e => Self { tails: 1, rate: Some(20_000.0), ..publish },
+            Workload::ManyTopics => {
+                Self { topics: 10_000, connections: 10_000, in_flight: 2_000, ..publish }
+            }
+            Workload::Mixed => Self {
+                topics: 8,
+                tails: 8,
+                pollers: 2,
+                rate: Some(100_000.0),
+                messages: 10_000,
+                ..publish
+            },
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn is_http_publish(&self) -> bool {
+        self.workload == Workload::Publish && self.protocol.is_some_and(Protocol::is_http)
+    }
+
+    /// The measurement of a server.
+    ///
+    /// # Errors
+    /// [`Usage`], where settings don't go together.
+    pub(super) fn measurement(
+        &self,
+        address: String,
+        pid: Option<u32>,
+        keep: bool,
+    ) -> anyhow::Result<Measurement> {
+        let usage = |text: &str| Err(Usage(text.to_owned()).into());
+        let defaults = Defaults::of(self.workload, self.protocol);
+        let batch = self.batch.unwrap_or(defaults.batch);
+        let in_flight = self.in_flight.unwrap_or(defaults.in_flight.max(batch));
+        let topics = self.topics.unwrap_or(defaults.topics);
+        let connections = match self.workload {
+            Workload::ManyTopics if !defaults.protocol.is_http() => topics,
+            _ => self.connections.unwrap_or(defaults.connections),
+        };
+        let tails = self.tails.unwrap_or(defaults.tails);
+        if self.payload_bytes < PAYLOAD_BYTES_MIN {
+            return usage(
+                "--payload-bytes must be 64 or more, for what payloads say of themselves",
+            );
+        }
+        if defaults.protocol == Protocol::Raw && batch > 1 {
+            return usage("a weir.raw.v1 frame is one message: --batch must be 1");
+        }
+        if in_flight < batch {
+            return usage("--in-flight must be --batch or more");
+        }
+        let until_delivered = self.workload == Workload::Tail;
+        if until_delivered && (tails == 0 || self.processes > 1 || topics > 1) {
+            return usage("`tail` has one process, one topic, and tails");
+        }
+        let of_each = |all: usize| all.div_ceil(self.processes);
+        let clients = of_each(connections) * self.processes;
+        let rate = self.rate.or(defaults.rate.filter(|_| self.in_flight.is_none()));
+        let rate = rate.map(|rate| rate / clients as f64).filter(|rate| *rate > 0.0);
+        let producers = Producers {
+            connections: of_each(connections),
+            protocol: defaults.protocol,
+            batch,
+            in_flight: if rate.is_some() { in_flight.max(100_000) } else { in_flight },
+            rate,
+            until_delivered,
+            by_lot: self.workload == Workload::ManyTopics,
+            messages_max: None,
+        };
+        let pollers = of_each(self.pollers.unwrap_or(defaults.pollers));
+        let plan = Plan {
+            address,
+            topics: Vec::new(),
+            payload_bytes: self.payload_bytes,
+            producers,
+            tails: of_each(tails),
+            pollers: Pollers { connections: pollers, form: self.form, page: self.page },
+            warm_up_ms: (self.warm_up_seconds * 1_000.0) as u64,
+            measured_ms: (self.seconds * 1_000.0) as u64,
+            seed: 0,
+        };
+        Ok(Measurement {
+            plan,
+            processes: self.processes,
+            topics,
+            ack_level: self.ack_level.clone(),
+            preloaded: self.messages.unwrap_or(defaults.messages),
+            pid,
+            keep,
+            bare: false,
+        })
+    }
+}
