@@ -6,7 +6,7 @@
 //!
 //! Both keep so many 256-byte incompressible messages in flight, each a block of its own, and answer
 //! each one once fdatasync has returned. The reference is what no journal can beat: a thread that
-//! takes what waits, appends the same encoded bytes to a preallocated segment of 64 MiB with one
+//! takes what waits (and what is just coming, as the journal does), appends the same encoded bytes to a preallocated segment of 64 MiB with one
 //! write, syncs, and answers; it has no checksum, no index and no way to read anything back.
 //! Throughput is messages; the figure to look at is the ratio of the two.
 
@@ -122,12 +122,23 @@ impl Segments {
 
     fn write_all(mut self, receiver: &mpsc::Receiver<(Block, oneshot::Sender<()>)>) {
         let (mut bytes, mut answers) = (Vec::new(), Vec::new());
-        while let Ok(first) = receiver.recv() {
-            let more = std::iter::from_fn(|| receiver.try_recv().ok());
-            for (block, answer) in std::iter::once(first).chain(more).take(COMMIT_MESSAGES) {
-                bytes.extend_from_slice(block.body());
-                answers.push(answer);
+        let (mut last, mut took) = (0, Duration::ZERO);
+        while let Ok((block, answer)) = receiver.recv() {
+            let begun = Instant::now();
+            bytes.extend_from_slice(block.body());
+            answers.push(answer);
+            while answers.len() < COMMIT_MESSAGES {
+                if let Ok((block, answer)) = receiver.try_recv() {
+                    bytes.extend_from_slice(block.body());
+                    answers.push(answer);
+                } else if answers.len() < last && begun.elapsed() < took / 4 {
+                    std::thread::yield_now();
+                } else {
+                    break;
+                }
             }
+            last = answers.len();
+            let begun = Instant::now();
             if self.position + bytes.len() as u64 > SEGMENT_BYTES {
                 self.file = Self::preallocated(&self.path);
                 self.position = 0;
@@ -135,6 +146,7 @@ impl Segments {
             self.file.write_all_at(&bytes, self.position).expect("written");
             self.file.sync_data().expect("synced");
             self.position += bytes.len() as u64;
+            took = begun.elapsed();
             bytes.clear();
             answers.drain(..).for_each(|answer| answer.send(()).unwrap_or_default());
         }

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use tokio::sync::oneshot;
@@ -75,16 +75,47 @@ pub struct Topic {
     id: TopicId,
     queue: Queue,
     pending: Pending,
+    listening: Listening,
     readers: HashMap<u64, Attach>,
     next_reader: u64,
     waiting: Vec<AwaitHead>,
 }
 
+/// Somebody wants to know of a topic's news. Without it the writer need not wake the actor.
+#[derive(Clone, Debug, Default)]
+struct Listening(Arc<AtomicBool>);
+
+impl Listening {
+    /// To be called before the listener first looks at the head: either it sees what the writer has
+    /// shown by then, or the writer, which looks here behind that, sees it listen.
+    fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// The writer, once readers can see the new head.
+    fn is_wanted(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Topic {
     /// The actor for a topic; its readers attach by themselves.
     pub fn new(id: TopicId, queue: Queue) -> Self {
-        let pending = Pending::default();
-        Self { id, queue, pending, readers: HashMap::new(), next_reader: 0, waiting: Vec::new() }
+        Self {
+            id,
+            queue,
+            pending: Pending::default(),
+            listening: Listening::default(),
+            readers: HashMap::new(),
+            next_reader: 0,
+            waiting: Vec::new(),
+        }
     }
 
     fn head(&self) -> u64 {
@@ -97,10 +128,11 @@ impl Actor for Topic {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let (topic, pending) = (ctx.address(), self.pending.clone());
+        let listening = self.listening.clone();
         self.queue.watch(
             self.id,
             Arc::new(move || {
-                if pending.raise() {
+                if listening.is_wanted() && pending.raise() {
                     topic.do_send(HeadAdvanced);
                 }
             }),
@@ -132,6 +164,9 @@ impl Handler<HeadAdvanced> for Topic {
             // Who stopped waiting needs no answer.
             let _ = waiting.reply.send(());
         }
+        if self.readers.is_empty() && self.waiting.is_empty() {
+            self.listening.end();
+        }
         faults::pass(Seam::TopicReadersTold);
     }
 }
@@ -141,6 +176,7 @@ impl Handler<Attach> for Topic {
 
     fn handle(&mut self, attach: Attach, _: &mut Context<Self>) {
         faults::pass(Seam::TopicReaderAttaching);
+        self.listening.begin();
         if attach.pending.raise() {
             attach.reader.do_send(HeadAdvanced);
         }
@@ -155,6 +191,7 @@ impl Handler<AwaitHead> for Topic {
     type Result = ();
 
     fn handle(&mut self, wanted: AwaitHead, _: &mut Context<Self>) {
+        self.listening.begin();
         if wanted.offset < self.head() {
             let _ = wanted.reply.send(());
             return;

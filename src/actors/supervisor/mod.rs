@@ -15,7 +15,6 @@ mod supervise;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use actix::ArbiterHandle;
 use serde::Deserialize;
 
 pub use budget::RestartPolicy;
@@ -37,8 +36,6 @@ use supervise::{Child, supervise};
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SupervisionSettings {
-    /// Threads that run ingest loggers and topics.
-    pub threads: usize,
     /// Restarts of one actor within `restart_window_ms` before its topic is quarantined.
     pub restarts_max: u32,
     /// The window in which restarts are counted.
@@ -51,13 +48,7 @@ pub struct SupervisionSettings {
 
 impl Default for SupervisionSettings {
     fn default() -> Self {
-        Self {
-            threads: 1,
-            restarts_max: 10,
-            restart_window_ms: 10_000,
-            backoff_ms: 5,
-            backoff_ms_max: 500,
-        }
+        Self { restarts_max: 10, restart_window_ms: 10_000, backoff_ms: 5, backoff_ms_max: 500 }
     }
 }
 
@@ -77,18 +68,16 @@ pub struct Supervisor {
     journal: Journal,
     queue: Queue,
     directory: Directory,
-    arbiters: Vec<ArbiterHandle>,
     restarts: RestartPolicy,
     topics: TopicPolicy,
 }
 
 impl Supervisor {
-    /// Supervises `topics` on the given threads.
+    /// Supervises `topics`. Their actors run on the thread that first needs them.
     pub fn new(
         journal: Journal,
         queue: Queue,
         topics: Vec<TopicRecord>,
-        arbiters: Vec<ArbiterHandle>,
         restarts: RestartPolicy,
         policy: TopicPolicy,
     ) -> Arc<Self> {
@@ -96,7 +85,7 @@ impl Supervisor {
         for record in topics {
             directory.enter(record);
         }
-        Arc::new(Self { journal, queue, directory, arbiters, restarts, topics: policy })
+        Arc::new(Self { journal, queue, directory, restarts, topics: policy })
     }
 
     /// The directory.
@@ -259,17 +248,16 @@ impl Supervisor {
         handle.activated.store(true, Ordering::Release);
         let (topic, restarts) = (handle.clone(), self.restarts);
         let (journal, queue) = (self.journal.clone(), self.queue.clone());
-        let arbiter = &self.arbiters[handle.id().0 as usize % self.arbiters.len()];
-        arbiter.spawn_fn(move || {
-            let id = topic.id();
-            let child = |what| Child { what, topic: topic.clone(), restarts, recoverable: true };
-            supervise(child("ingest logger"), announcers.ingest, move |incarnation| {
-                IngestLogger::recover(id, incarnation, journal.clone())
-            });
-            supervise(child("topic"), announcers.topic, move |_| {
-                let topic = Topic::new(id, queue.clone());
-                async move { Some(topic) }
-            });
+        let id = topic.id();
+        let child = |what| Child { what, topic: topic.clone(), restarts, recoverable: true };
+        // On this very thread, where the topic's first client is served: a hop to a thread of their
+        // own cost a lone message a wake-up.
+        supervise(child("ingest logger"), announcers.ingest, move |incarnation| {
+            IngestLogger::recover(id, incarnation, journal.clone())
+        });
+        supervise(child("topic"), announcers.topic, move |_| {
+            let topic = Topic::new(id, queue.clone());
+            async move { Some(topic) }
         });
     }
 }

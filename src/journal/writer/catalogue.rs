@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::dedup::DedupWindow;
 use super::named::NamedProducers;
 use crate::journal::index::TopicIndex;
@@ -194,7 +196,7 @@ impl WriterTopic {
 /// See the module.
 pub(super) struct Catalogue {
     shared: Arc<Shared>,
-    topics: HashMap<TopicId, WriterTopic>,
+    topics: FxHashMap<TopicId, WriterTopic>,
     names: HashMap<TopicName, TopicId>,
     next_topic_id: u32,
     version: u64,
@@ -202,7 +204,13 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     pub(super) fn new(shared: Arc<Shared>, next_topic_id: u32) -> Self {
-        Self { shared, topics: HashMap::new(), names: HashMap::new(), next_topic_id, version: 0 }
+        Self {
+            shared,
+            topics: FxHashMap::default(),
+            names: HashMap::new(),
+            next_topic_id,
+            version: 0,
+        }
     }
 
     /// Enters a topic, new or recovered, and shows it to readers.

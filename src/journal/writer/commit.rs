@@ -12,7 +12,7 @@ use super::packer::Packer;
 use crate::journal::command::Answer;
 use crate::journal::shared::TopicState;
 use crate::journal::store::StoreBatch;
-use crate::journal::{JournalError, TopicRecord};
+use crate::journal::{AppendError, JournalError, TopicRecord};
 use crate::model::{AckLevel, Sequence, TopicId, TopicName};
 
 /// Offsets a topic that may lose some reserves at a time (DESIGN §1).
@@ -32,6 +32,8 @@ pub(super) struct Commit {
     pub(super) messages: u64,
     pub(super) bytes: usize,
     pub(super) age_ms: u64,
+    /// Why no messages can be taken.
+    pub(super) full: Option<AppendError>,
     /// It must be on the disk before anybody is answered.
     pub(super) sync: bool,
     /// It must be on the disk within this time.

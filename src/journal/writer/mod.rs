@@ -1,8 +1,9 @@
 //! The one thread that writes: group commit.
 //!
 //! It takes all that waits (up to about [`COMMIT_MESSAGES`] messages or [`COMMIT_BYTES`] bytes),
-//! commits it as one batch, syncs once if any of it asks for that, and answers all. There is no
-//! timer on that path: while a sync runs, the next commit gathers, and topics take turns. Only topics at level `os` need
+//! commits it as one batch, syncs once if any of it asks for that, and answers all. While a sync
+//! runs, the next commit gathers; the [rhythm](Rhythm) of commits tells when more is just coming, and
+//! topics take turns. Only topics at level `os` need
 //! a clock, for the sync they are promised within their interval, and the watermark file.
 //!
 //! Invariants: blocks are answered in the order they were taken; a block whose lane place or
@@ -19,6 +20,7 @@ mod named;
 mod packer;
 mod page_queue;
 mod pages;
+mod rhythm;
 mod sift;
 mod space;
 mod take;
@@ -48,6 +50,7 @@ use crate::model::{Sequence, Timestamp};
 use catalogue::Catalogue;
 use commit::Commit;
 use page_queue::PageQueue;
+use rhythm::Rhythm;
 use space::Space;
 use waiting::Waiting;
 use watchdog::Watchdog;
@@ -89,6 +92,7 @@ pub(super) struct Writer {
     sync_at: Option<Instant>,
     last_time: Timestamp,
     pages: PageQueue,
+    rhythm: Rhythm,
 }
 
 impl Writer {
@@ -129,6 +133,7 @@ impl Writer {
             sync_at: None,
             last_time: recovered.positions.last_time,
             pages,
+            rhythm: Rhythm::default(),
         })
     }
 
@@ -229,7 +234,9 @@ impl Writer {
 
     /// Takes what waits, up to a commit's measure.
     fn gather(&mut self, first: Command) -> Result<Commit, JournalError> {
-        let mut commit = Commit { age_ms: self.age.now_ms(), ..Commit::default() };
+        let (age_ms, full) = (self.age.now_ms(), self.look_at_space());
+        let mut commit = Commit { age_ms, full, ..Commit::default() };
+        let begun = Instant::now();
         let mut command = Some(first);
         while let Some(taken) = command {
             self.take(taken, &mut commit)?;
@@ -238,6 +245,10 @@ impl Writer {
                 break;
             }
             self.take_in();
+            while self.waiting.is_empty() && self.rhythm.expects_more(commit.messages, begun) {
+                std::thread::yield_now();
+                self.take_in();
+            }
             if self.waiting.next_is_alone() {
                 break;
             }
@@ -300,6 +311,7 @@ impl Writer {
         self.write(batch, next_sequence, indexed, commit.sync || overdue)?;
         let (took, synced) = (begun.elapsed(), commit.sync || overdue);
         metrics::committed(commit.messages, commit.bytes as u64, took, synced);
+        self.rhythm.note(commit.messages, took);
         if let (Some(within), true) = (commit.sync_within, !commit.sync && !overdue) {
             let at = Instant::now() + within;
             self.sync_at = Some(self.sync_at.map_or(at, |before| before.min(at)));

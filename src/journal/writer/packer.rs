@@ -6,7 +6,7 @@
 //! Invariants: a topic's blocks keep the order they were added in; no block is split; a chunk
 //! exceeds [`CHUNK_BYTES`] only when a single block does.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::journal::chunk::{self, CHUNK_BYTES, Chunk, Moment, Part};
 use crate::model::{Block, Epoch, Sequence, TopicId};
@@ -15,7 +15,7 @@ use crate::model::{Block, Epoch, Sequence, TopicId};
 #[derive(Debug, Default)]
 pub(super) struct Packer {
     groups: Vec<Group>,
-    by_topic: HashMap<TopicId, usize>,
+    by_topic: FxHashMap<TopicId, usize>,
 }
 
 #[derive(Debug)]

@@ -43,8 +43,8 @@ impl Writer {
 
     fn take_append(&mut self, append: Append, commit: &mut Commit) -> Result<(), JournalError> {
         let Append { topic, incarnation, lane, block, reply } = append;
-        if let Some(full) = self.look_at_space() {
-            let _ = reply.send(Err(full));
+        if let Some(full) = &commit.full {
+            let _ = reply.send(Err(full.clone()));
             return Ok(());
         }
         // A name that can't be read costs its own producer, and no one else.

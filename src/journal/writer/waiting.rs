@@ -9,7 +9,9 @@
 //! Invariants: a topic stands in the ring once while something of it waits, and not at all
 //! otherwise; nothing is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
 
 use crate::journal::JournalError;
 use crate::journal::command::Command;
@@ -18,7 +20,7 @@ use crate::model::{TopicId, TopicName};
 #[derive(Default)]
 pub(super) struct Waiting {
     first: VecDeque<Command>,
-    topics: HashMap<TopicId, VecDeque<Command>>,
+    topics: FxHashMap<TopicId, VecDeque<Command>>,
     ring: VecDeque<TopicId>,
     stop: Option<Command>,
 }
@@ -63,6 +65,10 @@ impl Waiting {
             self.ring.push_back(topic);
         }
         command
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.ring.is_empty() && self.stop.is_none()
     }
 
     /// The next command is a commit of its own.
