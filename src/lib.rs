@@ -55,8 +55,8 @@
 //! 7. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program.
 //!
 //! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
-//! may use them. `fuzz` opens private decoders to the fuzz targets (`tests/fuzz`), and is built for
-//! them only.
+//! may use them. `exposed` opens private codecs to the fuzz targets (`tests/fuzz`) and the
+//! benches, and is built for them only.
 //!
 //! Architecture invariant: a module uses only modules before it in this list (a test reads the
 //! source to hold this). Actors appear in [`actors`] and [`edge`], fjall only in [`journal`],
@@ -68,9 +68,9 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod edge;
+#[cfg(any(fuzzing, feature = "exposed"))]
+pub mod exposed;
 pub mod faults;
-#[cfg(fuzzing)]
-pub mod fuzz;
 pub mod journal;
 pub mod metrics;
 pub mod model;

@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("actors", &["model", "clock", "metrics", "faults", "journal", "queue"]),
     ("patterns", &["model", "clock", "journal", "queue", "actors"]),
     ("edge", &["model", "clock", "metrics", "faults", "journal", "queue", "actors", "patterns"]),
-    ("fuzz", &["model", "journal", "edge"]),
+    ("exposed", &["model", "journal", "queue", "edge"]),
     ("config", &["model", "journal", "queue", "actors", "edge"]),
     (
         "broker",
@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 /// Crates that stand in some parts only.
 const CONFINED: [(&str, &[&str]); 6] = [
     ("actix::", &["actors", "edge", "broker"]),
-    ("actix_web::", &["edge", "broker", "cli/mod.rs", "fuzz.rs"]),
+    ("actix_web::", &["edge", "broker", "cli/mod.rs", "exposed.rs"]),
     ("actix_web_actors", &["edge/ws"]),
     ("actix_http", &["edge/ws"]),
     ("fjall::", &["journal"]),

@@ -48,7 +48,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// Lets frames up to `frame_bytes_max` through, `bytes_max` bytes at a time.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, feature = "exposed"))]
     pub(crate) fn new(frame_bytes_max: usize, bytes_max: usize) -> Rc<Self> {
         Self::charging(frame_bytes_max, bytes_max, None)
     }

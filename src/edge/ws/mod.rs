@@ -14,8 +14,8 @@ mod fragments;
 pub(crate) mod guard;
 mod header;
 mod producer;
-mod session;
-mod tail;
+pub(crate) mod session;
+pub(crate) mod tail;
 mod unfinished;
 
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;

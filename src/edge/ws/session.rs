@@ -25,7 +25,7 @@ const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a client that we close has to say goodbye.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of frames a session is given before it has taken the ones it has.
-const IN_HAND_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const IN_HAND_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of answers behind which nothing more is read before they are taken.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 

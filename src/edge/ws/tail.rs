@@ -23,7 +23,7 @@ use crate::patterns::publish_subscribe;
 use crate::queue::{ReadError, ReadLimits};
 
 /// How much goes into one frame, if no single message is larger.
-const FRAME: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
+pub(crate) const FRAME: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
 
 /// See the module.
 pub(super) struct TailSession {
@@ -151,7 +151,8 @@ fn gap_page(gap: Option<Gap>) -> Page {
     Page { gaps: gap.into_iter().collect(), next, ..Page::default() }
 }
 
-fn messages_frame(messages: Vec<u8>) -> String {
+/// The frame that holds these messages.
+pub(crate) fn messages_frame(messages: Vec<u8>) -> String {
     let mut frame = Vec::with_capacity(messages.len() + 16);
     frame.extend_from_slice(br#"{"messages":["#);
     frame.extend_from_slice(&messages);

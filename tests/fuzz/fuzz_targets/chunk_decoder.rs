@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use weir::fuzz::{blocks, chunk};
+use weir::exposed::{blocks, chunk};
 use weir::model::{Block, BlockBuilder, PlacedBlock, Record};
 
 const HEADER_BYTES: usize = 8;

@@ -11,7 +11,7 @@ use actix_http::ws::{Codec, ProtocolError};
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use tokio_util::codec::Decoder;
-use weir::fuzz::GuardedSocket;
+use weir::exposed::GuardedSocket;
 use weir_fuzz::frames::{self, Frames};
 
 const HEADER_BYTES_MAX: usize = 14;

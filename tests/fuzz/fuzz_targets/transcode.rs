@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
-use weir::fuzz::{append_json_to_msgpack, msgpack_to_json};
+use weir::exposed::{append_json_to_msgpack, msgpack_to_json};
 use weir_fuzz::json::{depth, is_json};
 use weir_fuzz::messages::check_refusal;
 

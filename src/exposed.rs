@@ -1,7 +1,7 @@
-//! Doors for the fuzz targets in `tests/fuzz`, to decoders that nobody else outside may call. Built
-//! only where cargo-fuzz builds it.
+//! Doors for the fuzz targets (`tests/fuzz`) and the benches, to codecs that nobody else outside may
+//! call. Built for them only: by cargo-fuzz, and with the feature `exposed`.
 //!
-//! Nothing is decided here: what must hold is said by the targets.
+//! Nothing is decided here: what must hold is said by the targets, what is measured by the benches.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,8 +17,10 @@ use futures_util::stream::{self, LocalBoxStream, StreamExt};
 use crate::edge::error::Problem;
 use crate::edge::wire::transcode;
 use crate::edge::ws::guard::{Budget, FrameGuard};
+use crate::edge::ws::{session, tail};
 use crate::journal::chunk::{self, DirectoryEntry, Moment, Part};
 use crate::model::{Block, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
+use crate::queue::ReadLimits;
 
 /// Counts how often a socket's reader was called back.
 #[derive(Default)]
@@ -80,6 +82,17 @@ impl GuardedSocket {
     pub fn calls(&self) -> usize {
         self.calls.0.load(Ordering::Relaxed)
     }
+}
+
+/// Bytes of frames that a session is given before it has taken the ones it has.
+pub const IN_HAND_BYTES: usize = session::IN_HAND_BYTES_MAX;
+
+/// How much goes into one frame of a tail.
+pub const TAIL_FRAME: ReadLimits = tail::FRAME;
+
+/// The frame that a tail is sent, of a page's messages in JSON.
+pub fn tail_frame(messages: Vec<u8>) -> String {
+    tail::messages_frame(messages)
 }
 
 /// The chunk of these blocks, each of which is a part of its own: topic, first offset, block.
