@@ -14,6 +14,12 @@ pub enum PayloadKind {
 impl PayloadKind {
     /// Classifies a media type; parameters and case are ignored.
     pub fn of(content_type: &str) -> Self {
+        // Nearly all there are, and asked for with each message.
+        match content_type {
+            "application/json" => return Self::Json,
+            "application/octet-stream" => return Self::Binary,
+            _ => {}
+        }
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         let ends_with = |suffix: &str| {
             essence.len() > suffix.len()

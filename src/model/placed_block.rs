@@ -42,7 +42,8 @@ const JSON_OVERHEAD_BYTES: usize = 192;
 impl PlacedBlock {
     /// The largest JSON form that is kept; what a cache has to reckon with.
     pub fn json_bytes_max(&self) -> usize {
-        self.body.len() + JSON_OVERHEAD_BYTES * self.count as usize
+        // Payloads that are no text are written in base64.
+        self.body.len().div_ceil(3) * 4 + JSON_OVERHEAD_BYTES * self.count as usize
     }
 
     /// The messages as clients read them in JSON, if somebody has left them here.

@@ -36,6 +36,14 @@ use crate::model::TopicName;
 /// All paths of API.md that this broker serves.
 pub fn routes(config: &mut web::ServiceConfig) {
     let (get, post) = (web::get, web::post);
+    let of_topic = |path: &str| format!("/v1/topics/{{topic}}/{path}");
+    // Paths are tried in this order: what is asked for most comes first.
+    resource(
+        config,
+        &of_topic("messages"),
+        "GET, HEAD, POST",
+        [read().to(poll::poll), post().to(publish::publish)],
+    );
     resource(config, "/livez", "GET, HEAD", [read().to(health::live)]);
     resource(config, "/readyz", "GET, HEAD", [read().to(health::ready)]);
     resource(config, "/metrics", "GET, HEAD", [read().to(metrics::metrics)]);
@@ -53,14 +61,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
             web::delete().to(topics::delete),
         ],
     );
-    let of_topic = |path: &str| format!("/v1/topics/{{topic}}/{path}");
     resource(config, &of_topic("recover"), "POST", [post().to(topics::recover)]);
-    resource(
-        config,
-        &of_topic("messages"),
-        "GET, HEAD, POST",
-        [read().to(poll::poll), post().to(publish::publish)],
-    );
     let one_message = of_topic("messages/{offset}");
     resource(config, &one_message, "GET, HEAD", [read().to(message::message)]);
     resource(config, &of_topic("oneway"), "POST", [post().to(publish::one_way)]);

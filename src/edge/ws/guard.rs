@@ -181,10 +181,20 @@ impl<S> FrameGuard<S> {
             let before = passed;
             match &mut self.place {
                 Place::Header { bytes, known } => {
-                    bytes[*known] = self.held[passed];
-                    *known += 1;
-                    passed += 1;
-                    if let Some(header) = FrameHeader::parse(&bytes[..*known]) {
+                    // Nearly always the whole header is here; else it is put together.
+                    let mut header = match known {
+                        0 => FrameHeader::parse(&self.held[passed..]),
+                        _ => None,
+                    };
+                    if let Some(header) = &header {
+                        passed += header.header_bytes;
+                    } else {
+                        bytes[*known] = self.held[passed];
+                        *known += 1;
+                        passed += 1;
+                        header = FrameHeader::parse(&bytes[..*known]);
+                    }
+                    if let Some(header) = header {
                         if let Err(refusal) = header.check(budget.frame_bytes_max as u64) {
                             budget.refused.set(Some(refusal));
                             return Passed { ready: frame_start, large: 0 };

@@ -99,7 +99,12 @@ impl TailSession {
                 if page.messages > 0 {
                     context.text(messages_frame(page.body));
                 }
-                self.pull_when_taken(context);
+                if self.is_at_head() {
+                    // There is nothing to pull, and we are told when there is.
+                    self.busy = false;
+                } else {
+                    self.pull_when_taken(context);
+                }
             }
         }
     }
@@ -121,6 +126,10 @@ impl TailSession {
         let gaps = self.edge.queue.gaps(self.topic.id());
         let gap = gaps.into_iter().find(|gap| gap.contains(self.next));
         Ok(gap_page(gap.and_then(|gap| Gap::before(self.next, gap.end()))))
+    }
+
+    fn is_at_head(&self) -> bool {
+        self.edge.queue.extent(self.topic.id()).is_some_and(|extent| extent.head == self.next)
     }
 
     /// Goes on when the connection polls us again, which it does when it has room to write.

@@ -21,6 +21,9 @@ use crate::cli::bench::plan::{Plan, Protocol};
 
 pub(super) type Socket = WebSocketStream<TcpStream>;
 
+/// What is read at once.
+const READ_BYTES: usize = 16 * 1024;
+
 /// Opens the WebSocket at a path.
 pub(super) async fn open_socket(
     address: &str,
@@ -34,7 +37,9 @@ pub(super) async fn open_socket(
         let header = ("sec-websocket-protocol", subprotocol.parse()?);
         request.headers_mut().insert(header.0, header.1);
     }
-    let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+    // The library clears as much as it may read each time it reads.
+    let config = WebSocketConfig::default().read_buffer_size(READ_BYTES);
+    let config = config.max_message_size(None).max_frame_size(None);
     let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
     Ok(opened.await.context("opening a WebSocket")?.0)
 }

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use base64::display::Base64Display;
+use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use uuid::fmt::Hyphenated;
 
 use super::Heading;
 use crate::model::{PayloadKind, Record};
@@ -18,8 +19,11 @@ pub(super) fn append(out: &mut Vec<u8>, heading: &Heading<'_>, offset: u64, reco
         }
         (PayloadKind::Text, Ok(text)) => member(out, "data", text),
         _ => {
-            let encoded = Base64Display::new(record.payload, &STANDARD);
-            written(write!(out, r#","data_base64":"{encoded}""#));
+            out.extend_from_slice(br#","data_base64":""#);
+            let begun = out.len();
+            out.resize(begun + record.payload.len().div_ceil(3) * 4, 0);
+            written(STANDARD.encode_slice(record.payload, &mut out[begun..]).map(drop));
+            out.push(b'"');
         }
     }
     out.push(b'}');
@@ -35,9 +39,12 @@ pub(super) fn append_line(
 ) {
     let begun = out.len();
     append(out, heading, offset, record);
-    for byte in &mut out[begun..] {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
+    // All else is written without them.
+    if record.payload.contains(&b'\n') || record.payload.contains(&b'\r') {
+        for byte in &mut out[begun..] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
         }
     }
     out.push(b'\n');
@@ -57,10 +64,14 @@ pub(super) fn append_event(
 
 fn head(out: &mut Vec<u8>, heading: &Heading<'_>, offset: u64, record: &Record<'_>) {
     let (receipt, published_at) = (heading.receipt(offset), &heading.published_at);
-    written(write!(
-        out,
-        r#"{{"offset":{offset},"receipt":"{receipt}","published_at":"{published_at}""#
-    ));
+    out.extend_from_slice(br#"{"offset":"#);
+    written(serde_json::to_writer(&mut *out, &offset));
+    out.extend_from_slice(br#","receipt":""#);
+    let mut text = [0; Hyphenated::LENGTH];
+    out.extend_from_slice(receipt.hyphenated().encode_lower(&mut text).as_bytes());
+    out.extend_from_slice(br#"","published_at":""#);
+    out.extend_from_slice(published_at.as_bytes());
+    out.push(b'"');
     member(out, "content_type", record.content_type);
     if let Some(key) = record.key {
         member(out, "key", key);
@@ -86,7 +97,9 @@ fn head(out: &mut Vec<u8>, heading: &Heading<'_>, offset: u64, record: &Record<'
 }
 
 fn member(out: &mut Vec<u8>, name: &str, value: &str) {
-    written(write!(out, r#","{name}":"#));
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
     string(out, value);
 }
 
