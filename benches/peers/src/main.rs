@@ -11,6 +11,7 @@
 //! sockets, what is encoded at one wake-up in one write, every acknowledgement read and held
 //! against what was sent.
 
+mod bare;
 mod fanout;
 mod link;
 mod measure;
@@ -59,7 +60,7 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where the servers keep their files while they run: on a disk, not in memory.
-    #[arg(long, default_value = "target/peers")]
+    #[arg(long, default_value = "target/servers")]
     dir: PathBuf,
     /// Writes all repetitions to a file, too.
     #[arg(long)]
@@ -110,8 +111,9 @@ fn run(options: &Options) -> Result<()> {
         directory: &std::fs::canonicalize(&options.dir)?,
         stop,
     };
+    let bare = bare::appends(course.directory)?;
     let outcomes = measure_all(&rows, options.repeat, &course)?;
-    report(&rows, &outcomes, options)?;
+    report(&rows, &outcomes, bare, options)?;
     if let Some(path) = &options.json {
         std::fs::write(path, table::json(&outcomes)?)
             .with_context(|| format!("writing {}", path.display()))?;
@@ -162,21 +164,27 @@ fn missing(row: &Row) -> bool {
     row.system.program().path().is_none()
 }
 
-fn report(rows: &[Row], outcomes: &[Outcome], options: &Options) -> Result<()> {
+fn report(
+    rows: &[Row],
+    outcomes: &[Outcome],
+    bare: (Duration, Duration),
+    options: &Options,
+) -> Result<()> {
     let programs: Vec<Program> = rows.iter().map(|row| row.system.program()).collect();
     let cores = std::thread::available_parallelism()?;
     println!("{}\n", table::show(outcomes));
     println!(
-        "{} byte payloads that don't compress; {} s measured after {} s, the median of {} \
-         repetitions by rate;\nserver and client (one thread) share {cores} cores. CPU s/M: \
-         processor seconds of the server, and of the client,\na million messages or deliveries. \
-         disk B/B: bytes the server gave the disk (write_bytes) a payload byte. An ack's\nlatency \
-         is from write to ack, a delivery's from the producer's write to the subscriber's read.",
+        "{}-byte payloads that don't compress; {} s measured after {} s, of {} repetitions the one \
+         with the median rate.\nServer and client (one thread) share {cores} cores. CPU s/M: \
+         processor seconds of the server, and of the client, a million\nmessages or deliveries. \
+         disk B/B: bytes the server gave the disk (write_bytes) a payload byte. Latency: from the\n\
+         publisher's write to its acknowledgement, or to the subscriber's read.",
         payload::BYTES,
         options.seconds,
         options.warm_up,
         options.repeat,
     );
+    println!("  bare append + fdatasync: p50 {:.0?}, p99 {:.0?}", bare.0, bare.1);
     print!("{}", table::versions(&programs)?);
     Ok(())
 }
@@ -188,13 +196,17 @@ fn show_config(rows: &[Row]) -> Result<()> {
         if shown.contains(&key) {
             continue;
         }
-        println!("== {}: {}", row.system.name(), row.system.promise());
+        println!("== {}: {}", row.system.name(), row.system.synced());
         match row.system.launch(Path::new("DIR"), 7_000) {
             Ok(launch) => {
                 println!("{} {}", launch.program.name(), launch.arguments.join(" "));
                 if let Some(configuration) = launch.configuration {
-                    println!("-- {}\n{}", configuration.file, configuration.text);
+                    print!("-- {}\n{}", configuration.file, configuration.text);
                 }
+                if let Some(prepared) = row.system.prepared() {
+                    println!("-- then\n{prepared}");
+                }
+                println!();
             }
             Err(error) => println!("{error:#}\n"),
         }

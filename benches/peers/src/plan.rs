@@ -38,7 +38,7 @@ pub fn rows() -> Vec<Row> {
         let in_flight = connections * window;
         rows.extend(publishers().into_iter().map(|system| Row {
             key: format!("publish-{in_flight}/{}", system.key()),
-            workload: format!("durable publish, {in_flight} in flight ({connections} x {window})"),
+            workload: format!("publish, {in_flight} in flight ({connections} x {window})"),
             load: Load::Publish { connections, window },
             system,
         }));
@@ -46,14 +46,14 @@ pub fn rows() -> Vec<Row> {
     for (name, outstanding) in FAN_OUT {
         rows.extend(broadcasters().into_iter().map(|system| Row {
             key: format!("fanout-{name}/{}", system.key()),
-            workload: format!("fan-out 1 to {SUBSCRIBERS}, {outstanding} outstanding"),
+            workload: format!("deliveries, 1 to {SUBSCRIBERS}, {outstanding} outstanding"),
             load: Load::FanOut { subscribers: SUBSCRIBERS, outstanding },
             system,
         }));
     }
     rows.extend(posts().into_iter().map(|system| Row {
         key: format!("http-{HTTP}/{}", system.key()),
-        workload: format!("HTTP publish, {HTTP} connections"),
+        workload: format!("publish over HTTP, {HTTP} connections"),
         load: Load::Publish { connections: HTTP, window: 1 },
         system,
     }));
@@ -77,16 +77,18 @@ fn publishers() -> Vec<Box<dyn System>> {
 fn broadcasters() -> Vec<Box<dyn System>> {
     vec![
         Box::new(NatsCore),
-        Box::new(Nchan { socket: true }),
+        // A channel belongs to one worker, which hands its messages to the others in batches.
+        Box::new(Nchan { socket: true, workers: 2 }),
         Box::new(Mosquitto { qos: 0 }),
-        Box::new(Weir::new(Way::Json, "sync")),
-        Box::new(Weir::new(Way::Json, "os")),
+        Box::new(Weir::new(Way::Tail, "sync")),
+        Box::new(Weir::new(Way::Tail, "os")),
     ]
 }
 
 fn posts() -> Vec<Box<dyn System>> {
     vec![
-        Box::new(Nchan { socket: false }),
+        // With a second one requests are slower.
+        Box::new(Nchan { socket: false, workers: 1 }),
         Box::new(Weir::new(Way::Http, "sync")),
         Box::new(Weir::new(Way::Http, "os")),
     ]

@@ -27,7 +27,15 @@ impl Outcome<'_> {
 }
 
 const HEADER: [&str; 10] = [
-    "system", "synced", "msgs/s", "min-max", "p50", "p99", "CPU s/M", "client's", "peak MiB",
+    "system",
+    "synced to disk",
+    "msgs/s",
+    "min-max",
+    "p50",
+    "p99",
+    "CPU s/M",
+    "client's",
+    "peak MiB",
     "disk B/B",
 ];
 
@@ -62,7 +70,7 @@ fn cells(outcome: &Outcome) -> Vec<String> {
     };
     vec![
         system.name(),
-        system.promise().into(),
+        system.synced().into(),
         format!("{:.0}", median.messages_per_second),
         format!(
             "{}-{}",
@@ -108,7 +116,7 @@ struct Told<'a> {
     row: &'a str,
     workload: &'a str,
     system: String,
-    promise: &'a str,
+    synced: &'a str,
     median: Option<&'a Figures>,
     repetitions: &'a [Figures],
     failed: Option<&'a str>,
@@ -122,7 +130,7 @@ pub fn json(outcomes: &[Outcome]) -> Result<String> {
             row: &outcome.row.key,
             workload: &outcome.row.workload,
             system: outcome.row.system.name(),
-            promise: outcome.row.system.promise(),
+            synced: outcome.row.system.synced(),
             median: outcome.median(),
             repetitions: &outcome.repetitions,
             failed: outcome.failed.as_deref(),

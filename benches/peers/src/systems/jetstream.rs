@@ -30,8 +30,8 @@ impl System for JetStream {
         format!("NATS JetStream, sync_interval {interval}")
     }
 
-    fn promise(&self) -> &'static str {
-        if self.sync_always { "fsync before ack" } else { "fsync every 2 min, after ack" }
+    fn synced(&self) -> &'static str {
+        if self.sync_always { "before the ack" } else { "every 2 minutes" }
     }
 
     fn program(&self) -> Program {
@@ -49,6 +49,10 @@ impl System for JetStream {
             arguments: vec!["-c".into(), "nats.conf".into()],
             configuration: Some(Configuration { file: "nats.conf", text }),
         })
+    }
+
+    fn prepared(&self) -> Option<String> {
+        Some(format!("$JS.API.STREAM.CREATE.T {STREAM}"))
     }
 
     fn prepare(&self, at: SocketAddr) -> Result<()> {

@@ -40,8 +40,8 @@ pub trait System {
     /// How the table names it.
     fn name(&self) -> String;
 
-    /// Who syncs, and when, as far as an acknowledgement is concerned.
-    fn promise(&self) -> &'static str;
+    /// Whether and when it syncs what it has acknowledged to the disk.
+    fn synced(&self) -> &'static str;
 
     fn program(&self) -> Program;
 
@@ -56,6 +56,11 @@ pub trait System {
     /// Whether a publisher hears of what it published.
     fn acknowledges(&self) -> bool {
         true
+    }
+
+    /// What [`Self::prepare`] does, for `--show-config`.
+    fn prepared(&self) -> Option<String> {
+        None
     }
 
     /// Makes the stream, topic or queue.

@@ -36,10 +36,10 @@ impl System for Mosquitto {
         }
     }
 
-    fn promise(&self) -> &'static str {
+    fn synced(&self) -> &'static str {
         match self.qos {
-            0 => "nothing stored, no ack",
-            _ => "no sync; saved every 30 min",
+            0 => "no; not stored",
+            _ => "no; saved every 30 min",
         }
     }
 
@@ -71,6 +71,12 @@ impl System for Mosquitto {
 
     fn acknowledges(&self) -> bool {
         self.qos > 0
+    }
+
+    fn prepared(&self) -> Option<String> {
+        let text = "a subscriber at QoS 1 with a session that is kept comes and goes, so that \
+                    what is published is stored, and counted when it comes back";
+        (self.qos > 0).then(|| text.into())
     }
 
     fn prepare(&self, at: SocketAddr) -> Result<()> {

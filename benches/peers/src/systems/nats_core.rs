@@ -25,8 +25,8 @@ impl System for NatsCore {
         "NATS core".into()
     }
 
-    fn promise(&self) -> &'static str {
-        "nothing stored, no ack"
+    fn synced(&self) -> &'static str {
+        "no; not stored"
     }
 
     fn program(&self) -> Program {

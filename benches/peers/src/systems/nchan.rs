@@ -20,6 +20,8 @@ const BUFFER: u64 = 1_000;
 pub struct Nchan {
     /// Whether publishers use a WebSocket; else HTTP.
     pub socket: bool,
+    /// nginx's processes.
+    pub workers: usize,
 }
 
 impl System for Nchan {
@@ -28,11 +30,12 @@ impl System for Nchan {
     }
 
     fn name(&self) -> String {
-        "nginx with nchan".into()
+        let plural = if self.workers == 1 { "" } else { "s" };
+        format!("nginx with nchan, {} worker{plural}", self.workers)
     }
 
-    fn promise(&self) -> &'static str {
-        "memory: the last 1,000 messages"
+    fn synced(&self) -> &'static str {
+        "no; memory"
     }
 
     fn program(&self) -> Program {
@@ -45,10 +48,9 @@ impl System for Nchan {
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("  {name}_temp_path {name};\n"))
             .concat();
-        // One worker: a channel belongs to one of them, and with one no message has to pass
-        // between processes. Connections are kept; by default they end after 1,000 requests.
+        // Connections are kept; by default they end after 1,000 requests.
         let text = format!(
-            "load_module {};\n{user}worker_processes 1;\ndaemon off;\npid nginx.pid;\n\
+            "load_module {};\n{user}worker_processes {};\ndaemon off;\npid nginx.pid;\n\
              error_log error.log warn;\nevents {{ worker_connections 8192; }}\nhttp {{\n\
              \x20 access_log off;\n{paths}  tcp_nodelay on;\n  keepalive_requests 1000000000;\n\
              \x20 nchan_shared_memory_size 512M;\n  nchan_message_buffer_length {BUFFER};\n\
@@ -57,7 +59,8 @@ impl System for Nchan {
              \x20   location = /sub {{\n      nchan_subscriber websocket;\n\
              \x20     nchan_channel_id t;\n      nchan_subscriber_first_message newest;\n    }}\n\
              \x20   location = /status {{ nchan_stub_status; }}\n  }}\n}}\n",
-            module.display()
+            module.display(),
+            self.workers
         );
         Ok(Launch {
             program: Program::Nginx,

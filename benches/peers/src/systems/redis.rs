@@ -27,10 +27,10 @@ impl System for Redis {
         format!("Redis Streams, appendfsync {}", self.fsync)
     }
 
-    fn promise(&self) -> &'static str {
+    fn synced(&self) -> &'static str {
         match self.fsync {
-            "always" => "fsync before ack",
-            _ => "fsync every second, after ack",
+            "always" => "before the ack",
+            _ => "every second",
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::weir_publishers::{Acked, Post, PutFrame};
 use super::weir_tail::{Known, Tail};
@@ -23,6 +23,8 @@ pub enum Way {
     Raw,
     /// `weir.v1`: a JSON text frame a message.
     Json,
+    /// The same, and tails for subscribers.
+    Tail,
     /// A request a message.
     Http,
 }
@@ -38,6 +40,10 @@ impl Weir {
     pub fn new(way: Way, level: &'static str) -> Self {
         Self { way, level, known: Rc::default() }
     }
+
+    fn settings(&self) -> String {
+        format!(r#"{{"ack_level":"{}"}}"#, self.level)
+    }
 }
 
 impl System for Weir {
@@ -45,6 +51,7 @@ impl System for Weir {
         let way = match self.way {
             Way::Raw => "raw",
             Way::Json => "json",
+            Way::Tail => "tail",
             Way::Http => "http",
         };
         format!("weir-{way}-{}", self.level)
@@ -54,15 +61,16 @@ impl System for Weir {
         let way = match self.way {
             Way::Raw => "weir.raw.v1",
             Way::Json => "weir.v1 JSON",
+            Way::Tail => "JSON tails",
             Way::Http => "HTTP",
         };
         format!("weir, {way}, level {}", self.level)
     }
 
-    fn promise(&self) -> &'static str {
+    fn synced(&self) -> &'static str {
         match self.level {
-            "sync" => "fdatasync before ack",
-            _ => "fdatasync every second, after ack",
+            "sync" => "before the ack",
+            _ => "every second",
         }
     }
 
@@ -83,9 +91,12 @@ impl System for Weir {
         if self.way == Way::Raw { Body::Raw } else { Body::Json }
     }
 
+    fn prepared(&self) -> Option<String> {
+        Some(format!("PUT /v1/topics/t {}", self.settings()))
+    }
+
     fn prepare(&self, at: SocketAddr) -> Result<()> {
-        let settings = format!(r#"{{"ack_level":"{}"}}"#, self.level);
-        let (status, body) = http::call(at, "PUT", "/v1/topics/t", &settings)?;
+        let (status, body) = http::call(at, "PUT", "/v1/topics/t", &self.settings())?;
         ensure!(status == 201, "the topic can't be made: {status} {body}");
         self.known.borrow_mut().forget();
         Ok(())
@@ -96,7 +107,7 @@ impl System for Weir {
         let protocol = match self.way {
             Way::Http => return Ok((stream, Box::new(Post::new(at)))),
             Way::Raw => "weir.raw.v1",
-            Way::Json => "weir.v1",
+            Way::Json | Way::Tail => "weir.v1",
         };
         let path = "/v1/topics/t/producer?acks=range";
         let welcome = websocket::open(&mut stream, at, path, Some(protocol), true)?;
@@ -107,9 +118,6 @@ impl System for Weir {
     }
 
     fn subscriber(&self, at: SocketAddr, n: usize) -> Result<Subscribed> {
-        if self.way != Way::Json {
-            bail!("tails read JSON");
-        }
         let mut stream = connect(at)?;
         websocket::open(&mut stream, at, "/v1/topics/t/tail?from=earliest", None, false)?;
         Ok((stream, Box::new(Tail::new(n, self.known.clone()))))
