@@ -192,7 +192,7 @@ fn report(
 fn show_config(rows: &[Row]) -> Result<()> {
     let mut shown = Vec::new();
     for row in rows {
-        let key = row.system.key();
+        let key = row.system.name();
         if shown.contains(&key) {
             continue;
         }
