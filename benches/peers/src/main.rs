@@ -173,6 +173,7 @@ fn report(
     let programs: Vec<Program> = rows.iter().map(|row| row.system.program()).collect();
     let cores = std::thread::available_parallelism()?;
     println!("{}\n", table::show(outcomes));
+    print!("{}", table::failures(outcomes));
     println!(
         "{}-byte payloads that don't compress; {} s measured after {} s, of {} repetitions the one \
          with the median rate.\nServer and client (one thread) share {cores} cores. CPU s/M: \

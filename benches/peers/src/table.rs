@@ -60,8 +60,7 @@ pub fn show(outcomes: &[Outcome]) -> String {
 fn cells(outcome: &Outcome) -> Vec<String> {
     let system = &outcome.row.system;
     let (Some(median), None) = (outcome.median(), &outcome.failed) else {
-        let why = outcome.failed.as_deref().unwrap_or("not run");
-        return vec![system.name(), why.chars().take(60).collect()];
+        return vec![system.name(), "see below".into()];
     };
     let rates = || outcome.repetitions.iter().map(|one| one.messages_per_second);
     let disk = match median.disk_bytes_per_payload_byte {
@@ -97,6 +96,15 @@ fn time(microseconds: f64) -> String {
         ..100_000.0 => format!("{:.1}ms", microseconds / 1e3),
         _ => format!("{:.0}ms", microseconds / 1e3),
     }
+}
+
+/// Why rows have no figures, one a line.
+pub fn failures(outcomes: &[Outcome]) -> String {
+    let told = outcomes.iter().filter_map(|outcome| {
+        let why = outcome.failed.as_deref()?;
+        Some(format!("  {}: {why}\n", outcome.row.key))
+    });
+    told.collect()
 }
 
 /// The versions of what was measured, one a line, and what is not here.

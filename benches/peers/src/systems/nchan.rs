@@ -48,7 +48,9 @@ impl System for Nchan {
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("  {name}_temp_path {name};\n"))
             .concat();
-        // Connections are kept; by default they end after 1,000 requests.
+        // Connections are kept; by default they end after 1,000 requests. The first message is the
+        // oldest, as with weir's tails: a worker that does not own the channel asks the owner for
+        // the newest a moment after it has let the subscriber in, and may miss some.
         let text = format!(
             "load_module {};\n{user}worker_processes {};\ndaemon off;\npid nginx.pid;\n\
              error_log error.log warn;\nevents {{ worker_connections 8192; }}\nhttp {{\n\
@@ -57,7 +59,7 @@ impl System for Nchan {
              \x20 nchan_message_timeout 1h;\n  server {{\n    listen 127.0.0.1:{port};\n\
              \x20   location = /pub {{ nchan_publisher http websocket; nchan_channel_id t; }}\n\
              \x20   location = /sub {{\n      nchan_subscriber websocket;\n\
-             \x20     nchan_channel_id t;\n      nchan_subscriber_first_message newest;\n    }}\n\
+             \x20     nchan_channel_id t;\n      nchan_subscriber_first_message oldest;\n    }}\n\
              \x20   location = /status {{ nchan_stub_status; }}\n  }}\n}}\n",
             module.display(),
             self.workers
