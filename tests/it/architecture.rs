@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 /// Crates that stand in some parts only.
 const CONFINED: [(&str, &[&str]); 6] = [
     ("actix::", &["actors", "edge", "broker"]),
-    ("actix_web::", &["edge", "broker", "cli/mod.rs", "exposed.rs"]),
+    ("actix_web::", &["edge", "broker", "cli/mod.rs", "cli/bench/bare.rs", "exposed.rs"]),
     ("actix_web_actors", &["edge/ws"]),
     ("actix_http", &["edge/ws"]),
     ("fjall::", &["journal"]),

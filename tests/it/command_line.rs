@@ -1,5 +1,6 @@
 //! The program as people start it.
 
+mod bench;
 mod publish;
 mod subscribe;
 mod topics;

@@ -38,6 +38,7 @@ impl OwnServer {
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .env("WEIR_LOG", std::env::var("WEIR_LOG").unwrap_or_else(|_| "error".into()))
             .kill_on_drop(true)
             .spawn()?;
         let out = child.stdout.take().context("a child's output")?;

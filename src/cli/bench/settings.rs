@@ -131,7 +131,7 @@ impl Defaults {
             }
             Workload::E2e => Self { tails: 1, rate: Some(20_000.0), ..publish },
             Workload::ManyTopics => {
-                Self { topics: 10_000, connections: 10_000, in_flight: 2_000, ..publish }
+                Self { topics: 1_000, connections: 64, in_flight: 2_000, ..publish }
             }
             Workload::Mixed => Self {
                 topics: 8,

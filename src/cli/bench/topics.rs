@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reqwest::{Client, Method};
 use serde::Deserialize;
@@ -47,6 +47,10 @@ impl Topics {
         self.each(|name| self.ask(Method::DELETE, name, None)).await.map(drop)
     }
 
+    fn origin(&self) -> &str {
+        self.base.trim_end_matches("/v1/topics")
+    }
+
     async fn each<'a, T, F: Future<Output = anyhow::Result<T>>>(
         &'a self,
         work: impl Fn(&'a str) -> F,
@@ -65,7 +69,8 @@ impl Topics {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let answer = request.send().await?;
+        let unreachable = || format!("can't reach {} (is `weir serve` running?)", self.origin());
+        let answer = request.send().await.with_context(unreachable)?;
         let status = answer.status();
         let body = answer.bytes().await?;
         let said = String::from_utf8_lossy(&body);

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::sync::Notify;
@@ -141,6 +142,7 @@ impl Shared {
 
 /// Does what the parent says until all is done.
 pub(super) async fn run() -> anyhow::Result<()> {
+    allow_connections()?;
     let mut words = BufReader::new(tokio::io::stdin()).lines();
     let Word::Plan(plan) = hear(&mut words).await? else { bail!("a plan comes first") };
     let mut connected = Connections::open(&plan).await?;
@@ -157,7 +159,7 @@ pub(super) async fn run() -> anyhow::Result<()> {
         loading.spawn_local(poller.run(shared.clone()));
     }
     let pacer = connected.producers.start(&shared, &mut loading)?;
-    while loading.len() > 0 {
+    while !loading.is_empty() {
         tokio::select! {
             biased;
             done = loading.join_next() => done.transpose()?.transpose()?.unwrap_or_default(),
@@ -182,6 +184,12 @@ pub(super) async fn run() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("deliveries are missing after {PATIENCE:?}"))??;
     say(&Saying::Found(Box::new(shared.found())))
+}
+
+/// Raises the limit on open files as far as it may be; many systems begin at 1,024.
+fn allow_connections() -> anyhow::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 /// Every connection of the plan, made before anything is measured.
