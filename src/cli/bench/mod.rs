@@ -21,7 +21,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Url;
@@ -102,6 +102,7 @@ impl Bench {
         }
         let named: Vec<_> = ["weir", "bare server"].into_iter().zip(outcomes).collect();
         let report = report::Report::new(&self.settings, &named);
+        ensure!(!report.is_empty(), "nothing was done in the measured time");
         if let Some(file) = &self.html {
             std::fs::write(file, report.html()).with_context(|| file.display().to_string())?;
         }

@@ -9,6 +9,7 @@
 //! hexadecimal and the random bytes are drawn from 64 letters, so that a JSON string needs no escapes.
 
 use std::io::Write;
+use std::rc::Rc;
 
 use anyhow::{Context, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
@@ -30,16 +31,16 @@ pub(super) fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Makes payloads.
-pub(super) struct Payloads {
-    pool: Vec<u8>,
+/// What all payloads of a process are cut from, each from another place.
+#[derive(Clone)]
+pub(super) struct Pool {
+    random: Rc<[u8]>,
     bytes: usize,
     text: bool,
-    number: u64,
 }
 
-impl Payloads {
-    /// Payloads of `bytes`, or JSON strings of `bytes` with their quotes.
+impl Pool {
+    /// For payloads of `bytes`, or JSON strings of `bytes` with their quotes.
     pub(super) fn new(bytes: usize, text: bool, seed: u64) -> Self {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         // xorshift64* (Vigna, 2014): enough to be incompressible.
@@ -49,20 +50,35 @@ impl Payloads {
             state ^= state >> 27;
             (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8
         };
-        let pool = (0..POOL_BYTES + bytes)
+        let random = (0..POOL_BYTES + bytes)
             .map(|_| if text { LETTERS[usize::from(random()) % 64] } else { random() })
             .collect();
-        Self { pool, bytes: if text { bytes - 2 } else { bytes }, text, number: seed << 40 }
+        Self { random, bytes: if text { bytes - 2 } else { bytes }, text }
+    }
+}
+
+/// Makes payloads.
+pub(super) struct Payloads {
+    pool: Pool,
+    number: u64,
+}
+
+impl Payloads {
+    /// Those of one connection; `source` tells it from others.
+    pub(super) fn new(pool: Pool, source: u64) -> Self {
+        Self { pool, number: source << 32 }
     }
 
     /// Appends the next one, without quotes.
     pub(super) fn write(&mut self, out: &mut Vec<u8>, due_ns: u64) {
         self.number += 1;
-        let head = if self.text { TEXT_HEAD_BYTES } else { HEAD_BYTES };
-        let from = self.number.wrapping_mul(1_000_003) as usize % POOL_BYTES;
-        let rest = &self.pool[from..from + self.bytes - head];
+        let Pool { random, bytes, text } = &self.pool;
+        let head = if *text { TEXT_HEAD_BYTES } else { HEAD_BYTES };
+        let from = self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let from = from as usize % POOL_BYTES;
+        let rest = &random[from..from + bytes - head];
         let hash = hash(due_ns, self.number, rest);
-        if self.text {
+        if *text {
             let number = self.number;
             // Writing to memory does not fail.
             let _ = write!(out, "{due_ns:016x}{number:016x}{hash:016x}");
@@ -113,7 +129,7 @@ mod tests {
     #[test]
     fn payloads_say_when_they_were_due_and_any_change_is_noticed() {
         for text in [false, true] {
-            let mut payloads = Payloads::new(100, text, 7);
+            let mut payloads = Payloads::new(Pool::new(100, text, 7), 7);
             let (mut one, mut other) = (Vec::new(), Vec::new());
             payloads.write(&mut one, 42);
             payloads.write(&mut other, 42);

@@ -8,7 +8,7 @@ use tempfile::tempdir;
 use super::{failed, printed, start, text, wrong_use};
 use crate::support::broker::Broker;
 
-const SHORT: [&str; 5] = ["--seconds", "0.3", "--warm-up-seconds", "0.1", "--json"];
+const SHORT: [&str; 5] = ["--seconds", "0.5", "--warm-up-seconds", "0.1", "--json"];
 
 /// What a short measurement says about each thing that it timed.
 fn measured(broker: &Broker, arguments: &[&str]) -> Vec<Value> {
@@ -70,8 +70,7 @@ async fn a_broker_of_its_own_beside_a_bare_server_and_a_page_for_people() {
     let arguments = [
         &["bench", "publish", "--self", "--protocol", "http", "--beside-bare"][..],
         &["--dir", directory.path().to_str().unwrap(), "--html", page.to_str().unwrap()],
-        &["--repeat", "2"],
-        &SHORT[..4],
+        &["--repeat", "2", "--seconds", "1", "--connections", "4"],
     ];
     let table = printed(&broker, &arguments.concat(), "");
     for line in ["weir: message to acknowledgement", "bare server: message to acknowledgement"] {

@@ -25,7 +25,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::payload::{Payloads, now_ns};
+use super::payload::{Payloads, Pool, now_ns};
 use super::plan::Plan;
 use super::tally::{Tally, Written};
 use crate::cli::output::print;
@@ -69,6 +69,7 @@ pub(super) struct Found {
 /// What a process's tasks share.
 struct Shared {
     plan: Plan,
+    pool: Pool,
     /// When what happens counts no more, and nothing is sent any more.
     end_ns: u64,
     acknowledged: RefCell<Tally>,
@@ -89,6 +90,8 @@ struct Shared {
 
 impl Shared {
     fn new(plan: Plan) -> Self {
+        let text = plan.producers.protocol.is_text();
+        let pool = Pool::new(plan.payload_bytes, text, plan.seed + 1);
         let begin_ns = now_ns() + plan.warm_up_ms * 1_000_000;
         let end_ns = begin_ns + plan.measured_ms * 1_000_000;
         let tally = || RefCell::new(Tally::new(begin_ns, end_ns));
@@ -105,14 +108,13 @@ impl Shared {
             delivery: Notify::new(),
             heads: RefCell::default(),
             heads_known: Notify::new(),
+            pool,
             plan,
         }
     }
 
     fn payloads(&self, connection: usize) -> Payloads {
-        let text = self.plan.producers.protocol.is_text();
-        let seed = self.plan.seed.wrapping_add(connection as u64 + 1);
-        Payloads::new(self.plan.payload_bytes, text, seed)
+        Payloads::new(self.pool.clone(), self.plan.seed.wrapping_add(connection as u64 + 1))
     }
 
     fn is_over(&self) -> bool {

@@ -141,6 +141,10 @@ impl<'a> Report<'a> {
         Self { weir: env!("CARGO_PKG_VERSION"), cores, settings, results }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.results.is_empty()
+    }
+
     pub(super) fn json(&self) -> anyhow::Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
