@@ -8,8 +8,10 @@
 //! each one once fdatasync has returned. The reference is what no journal can beat: a thread that
 //! takes what waits (and what is just coming, as the journal does), appends the same encoded bytes to a preallocated segment of 64 MiB with one
 //! write, syncs, and answers; it has no checksum, no index and no way to read anything back.
+//! In the last case the journal has 10,000 topics and each message goes to one of them by lot.
 //! Throughput is messages; the figure to look at is the ratio of the two.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::hint::black_box;
@@ -19,8 +21,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::future::join_all;
 use rand::rngs::SmallRng;
-use rand::{RngCore, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng};
 use tokio::sync::oneshot;
 use weir::clock::Clock;
 use weir::journal::{
@@ -34,6 +37,8 @@ use weir::model::{
 const PAYLOAD_BYTES: usize = 256;
 /// Messages that differ; they are sent again and again.
 const BLOCKS: usize = 4_096;
+/// Topics that blocks go to by lot, in the last case.
+const TOPICS: usize = 10_000;
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// The measure of a commit, as in the journal's writer.
 const COMMIT_MESSAGES: usize = 1_000;
@@ -47,7 +52,9 @@ trait Log {
 
 struct JournalLog {
     journal: Journal,
-    topic: TopicId,
+    /// Each block goes to one of them by lot.
+    topics: Vec<TopicId>,
+    random: RefCell<SmallRng>,
 }
 
 impl Log for JournalLog {
@@ -55,7 +62,8 @@ impl Log for JournalLog {
 
     fn append(&self, block: Block) -> oneshot::Receiver<Self::Answer> {
         let (reply, answer) = oneshot::channel();
-        let (topic, incarnation) = (self.topic, Incarnation(0));
+        let lot = self.random.borrow_mut().random_range(0..self.topics.len());
+        let (topic, incarnation) = (self.topics[lot], Incarnation(0));
         self.journal.append(Append { topic, incarnation, lane: None, block, reply });
         answer
     }
@@ -179,21 +187,32 @@ fn append(criterion: &mut Criterion) {
     let settings = StorageSettings { path, ..StorageSettings::default() };
     let opened = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).expect("it opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let name = TopicName::new("bench").expect("a name");
-    let retention_bytes = 1 << 30;
-    let settings = TopicSettings { retention_bytes, ..TopicSettings::default() };
-    let change = TopicChange::Ensure { name, settings, topics_max: usize::MAX };
-    let changed = runtime.block_on(opened.journal.change_topic(change)).expect("a topic");
-    let journal = JournalLog { journal: opened.journal.clone(), topic: changed.record.id };
+    let made = runtime.block_on(join_all((0..TOPICS).map(|n| {
+        let name = TopicName::new(&format!("bench.{n}")).expect("a name");
+        let retention_bytes = 1 << 30;
+        let settings = TopicSettings { retention_bytes, ..TopicSettings::default() };
+        let change = TopicChange::Ensure { name, settings, topics_max: usize::MAX };
+        opened.journal.change_topic(change)
+    })));
+    let all: Vec<_> = made.into_iter().map(|made| made.expect("a topic").record.id).collect();
+    let journal_of = |topics: &[TopicId]| JournalLog {
+        journal: opened.journal.clone(),
+        topics: topics.to_vec(),
+        random: RefCell::new(SmallRng::seed_from_u64(2)),
+    };
+    let (one, many) = (journal_of(&all[..1]), journal_of(&all));
     let bare_file = BareFile::start(directory.path().to_owned());
 
     let mut random = SmallRng::seed_from_u64(1);
     let blocks: Vec<_> = (0..BLOCKS).map(|_| block(&mut random)).collect();
-    for in_flight in [1, 64, 1_000] {
-        let mut group = criterion.benchmark_group(format!("append, {in_flight} in flight"));
+    let cases = [(1, &one), (64, &one), (1_000, &one), (2_000, &many)];
+    for (in_flight, journal) in cases {
+        let topics = journal.topics.len();
+        let name = format!("append, {in_flight} in flight, {topics} topics");
+        let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements(1));
         group.bench_function("journal", |bencher| {
-            bencher.iter_custom(|messages| store(&journal, &blocks, messages, in_flight));
+            bencher.iter_custom(|messages| store(journal, &blocks, messages, in_flight));
         });
         group.bench_function("bare file", |bencher| {
             bencher.iter_custom(|messages| store(&bare_file, &blocks, messages, in_flight));

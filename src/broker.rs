@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use actix::Arbiter;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
@@ -49,10 +50,12 @@ pub async fn run(
     tracing::info!(path = %config.storage.path.display(), topics = topics.len(), "journal recovered");
     let queue = Queue::Embedded(Embedded::new(journal.clone(), feed));
 
+    let arbiters: Vec<_> = (0..config.supervision.threads).map(|_| Arbiter::new()).collect();
     let supervisor = Supervisor::new(
         journal.clone(),
         queue.clone(),
         topics,
+        arbiters.iter().map(Arbiter::handle).collect(),
         restart_policy(&config),
         TopicPolicy {
             auto_create: config.auto_create_topics,

@@ -134,6 +134,9 @@ impl Config {
             |section| move |(key, what): (&str, String)| (section, key.to_owned(), what);
         self.storage.validate().map_err(in_section("storage"))?;
         self.limits.validate().map_err(in_section("limits"))?;
+        if self.supervision.threads == 0 {
+            return Err(("supervision", "threads".into(), "must be at least 1".into()));
+        }
         self.check_topic(&self.topic_defaults)
             .map_err(|what| ("topic_defaults", key_in(&what), what))?;
         self.topics().map(|_| ()).map_err(|what| ("topics", key_in(&what), what))

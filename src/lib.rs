@@ -31,6 +31,10 @@
 //! again; an HTTP poll and an event stream read from the queue as a tail does. What became of a
 //! message its receipt tells, which names its place, so that no index is needed.
 //!
+//! **Where it runs.** A connection and its producer stay on one of the edge's threads. Ingest loggers
+//! and topics have a thread of their own, where no flood of requests holds up another topic's
+//! messages (on the edge's threads bystanders of a flood waited several times as long).
+//!
 //! **What a client can't do.** Every connection passes `edge::connections` (how many, from where;
 //! the kernel cuts off who reads nothing), every request `edge::http::request_guard` (size of its
 //! head, `Host`, `Origin`), every frame the guard in `edge::ws`, every byte `edge::admission`.
@@ -52,7 +56,8 @@
 //! 4. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
 //! 5. [`patterns`]: publish and be acknowledged, or not; receipts; poll and tail.
 //! 6. [`edge`]: HTTP, WebSocket, what messages look like, bounds, the one table of errors.
-//! 7. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program.
+//! 7. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program, `weir bench`
+//!    among it, which measures all this from outside.
 //!
 //! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
 //! may use them. `exposed` opens private codecs to the fuzz targets (`tests/fuzz`) and the

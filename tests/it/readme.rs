@@ -125,6 +125,17 @@ async fn the_examples_do_what_the_readme_shows() {
     let answers = self::printed("sh", &[], &code).replace("}{", "}\n{") + "\n";
     assert_eq!(without_chance(&answers), without_chance(&shown));
 
+    let (code, shown) = example("sh bench");
+    let weir = env!("CARGO_BIN_EXE_weir");
+    let code =
+        code.replace("cargo run --release --", &format!("cd {:?} && {weir}", directory.path()));
+    let short = format!("{} --repeat 5 --seconds 0.2 --warm-up-seconds 0.5", code.trim());
+    let found = self::printed("sh", &[], &short);
+    let heads =
+        |text: &str| text.lines().nth(1).map(|line| line.split_whitespace().collect::<String>());
+    assert_eq!(heads(&found), heads(&shown), "{found}");
+    assert_eq!(found.lines().count(), shown.lines().count(), "{found}");
+
     broker.kill();
     let (code, shown) = example("sh verify");
     let weir = format!("cd {:?} && {}", directory.path(), env!("CARGO_BIN_EXE_weir"));

@@ -15,6 +15,7 @@ mod supervise;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use actix::ArbiterHandle;
 use serde::Deserialize;
 
 pub use budget::RestartPolicy;
@@ -36,6 +37,8 @@ use supervise::{Child, supervise};
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SupervisionSettings {
+    /// Threads that run ingest loggers and topics.
+    pub threads: usize,
     /// Restarts of one actor within `restart_window_ms` before its topic is quarantined.
     pub restarts_max: u32,
     /// The window in which restarts are counted.
@@ -48,7 +51,13 @@ pub struct SupervisionSettings {
 
 impl Default for SupervisionSettings {
     fn default() -> Self {
-        Self { restarts_max: 10, restart_window_ms: 10_000, backoff_ms: 5, backoff_ms_max: 500 }
+        Self {
+            threads: 1,
+            restarts_max: 10,
+            restart_window_ms: 10_000,
+            backoff_ms: 5,
+            backoff_ms_max: 500,
+        }
     }
 }
 
@@ -68,16 +77,18 @@ pub struct Supervisor {
     journal: Journal,
     queue: Queue,
     directory: Directory,
+    arbiters: Vec<ArbiterHandle>,
     restarts: RestartPolicy,
     topics: TopicPolicy,
 }
 
 impl Supervisor {
-    /// Supervises `topics`. Their actors run on the thread that first needs them.
+    /// Supervises `topics` on the given threads.
     pub fn new(
         journal: Journal,
         queue: Queue,
         topics: Vec<TopicRecord>,
+        arbiters: Vec<ArbiterHandle>,
         restarts: RestartPolicy,
         policy: TopicPolicy,
     ) -> Arc<Self> {
@@ -85,7 +96,7 @@ impl Supervisor {
         for record in topics {
             directory.enter(record);
         }
-        Arc::new(Self { journal, queue, directory, restarts, topics: policy })
+        Arc::new(Self { journal, queue, directory, arbiters, restarts, topics: policy })
     }
 
     /// The directory.
@@ -248,16 +259,17 @@ impl Supervisor {
         handle.activated.store(true, Ordering::Release);
         let (topic, restarts) = (handle.clone(), self.restarts);
         let (journal, queue) = (self.journal.clone(), self.queue.clone());
-        let id = topic.id();
-        let child = |what| Child { what, topic: topic.clone(), restarts, recoverable: true };
-        // On this very thread, where the topic's first client is served: a hop to a thread of their
-        // own cost a lone message a wake-up.
-        supervise(child("ingest logger"), announcers.ingest, move |incarnation| {
-            IngestLogger::recover(id, incarnation, journal.clone())
-        });
-        supervise(child("topic"), announcers.topic, move |_| {
-            let topic = Topic::new(id, queue.clone());
-            async move { Some(topic) }
+        let arbiter = &self.arbiters[handle.id().0 as usize % self.arbiters.len()];
+        arbiter.spawn_fn(move || {
+            let id = topic.id();
+            let child = |what| Child { what, topic: topic.clone(), restarts, recoverable: true };
+            supervise(child("ingest logger"), announcers.ingest, move |incarnation| {
+                IngestLogger::recover(id, incarnation, journal.clone())
+            });
+            supervise(child("topic"), announcers.topic, move |_| {
+                let topic = Topic::new(id, queue.clone());
+                async move { Some(topic) }
+            });
         });
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use tokio::time::sleep;
 
 use super::client::Word;
-use super::plan::{Plan, Pollers, Producers, Protocol};
+use super::plan::{Plan, Pollers, Producers};
 use super::process::Client;
 use super::server::Usage;
 use super::tally::Tally;
@@ -64,7 +64,7 @@ impl Measurement {
         }
         let plans = (0..self.processes).map(|process| {
             let seed = plan.seed + ((process as u64 + 1) << 14);
-            Client::start(Plan { seed, ..plan.clone() })
+            Client::start(Plan { seed, process, ..plan.clone() })
         });
         let mut clients = try_join_all(plans).await?;
         for client in &mut clients {
@@ -94,7 +94,7 @@ impl Measurement {
         usage: Option<Usage>,
     ) -> anyhow::Result<Outcome> {
         let ns = self.plan.measured_ms * 1_000_000;
-        let tally = || Tally::new(0, ns);
+        let tally = || Tally::new(0, ns, false);
         let mut outcome = Outcome {
             acknowledged: tally(),
             delivered: tally(),
@@ -131,7 +131,7 @@ impl Measurement {
 
 /// Publishes so many messages to each topic.
 async fn preload(plan: &Plan, messages: u64) -> anyhow::Result<Vec<u64>> {
-    let batch = if plan.producers.protocol == Protocol::Raw { 1 } else { 64 };
+    let batch = if plan.producers.protocol.is_one_by_one() { 1 } else { 64 };
     let producers = Producers {
         connections: plan.topics.len(),
         batch,

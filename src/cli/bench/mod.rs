@@ -21,7 +21,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Url;
@@ -67,6 +67,17 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        tokio::select! {
+            done = self.work() => done,
+            // Servers of our own end, and their directories go.
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                bail!("interrupted")
+            }
+        }
+    }
+
+    async fn work(&self) -> anyhow::Result<()> {
         match self.settings.workload {
             Workload::Client => return tokio::task::LocalSet::new().run_until(client::run()).await,
             Workload::Bare => return bare::run().await,

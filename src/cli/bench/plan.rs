@@ -25,6 +25,11 @@ impl Protocol {
         matches!(self, Self::Json | Self::HttpBatch)
     }
 
+    /// A frame or request is one message.
+    pub(super) fn is_one_by_one(self) -> bool {
+        matches!(self, Self::Raw | Self::Http)
+    }
+
     pub(super) fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::HttpBatch)
     }
@@ -56,6 +61,15 @@ pub(super) struct Plan {
     pub(super) measured_ms: u64,
     /// Tells the payloads of processes and repetitions apart.
     pub(super) seed: u64,
+    /// Which of the client processes this is, from 0.
+    pub(super) process: usize,
+}
+
+impl Plan {
+    /// The topic of the `n`th of so many connections of a kind, each process having as many.
+    pub(super) fn topic_of(&self, n: usize, count: usize) -> usize {
+        (self.process * count + n) % self.topics.len()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

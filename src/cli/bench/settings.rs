@@ -147,7 +147,13 @@ impl Defaults {
 
 impl Settings {
     pub(super) fn is_http_publish(&self) -> bool {
-        self.workload == Workload::Publish && self.protocol.is_some_and(Protocol::is_http)
+        self.workload == Workload::Publish && self.protocol == Some(Protocol::Http)
+    }
+
+    /// Messages a second of all connections together; none in a closed loop.
+    pub(super) fn pace(&self) -> Option<f64> {
+        let usual = Defaults::of(self.workload, self.protocol).rate;
+        self.rate.or(usual.filter(|_| self.in_flight.is_none()))
     }
 
     /// The measurement of a server.
@@ -162,7 +168,9 @@ impl Settings {
     ) -> anyhow::Result<Measurement> {
         let usage = |text: &str| Err(Usage(text.to_owned()).into());
         let defaults = Defaults::of(self.workload, self.protocol);
-        let batch = self.batch.unwrap_or(defaults.batch);
+        let protocol = defaults.protocol;
+        let usual = if protocol.is_one_by_one() { 1 } else { defaults.batch };
+        let batch = self.batch.unwrap_or(usual);
         let in_flight = self.in_flight.unwrap_or(defaults.in_flight.max(batch));
         let topics = self.topics.unwrap_or(defaults.topics);
         let connections = match self.workload {
@@ -175,8 +183,14 @@ impl Settings {
                 "--payload-bytes must be 64 or more, for what payloads say of themselves",
             );
         }
-        if defaults.protocol == Protocol::Raw && batch > 1 {
-            return usage("a weir.raw.v1 frame is one message: --batch must be 1");
+        if protocol.is_one_by_one() && batch > 1 {
+            return usage("a frame or request of this protocol is one message: --batch must be 1");
+        }
+        if self.workload == Workload::ManyTopics && !protocol.is_http() && self.rate.is_some() {
+            return usage("`many-topics` over sockets has no --rate");
+        }
+        if self.workload == Workload::Tail && protocol.is_http() {
+            return usage("`tail` publishes over a socket");
         }
         if in_flight < batch {
             return usage("--in-flight must be --batch or more");
@@ -187,8 +201,7 @@ impl Settings {
         }
         let of_each = |all: usize| all.div_ceil(self.processes);
         let clients = of_each(connections) * self.processes;
-        let rate = self.rate.or(defaults.rate.filter(|_| self.in_flight.is_none()));
-        let rate = rate.map(|rate| rate / clients as f64).filter(|rate| *rate > 0.0);
+        let rate = self.pace().map(|rate| rate / clients as f64).filter(|rate| *rate > 0.0);
         let producers = Producers {
             connections: of_each(connections),
             protocol: defaults.protocol,
@@ -210,6 +223,7 @@ impl Settings {
             warm_up_ms: (self.warm_up_seconds * 1_000.0) as u64,
             measured_ms: (self.seconds * 1_000.0) as u64,
             seed: 0,
+            process: 0,
         };
         Ok(Measurement {
             plan,

@@ -21,14 +21,16 @@ pub(super) struct Tally {
     pub(super) bins: Vec<u64>,
     begin_ns: u64,
     end_ns: u64,
+    by_due: bool,
 }
 
 impl Tally {
-    /// Counts what happens in this time.
-    pub(super) fn new(begin_ns: u64, end_ns: u64) -> Self {
+    /// Counts what happens in this time, and times the same, or, with `by_due`, what was due in it,
+    /// whenever it is done.
+    pub(super) fn new(begin_ns: u64, end_ns: u64, by_due: bool) -> Self {
         let times = Histogram::new_with_bounds(1, NS_MAX, DIGITS).expect("bounds are in order");
         let bins = vec![0; (end_ns - begin_ns).div_ceil(BIN_MS * 1_000_000) as usize];
-        Self { messages: 0, bytes: 0, times, bins, begin_ns, end_ns }
+        Self { messages: 0, bytes: 0, times, bins, begin_ns, end_ns, by_due }
     }
 
     /// A message of so many bytes was done at `now_ns`; it was due at `due_ns`.
@@ -38,12 +40,15 @@ impl Tally {
 
     /// So many messages of together so many bytes were done at once.
     pub(super) fn note_many(&mut self, messages: u64, due_ns: u64, now_ns: u64, bytes: usize) {
-        if !(self.begin_ns..self.end_ns).contains(&now_ns) {
+        let measured = self.begin_ns..self.end_ns;
+        if measured.contains(if self.by_due { &due_ns } else { &now_ns }) {
+            self.times.saturating_record_n(now_ns.saturating_sub(due_ns).max(1), messages);
+        }
+        if !measured.contains(&now_ns) {
             return;
         }
         self.messages += messages;
         self.bytes += bytes as u64;
-        self.times.saturating_record_n(now_ns.saturating_sub(due_ns).max(1), messages);
         let bin = (now_ns - self.begin_ns) / (BIN_MS * 1_000_000);
         self.bins[bin as usize] += messages;
     }
@@ -89,17 +94,26 @@ mod tests {
 
     #[test]
     fn only_what_falls_into_the_measured_time_counts_and_nothing_is_lost_on_the_way() {
-        let mut tally = Tally::new(1_000_000_000, 2_000_000_000);
+        let mut tally = Tally::new(1_000_000_000, 2_000_000_000, false);
         tally.note(900_000_000, 999_999_999, 1);
         tally.note(900_000_000, 1_000_000_000, 10);
         tally.note_many(5, 1_500_000_000, 1_999_999_999, 50);
         tally.note(900_000_000, 2_000_000_000, 1);
-        let mut both = Tally::new(0, 1_000_000_000);
+        let mut both = Tally::new(0, 1_000_000_000, false);
         tally.written().add_to(&mut both);
         tally.written().add_to(&mut both);
         assert_eq!((both.messages, both.bytes), (12, 120));
         assert_eq!((both.bins[0], both.bins[9]), (2, 10));
         assert_eq!(both.times.len(), 12);
         assert_eq!(both.times.max() / 1_000_000, 500);
+    }
+
+    #[test]
+    fn in_an_open_loop_what_was_due_is_timed_though_it_is_done_too_late_to_count() {
+        let mut tally = Tally::new(1_000_000_000, 2_000_000_000, true);
+        tally.note(1_900_000_000, 4_900_000_000, 1);
+        tally.note(900_000_000, 1_500_000_000, 1);
+        assert_eq!((tally.messages, tally.times.len()), (1, 1));
+        assert_eq!(tally.times.max() / 1_000_000_000, 3);
     }
 }

@@ -261,6 +261,7 @@ impl Writer {
     fn commit(&mut self, mut commit: Commit) -> Result<(), JournalError> {
         let mut chunks = Vec::new();
         if commit.is_empty() {
+            self.rhythm.note_none();
             // What is answered may rest on an earlier commit that is not synced yet.
             if commit.sync && self.sync_at.is_some() {
                 self.sync()?;

@@ -3,8 +3,8 @@
 //! Those who wait for an answer send again once they have it, all of them within some microseconds.
 //! A writer that takes the first of these at once commits it alone, and the others wait for two syncs
 //! instead of one. So a commit that has gathered less than the one before it waits for the rest, a
-//! part of the time that a commit takes; a lone message never waits, since the one before it was
-//! alone too. (PostgreSQL's `commit_delay` with `commit_siblings` is the same thought with fixed
+//! part of the time that a commit takes. Lone messages don't wait, but for the first one after a larger
+//! commit. (PostgreSQL's `commit_delay` with `commit_siblings` is the same thought with fixed
 //! numbers.)
 
 use std::time::{Duration, Instant};
@@ -29,6 +29,11 @@ impl Rhythm {
         self.took = if self.took.is_zero() { took } else { (self.took * 7 + took) / 8 };
     }
 
+    /// A commit wrote nothing.
+    pub(super) fn note_none(&mut self) {
+        self.messages = 0;
+    }
+
     /// More is to be expected, and worth waiting for.
     pub(super) fn expects_more(&self, gathered: u64, since: Instant) -> bool {
         gathered < self.messages && since.elapsed() < (self.took / PART).min(WAIT_MAX)
@@ -40,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lone_message_never_waits_and_nothing_waits_for_long() {
+    fn lone_messages_dont_wait_and_nothing_waits_for_long() {
         let mut rhythm = Rhythm::default();
         let now = Instant::now();
         assert!(!rhythm.expects_more(1, now));
@@ -50,5 +55,7 @@ mod tests {
         assert!(rhythm.expects_more(1, now));
         assert!(!rhythm.expects_more(64, now));
         assert!(!rhythm.expects_more(1, now - WAIT_MAX));
+        rhythm.note_none();
+        assert!(!rhythm.expects_more(1, now));
     }
 }

@@ -89,6 +89,8 @@ async fn what_does_not_go_together_is_said() {
         (&["bench", "publish", "--protocol", "raw", "--batch", "2"], "--batch must be 1"),
         (&["bench", "publish", "--payload-bytes", "10"], "64 or more"),
         (&["bench", "publish", "--beside-bare"], "--protocol http"),
+        (&["bench", "publish", "--protocol", "http", "--batch", "2"], "--batch must be 1"),
+        (&["bench", "many-topics", "--rate", "9"], "no --rate"),
         (&["bench", "tail", "--processes", "2"], "one process"),
         (&["bench", "publish", "--batch", "9", "--in-flight", "3"], "--in-flight must be"),
         (&["bench", "publish", "--server", "ftp://x"], "must be http://"),

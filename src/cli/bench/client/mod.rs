@@ -80,6 +80,8 @@ struct Shared {
     stored: RefCell<Vec<u64>>,
     sent_total: Cell<u64>,
     delivered_total: Cell<u64>,
+    /// The offset each tail of this process waits for.
+    tails: RefCell<Vec<u64>>,
     polled_total: Cell<u64>,
     /// A tail has got something.
     delivery: Notify,
@@ -94,7 +96,8 @@ impl Shared {
         let pool = Pool::new(plan.payload_bytes, text, plan.seed + 1);
         let begin_ns = now_ns() + plan.warm_up_ms * 1_000_000;
         let end_ns = begin_ns + plan.measured_ms * 1_000_000;
-        let tally = || RefCell::new(Tally::new(begin_ns, end_ns));
+        let by_due = plan.producers.rate.is_some();
+        let tally = || RefCell::new(Tally::new(begin_ns, end_ns, by_due));
         Self {
             end_ns,
             acknowledged: tally(),
@@ -104,6 +107,7 @@ impl Shared {
             stored: RefCell::new(vec![0; plan.topics.len()]),
             sent_total: Cell::default(),
             delivered_total: Cell::default(),
+            tails: RefCell::new(vec![0; plan.tails]),
             polled_total: Cell::default(),
             delivery: Notify::new(),
             heads: RefCell::default(),
@@ -115,6 +119,13 @@ impl Shared {
 
     fn payloads(&self, connection: usize) -> Payloads {
         Payloads::new(self.pool.clone(), self.plan.seed.wrapping_add(connection as u64 + 1))
+    }
+
+    /// Every tail of this process has got so many messages.
+    fn have_all_got(&self, messages: u64) -> bool {
+        // The slowest is looked for only where it can be: not with each message of each tail.
+        self.delivered_total.get() >= messages * self.plan.tails as u64
+            && self.tails.borrow().iter().all(|next| *next >= messages)
     }
 
     fn is_over(&self) -> bool {
@@ -205,11 +216,12 @@ impl Connections {
     async fn open(plan: &Plan) -> anyhow::Result<Self> {
         let mut tails = Vec::new();
         for n in 0..plan.tails {
-            tails.push(tail::Tail::open(plan, n % plan.topics.len()).await?);
+            tails.push(tail::Tail::open(plan, n).await?);
         }
         let mut pollers = Vec::new();
         for n in 0..plan.pollers.connections {
-            pollers.push(poller::Poller::open(plan, n % plan.topics.len()).await?);
+            let topic = plan.topic_of(n, plan.pollers.connections);
+            pollers.push(poller::Poller::open(plan, topic).await?);
         }
         Ok(Self { producers: producer::Producers::open(plan).await?, tails, pollers })
     }

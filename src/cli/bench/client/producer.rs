@@ -58,7 +58,7 @@ impl Producers {
                 all.requests.push(Connection::open(&plan.address).await?);
                 continue;
             }
-            let topic = &plan.topics[n % plan.topics.len()];
+            let topic = &plan.topics[plan.topic_of(n, plan.producers.connections)];
             let path = format!("/v1/topics/{topic}/producer?acks=range");
             let raw = (plan.producers.protocol == Protocol::Raw).then_some("weir.raw.v1");
             let mut socket = open_socket(&plan.address, &path, raw).await?;
@@ -117,7 +117,7 @@ impl SocketProducer {
         let plan = &shared.plan;
         Self {
             socket,
-            topic: n % plan.topics.len(),
+            topic: plan.topic_of(n, plan.producers.connections),
             frames: Frames::new(shared.payloads(n), plan.producers.protocol, plan.payload_bytes),
             schedule,
             unanswered: VecDeque::new(),
@@ -163,15 +163,20 @@ impl SocketProducer {
     }
 
     fn is_over(&self, shared: &Shared) -> bool {
-        shared.plan.producers.messages_max.is_some_and(|max| self.sent >= max) || shared.is_over()
+        let is_over = match &self.schedule {
+            // What was due in time is sent, however late.
+            Some(schedule) => schedule.due_ns(self.sent) >= shared.end_ns,
+            None => shared.is_over(),
+        };
+        is_over || shared.plan.producers.messages_max.is_some_and(|max| self.sent >= max)
     }
 
     fn has_room(&self, shared: &Shared) -> bool {
         let producers = &shared.plan.producers;
         let (batch, in_flight) = (producers.batch as u64, producers.in_flight as u64);
         if producers.until_delivered {
-            let wanted = (shared.sent_total.get() + batch).saturating_sub(in_flight);
-            return shared.delivered_total.get() >= wanted * shared.plan.tails as u64;
+            return shared
+                .have_all_got((shared.sent_total.get() + batch).saturating_sub(in_flight));
         }
         self.unanswered.len() as u64 + batch <= in_flight
     }

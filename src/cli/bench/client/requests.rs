@@ -48,7 +48,9 @@ impl Requests {
         shared: &Shared,
         schedule: Option<Schedule>,
     ) -> Self {
-        let (lot, topic) = (Lot(n as u64 + 1), n % shared.plan.topics.len());
+        let connections = shared.plan.producers.connections;
+        let (lot, topic) =
+            (Lot(shared.plan.seed + n as u64 + 1), shared.plan.topic_of(n, connections));
         Self { connection, payloads: shared.payloads(n), schedule, lot, topic, sent: 0 }
     }
 
@@ -56,42 +58,53 @@ impl Requests {
         let producers = &shared.plan.producers;
         let topics = shared.plan.topics.iter();
         let paths: Vec<_> = topics.map(|topic| format!("/v1/topics/{topic}/messages")).collect();
-        while !shared.is_over() && producers.messages_max.is_none_or(|max| self.sent < max) {
-            let due_ns = match &self.schedule {
+        let mut dues_ns = Vec::with_capacity(producers.batch);
+        while !self.is_over(&shared) {
+            let due_ns = |n| match &self.schedule {
                 None => now_ns(),
-                Some(schedule) => {
-                    let due_ns = schedule.due_ns(self.sent + producers.batch as u64 - 1);
-                    if due_ns > now_ns() {
-                        schedule.woken().await;
-                        continue;
-                    }
-                    due_ns
-                }
+                Some(schedule) => schedule.due_ns(self.sent + n),
             };
+            dues_ns.clear();
+            dues_ns.extend((0..producers.batch as u64).map(due_ns));
+            if let (Some(schedule), Some(last)) = (&self.schedule, dues_ns.last())
+                && *last > now_ns()
+            {
+                schedule.woken().await;
+                continue;
+            }
             if producers.by_lot {
                 self.topic = self.lot.draw(paths.len());
             }
-            self.post(&shared, &paths[self.topic], due_ns).await?;
+            self.post(&shared, &paths[self.topic], &dues_ns).await?;
             let now_ns = now_ns();
-            for _ in 0..producers.batch {
-                shared.acknowledged(self.topic, due_ns, now_ns);
+            for due_ns in &dues_ns {
+                shared.acknowledged(self.topic, *due_ns, now_ns);
             }
             self.sent += producers.batch as u64;
         }
         Ok(())
     }
 
-    async fn post(&mut self, shared: &Shared, path: &str, due_ns: u64) -> anyhow::Result<()> {
+    fn is_over(&self, shared: &Shared) -> bool {
+        let is_over = match &self.schedule {
+            // What was due in time is sent, however late.
+            Some(schedule) => schedule.due_ns(self.sent) >= shared.end_ns,
+            None => shared.is_over(),
+        };
+        is_over || shared.plan.producers.messages_max.is_some_and(|max| self.sent >= max)
+    }
+
+    async fn post(&mut self, shared: &Shared, path: &str, dues_ns: &[u64]) -> anyhow::Result<()> {
         let batch = shared.plan.producers.batch;
         let mut body = Vec::with_capacity(batch * (shared.plan.payload_bytes + 1));
         let single = shared.plan.producers.protocol == Protocol::Http;
         let content_type = if single {
-            self.payloads.write(&mut body, due_ns);
+            self.payloads.write(&mut body, dues_ns[0]);
             "application/octet-stream"
         } else {
-            for _ in 0..batch {
+            for due_ns in dues_ns {
                 body.push(b'"');
-                self.payloads.write(&mut body, due_ns);
+                self.payloads.write(&mut body, *due_ns);
                 body.extend_from_slice(b"\"\n");
             }
             "application/x-ndjson"

@@ -47,16 +47,18 @@ struct Frame<'a> {
 
 /// See the module.
 pub(super) struct Tail {
+    n: usize,
     socket: Socket,
     topic: usize,
     next: u64,
 }
 
 impl Tail {
-    pub(super) async fn open(plan: &Plan, topic: usize) -> anyhow::Result<Self> {
+    pub(super) async fn open(plan: &Plan, n: usize) -> anyhow::Result<Self> {
+        let topic = plan.topic_of(n, plan.tails);
         let path = format!("/v1/topics/{}/tail?from=earliest", plan.topics[topic]);
         let socket = open_socket(&plan.address, &path, None).await?;
-        Ok(Self { socket, topic, next: 0 })
+        Ok(Self { n, socket, topic, next: 0 })
     }
 
     /// Takes everything until the topic's head is known and reached.
@@ -88,6 +90,7 @@ impl Tail {
         let seen = self.checked(text, shared)?;
         ensure!(seen.from == self.next, "offset {} came after {}", seen.from, self.next);
         self.next = seen.to;
+        shared.tails.borrow_mut()[self.n] = seen.to;
         let mut tally = shared.delivered.borrow_mut();
         for (due_ns, count) in &seen.dues {
             let bytes = *count as usize * shared.plan.payload_bytes;

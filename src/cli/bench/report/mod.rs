@@ -112,7 +112,12 @@ impl Row {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let at = |n: usize| values.get(n).copied().unwrap_or_default();
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) && middle > 0 {
+        return (at(middle - 1) + at(middle)) / 2.0;
+    }
+    at(middle)
 }
 
 impl<'a> Report<'a> {
@@ -158,7 +163,7 @@ impl<'a> Report<'a> {
         let Settings { workload, payload_bytes, ack_level, seconds, .. } = self.settings;
         let repetitions = self.results.first().map_or(0, |series| series.repetitions.len());
         let pace =
-            self.settings.rate.map_or("closed loop".into(), |rate| format!("{rate} a second"));
+            self.settings.pace().map_or("closed loop".into(), |rate| format!("{rate} a second"));
         format!(
             "{workload:?}, {payload_bytes}-byte payloads, ack level {ack_level}, {pace}; \
              median of {repetitions} × {seconds} s, {} cores",

@@ -84,8 +84,6 @@ async fn store(
     begun: Instant,
 ) -> Result<(Arc<TopicHandle>, Appended), Problem> {
     let (messages, bytes) = (u64::from(block.count()), block.body().len() as u64);
-    // A stop waits for it: the topic's actors end with the threads they run on.
-    let _open = edge.sessions.subscribe();
     let topic = edge.supervisor.ensure_topic(name).await?;
     let appended = request_acknowledge::publish(&topic, block).await?;
     metrics::passed(Way::Http, messages, bytes);
@@ -126,9 +124,7 @@ pub(super) async fn one_way(
     match edge.admission.try_admit(ONE_WAY_OVERHEAD_BYTES) {
         None => metrics::one_way_dropped(messages),
         Some(permit) => {
-            let open = edge.sessions.subscribe();
             let sent = async move {
-                let _open = open;
                 let Ok(topic) = edge.supervisor.ensure_topic(&name).await else {
                     return metrics::one_way_dropped(messages);
                 };
