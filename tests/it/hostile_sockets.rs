@@ -273,9 +273,10 @@ async fn readers_that_take_nothing_are_cut_off_and_the_others_go_on() {
     let mut healthy = Socket::tail(&broker, "t", "earliest").await;
     let mut read = healthy.messages(2_000).await.len();
     // Four reads at a time hold the chunks they read from, of 8 MiB here, beside the block cache of
-    // 32 MiB, and the allocator keeps what they gave back; 45 readers at once would take 360 MiB.
+    // 32 MiB, and the allocator keeps what they gave back (92 to 152 MiB have been seen, more the less
+    // of the topic the tail cache holds); 45 readers at once would take 360 MiB.
     let grown = broker.resident_bytes().saturating_sub(before);
-    assert!(grown < 128 << 20, "it grew by {grown} bytes");
+    assert!(grown < 192 << 20, "it grew by {grown} bytes");
     eventually("only the healthy reader is left", async || {
         status(&broker, "readers").await == 1
             && status(&broker, "connections").await <= connections + 1
