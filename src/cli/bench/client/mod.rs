@@ -25,6 +25,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use self::pace::Schedule;
 use super::payload::{Payloads, Pool, now_ns};
 use super::plan::Plan;
 use super::tally::{Tally, Written};
@@ -130,6 +131,16 @@ impl Shared {
 
     fn is_over(&self) -> bool {
         now_ns() >= self.end_ns
+    }
+
+    /// A connection that has sent so many messages sends no more.
+    fn has_sent_all(&self, schedule: Option<&Schedule>, sent: u64) -> bool {
+        let is_over = match schedule {
+            // What was due in time is sent, however late.
+            Some(schedule) => schedule.due_ns(sent) >= self.end_ns,
+            None => self.is_over(),
+        };
+        is_over || self.plan.producers.messages_max.is_some_and(|max| sent >= max)
     }
 
     /// A message of a topic was due then and is acknowledged now.

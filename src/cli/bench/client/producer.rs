@@ -163,12 +163,7 @@ impl SocketProducer {
     }
 
     fn is_over(&self, shared: &Shared) -> bool {
-        let is_over = match &self.schedule {
-            // What was due in time is sent, however late.
-            Some(schedule) => schedule.due_ns(self.sent) >= shared.end_ns,
-            None => shared.is_over(),
-        };
-        is_over || shared.plan.producers.messages_max.is_some_and(|max| self.sent >= max)
+        shared.has_sent_all(self.schedule.as_ref(), self.sent)
     }
 
     fn has_room(&self, shared: &Shared) -> bool {

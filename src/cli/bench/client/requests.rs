@@ -59,7 +59,7 @@ impl Requests {
         let topics = shared.plan.topics.iter();
         let paths: Vec<_> = topics.map(|topic| format!("/v1/topics/{topic}/messages")).collect();
         let mut dues_ns = Vec::with_capacity(producers.batch);
-        while !self.is_over(&shared) {
+        while !shared.has_sent_all(self.schedule.as_ref(), self.sent) {
             let due_ns = |n| match &self.schedule {
                 None => now_ns(),
                 Some(schedule) => schedule.due_ns(self.sent + n),
@@ -83,15 +83,6 @@ impl Requests {
             self.sent += producers.batch as u64;
         }
         Ok(())
-    }
-
-    fn is_over(&self, shared: &Shared) -> bool {
-        let is_over = match &self.schedule {
-            // What was due in time is sent, however late.
-            Some(schedule) => schedule.due_ns(self.sent) >= shared.end_ns,
-            None => shared.is_over(),
-        };
-        is_over || shared.plan.producers.messages_max.is_some_and(|max| self.sent >= max)
     }
 
     async fn post(&mut self, shared: &Shared, path: &str, dues_ns: &[u64]) -> anyhow::Result<()> {
