@@ -50,10 +50,11 @@ fn block(messages: u64, content_type: &str, payload: fn(&mut StdRng) -> Vec<u8>)
     }
     let block = builder.finish().expect("messages");
     PlacedBlock {
-        topic: TopicId(1),
+        stream: TopicId(1).outgoing(),
         epoch: Epoch::FIRST,
         base_offset: messages,
         count: block.count(),
+        ingest_base: messages,
         published_at: Timestamp(messages),
         body: block.body().clone(),
         derived: Derived::default(),

@@ -26,12 +26,12 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{
-    Append, AppendError, Appended, Journal, JournalError, JournalObserver, StorageSettings,
-    TopicChange,
-};
+use weir::journal::{JournalError, JournalObserver, StorageSettings};
 use weir::model::{
     Block, BlockBuilder, Incarnation, PlacedBlock, Record, TopicId, TopicName, TopicSettings,
+};
+use weir::topics::{
+    Append, AppendError, Appended, CatalogueEvent, TopicChange, Topics, TopicsObserver,
 };
 
 const PAYLOAD_BYTES: usize = 256;
@@ -51,7 +51,7 @@ trait Log {
 }
 
 struct JournalLog {
-    journal: Journal,
+    journal: Topics,
     /// Each block goes to one of them by lot.
     topics: Vec<TopicId>,
     random: RefCell<SmallRng>,
@@ -83,6 +83,10 @@ impl JournalObserver for Ignored {
     fn failed(&self, error: &JournalError) {
         panic!("{error}");
     }
+}
+
+impl TopicsObserver for Ignored {
+    fn changed(&self, _: &CatalogueEvent) {}
 }
 
 /// The reference.
@@ -185,18 +189,18 @@ fn append(criterion: &mut Criterion) {
     let directory = tempfile::tempdir_in(".").expect("a directory");
     let path = directory.path().join("data");
     let settings = StorageSettings { path, ..StorageSettings::default() };
-    let opened = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).expect("it opens");
+    let opened = Topics::open(&settings, Clock::system(), Arc::new(Ignored)).expect("it opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let made = runtime.block_on(join_all((0..TOPICS).map(|n| {
         let name = TopicName::new(&format!("bench.{n}")).expect("a name");
         let retention_bytes = 1 << 30;
         let settings = TopicSettings { retention_bytes, ..TopicSettings::default() };
         let change = TopicChange::Ensure { name, settings, topics_max: usize::MAX };
-        opened.journal.change_topic(change)
+        opened.topics.change(change)
     })));
     let all: Vec<_> = made.into_iter().map(|made| made.expect("a topic").record.id).collect();
     let journal_of = |topics: &[TopicId]| JournalLog {
-        journal: opened.journal.clone(),
+        journal: opened.topics.clone(),
         topics: topics.to_vec(),
         random: RefCell::new(SmallRng::seed_from_u64(2)),
     };
@@ -219,7 +223,7 @@ fn append(criterion: &mut Criterion) {
         });
         group.finish();
     }
-    runtime.block_on(opened.journal.stop()).expect("it stops");
+    runtime.block_on(opened.topics.stop()).expect("it stops");
 }
 
 fn block(random: &mut SmallRng) -> Block {

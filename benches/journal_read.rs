@@ -31,9 +31,10 @@ use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use weir::clock::Clock;
-use weir::journal::{Journal, StorageSettings};
+use weir::journal::StorageSettings;
 use weir::model::{Timestamp, TopicId};
 use weir::queue::{Embedded, Feed, Queue, ReadLimits};
+use weir::topics::Topics;
 
 const MESSAGES: u64 = 16_384;
 const READ: ReadLimits = ReadLimits { messages: 256, bytes: u64::MAX };
@@ -59,11 +60,11 @@ fn settings(directory: &TempDir, block_cache_bytes: u64) -> StorageSettings {
 }
 
 /// A queue without a tail cache, and its journal.
-fn open(settings: &StorageSettings, clock: Clock) -> (Queue, Journal) {
+fn open(settings: &StorageSettings, clock: Clock) -> (Queue, Topics) {
     let feed = Feed::new(0);
     let opened =
-        Journal::open(settings, clock, feed.observer(|error| panic!("{error}"))).expect("it opens");
-    (Queue::Embedded(Embedded::new(opened.journal.clone(), feed)), opened.journal)
+        Topics::open(settings, clock, feed.observer(|error| panic!("{error}"))).expect("it opens");
+    (Queue::Embedded(Embedded::new(opened.topics.clone(), feed)), opened.topics)
 }
 
 impl Filled {

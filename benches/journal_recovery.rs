@@ -26,8 +26,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 use weir::clock::Clock;
-use weir::journal::{Journal, JournalError, JournalObserver, Opened, StorageSettings};
+use weir::journal::{JournalError, JournalObserver, StorageSettings};
 use weir::model::PlacedBlock;
+use weir::topics::{CatalogueEvent, Opened, Topics, TopicsObserver};
 
 const MESSAGES: u64 = 200_000;
 const PAYLOAD_BYTES: usize = 256;
@@ -47,9 +48,13 @@ impl JournalObserver for Ignored {
     }
 }
 
+impl TopicsObserver for Ignored {
+    fn changed(&self, _: &CatalogueEvent) {}
+}
+
 fn open(path: &Path) -> Opened {
     let settings = StorageSettings { path: path.to_owned(), ..StorageSettings::default() };
-    Journal::open(&settings, Clock::system(), Arc::new(Ignored)).expect("it opens")
+    Topics::open(&settings, Clock::system(), Arc::new(Ignored)).expect("it opens")
 }
 
 /// Copies a data directory and makes the copy durable.
@@ -96,7 +101,7 @@ fn settle(directory: &Path) {
 
 /// Makes a journal of so many topics, as it is while it runs and as it is when it has stopped.
 fn make(runtime: &Runtime, topics: usize, running: &Path, stopped: &Path) {
-    let journal = open(stopped).journal;
+    let journal = open(stopped).topics;
     let topics = stand::topics(runtime, &journal, topics);
     let mut random = StdRng::seed_from_u64(topics.len() as u64);
     let mut turns = topics.iter().cycle();
@@ -124,9 +129,9 @@ fn openings(runtime: &Runtime, made: &Path, copies: u64) -> Duration {
         let begun = Instant::now();
         let opened = open(&directory);
         taken += begun.elapsed();
-        let heads = opened.topics.iter().filter_map(|topic| opened.journal.extent(topic.id));
+        let heads = opened.records.iter().filter_map(|topic| opened.topics.extent(topic.id));
         assert_eq!(heads.map(|extent| extent.messages).sum::<u64>(), MESSAGES, "all is there");
-        runtime.block_on(opened.journal.stop()).expect("it stops");
+        runtime.block_on(opened.topics.stop()).expect("it stops");
         std::fs::remove_dir_all(&directory).expect("removed");
     }
     taken

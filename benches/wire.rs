@@ -154,10 +154,11 @@ fn blocks(records: &[Record<'_>]) -> Vec<Arc<PlacedBlock>> {
         let base_offset = offset;
         offset += u64::from(block.count());
         Arc::new(PlacedBlock {
-            topic: TopicId(1),
+            stream: TopicId(1).outgoing(),
             epoch: Epoch::FIRST,
             base_offset,
             count: block.count(),
+            ingest_base: base_offset,
             published_at: Timestamp(offset),
             body: block.body().clone(),
             derived: Derived::default(),

@@ -21,13 +21,11 @@ use rand::seq::SliceRandom;
 use rand::{RngCore, SeedableRng};
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{
-    Append, Journal, JournalError, JournalObserver, Opened, ReadLimits, StorageSettings,
-    TopicChange,
-};
+use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
 use weir::model::{
     BlockBuilder, Incarnation, PlacedBlock, Record, TopicId, TopicName, TopicSettings,
 };
+use weir::topics::{Append, CatalogueEvent, Opened, TopicChange, Topics, TopicsObserver};
 
 const TOPICS: usize = 10_000;
 const MESSAGES_A_TOPIC: usize = 100;
@@ -45,20 +43,24 @@ impl JournalObserver for Ignored {
     }
 }
 
+impl TopicsObserver for Ignored {
+    fn changed(&self, _: &CatalogueEvent) {}
+}
+
 fn open(directory: &Path) -> Opened {
     let settings = StorageSettings {
         path: directory.to_owned(),
         retention_interval_ms: 500,
         ..StorageSettings::default()
     };
-    Journal::open(&settings, Clock::system(), Arc::new(Ignored)).expect("the journal opens")
+    Topics::open(&settings, Clock::system(), Arc::new(Ignored)).expect("the journal opens")
 }
 
 fn keeps_all(topic: usize) -> bool {
     topic.is_multiple_of(3)
 }
 
-async fn create(journal: &Journal, topic: usize) -> TopicId {
+async fn create(journal: &Topics, topic: usize) -> TopicId {
     let retention_ms =
         if keeps_all(topic) { 3_600_000 } else { 1_000 + 2_000 * (topic as u64 % 3 - 1) };
     let change = TopicChange::Ensure {
@@ -66,11 +68,11 @@ async fn create(journal: &Journal, topic: usize) -> TopicId {
         settings: TopicSettings { retention_ms, ..TopicSettings::default() },
         topics_max: TOPICS,
     };
-    journal.change_topic(change).await.expect("a topic").record.id
+    journal.change(change).await.expect("a topic").record.id
 }
 
 async fn write(directory: &Path) {
-    let Opened { journal, .. } = open(directory);
+    let Opened { topics: journal, .. } = open(directory);
     let start = Instant::now();
     let ids = futures_util::stream::iter(0..TOPICS).map(|topic| create(&journal, topic));
     let ids: Vec<_> = ids.buffered(IN_FLIGHT).collect().await;
@@ -131,16 +133,16 @@ async fn write(directory: &Path) {
 /// Opens what the killed one left, reads what must be there, and says what that took.
 fn check(directory: &Path) {
     let start = Instant::now();
-    let Opened { journal, topics } = open(directory);
+    let Opened { topics: journal, records } = open(directory);
     println!(
         "start after the kill: {} ms, resident {} MiB",
         start.elapsed().as_millis(),
         resident() / MIB
     );
-    assert_eq!(topics.len(), TOPICS);
+    assert_eq!(records.len(), TOPICS);
     let limits = ReadLimits { messages: u64::MAX, bytes: u64::MAX };
     let mut times = Vec::new();
-    for record in topics
+    for record in records
         .iter()
         .filter(|record| keeps_all(record.name.as_str()[1..].parse().expect("a number")))
     {
@@ -158,7 +160,7 @@ fn check(directory: &Path) {
     );
 }
 
-fn kept(journal: &Journal, ids: &[TopicId]) -> u64 {
+fn kept(journal: &Topics, ids: &[TopicId]) -> u64 {
     ids.iter().filter_map(|id| journal.extent(*id)).map(|extent| extent.bytes).sum()
 }
 
@@ -172,7 +174,7 @@ struct Looks {
 
 impl Looks {
     /// How far the disk is over its bound now.
-    fn look(&mut self, journal: &Journal, ids: &[TopicId], directory: &Path) -> u64 {
+    fn look(&mut self, journal: &Topics, ids: &[TopicId], directory: &Path) -> u64 {
         let now = Instant::now();
         self.last = Some(now);
         self.kept.push((now, kept(journal, ids)));

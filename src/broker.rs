@@ -22,9 +22,10 @@ use crate::edge::connections::{self, Connections, ReadingEnd};
 use crate::edge::guesses::Guesses;
 use crate::edge::readers::Readers;
 use crate::edge::{Edge, http};
-use crate::journal::{Journal, JournalError, Opened};
+use crate::journal::JournalError;
 use crate::metrics;
 use crate::queue::{Embedded, Feed, Queue};
+use crate::topics::{Opened, Topics};
 
 /// Connections over the limits that may be open, each until it has been told so.
 const CONNECTIONS_SPARE: usize = 512;
@@ -45,16 +46,16 @@ pub async fn run(
     metrics::install();
     let clock = Clock::system();
     let feed = Feed::new(config.limits.tail_cache_bytes_max);
-    let Opened { journal, topics } =
-        Journal::open(&config.storage, clock.clone(), feed.observer(journal_failed))?;
-    tracing::info!(path = %config.storage.path.display(), topics = topics.len(), "journal recovered");
-    let queue = Queue::Embedded(Embedded::new(journal.clone(), feed));
+    let Opened { topics, records } =
+        Topics::open(&config.storage, clock.clone(), feed.observer(journal_failed))?;
+    tracing::info!(path = %config.storage.path.display(), topics = records.len(), "recovered");
+    let queue = Queue::Embedded(Embedded::new(topics.clone(), feed));
 
     let arbiters: Vec<_> = (0..config.supervision.threads).map(|_| Arbiter::new()).collect();
     let supervisor = Supervisor::new(
-        journal.clone(),
+        topics.clone(),
         queue.clone(),
-        topics,
+        records,
         arbiters.iter().map(Arbiter::handle).collect(),
         restart_policy(&config),
         TopicPolicy {
@@ -79,8 +80,8 @@ pub async fn run(
     let edge = web::Data::new(Edge {
         supervisor,
         queue,
-        receipts: journal.receipt_key().clone(),
-        message_ids: journal.message_id_key().clone(),
+        receipts: topics.receipt_key().clone(),
+        message_ids: topics.message_id_key().clone(),
         admission: Admission::new(config.limits.in_flight_bytes_max),
         // The largest body has room in it, and what is under way keeps most of the memory.
         unfinished: Admission::new(config.limits.in_flight_bytes_max / 8 * 5),
@@ -142,7 +143,7 @@ pub async fn run(
     }
     handle.stop(true).await;
     server.await.context("the server")?.context("the server")?;
-    journal.stop().await.context("stopping the journal")?;
+    topics.stop().await.context("stopping the journal")?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -18,8 +18,9 @@ use crate::edge::error::Problem;
 use crate::edge::wire::transcode;
 use crate::edge::ws::guard::{Budget, FrameGuard};
 use crate::edge::ws::{session, tail};
-use crate::journal::chunk::{self, DirectoryEntry, Moment, Part};
-use crate::model::{Block, Epoch, PlacedBlock, Sequence, Timestamp, TopicId};
+use crate::journal::format::chunk::{self, Bodies, Found, Part, Place};
+use crate::journal::format::entry::Moment;
+use crate::model::{Block, BlockHeader, Epoch, Log, PlacedBlock, Sequence, StreamId, Timestamp};
 use crate::queue::ReadLimits;
 
 /// Counts how often a socket's reader was called back.
@@ -95,20 +96,35 @@ pub fn tail_frame(messages: Vec<u8>) -> String {
     tail::messages_frame(messages)
 }
 
-/// The chunk of these blocks, each of which is a part of its own: topic, first offset, block.
+/// The chunk of these blocks, each of which is a part of its own: stream, first offset, block.
 pub fn chunk(sequence: u64, parts: &[(u32, u64, Block)]) -> Bytes {
     let moment = Moment { published_at: Timestamp(1), age_ms: 1 };
+    let header = |(_, base_offset, block): &(u32, u64, Block)| BlockHeader {
+        epoch: Epoch::FIRST,
+        number: 1,
+        base_offset: *base_offset,
+        count: block.count(),
+        ingest_base: *base_offset,
+        ingest_count: block.count(),
+        published_at: moment.published_at,
+        age_ms: moment.age_ms,
+        ..BlockHeader::default()
+    };
+    let headers: Vec<_> = parts.iter().map(header).collect();
     let parts: Vec<_> = parts
         .iter()
-        .map(|(topic, base_offset, block)| Part {
-            topic: TopicId(*topic),
-            epoch: Epoch::FIRST,
-            base_offset: *base_offset,
-            moment,
-            blocks: std::slice::from_ref(block),
+        .zip(&headers)
+        .map(|((stream, _, block), header)| Part {
+            stream: StreamId(*stream),
+            header,
+            bodies: Bodies::Sent(std::slice::from_ref(block)),
         })
         .collect();
-    chunk::encode(Sequence(sequence), &parts).value
+    chunk::encode(place(sequence), 1, moment, &parts).value
+}
+
+fn place(sequence: u64) -> Place {
+    Place { log: Log::Blocks, sequence: Sequence(sequence) }
 }
 
 /// The blocks of a chunk, each with what is wrong with it.
@@ -118,11 +134,12 @@ pub fn chunk(sequence: u64, parts: &[(u32, u64, Block)]) -> Bytes {
 pub fn blocks(
     sequence: u64,
     chunk: &Bytes,
-) -> Result<Vec<Result<PlacedBlock, &'static str>>, &'static str> {
-    let read = |DirectoryEntry { topic, entry }| {
-        chunk::verify(chunk, &entry).map(|()| chunk::block(topic, chunk, &entry))
+) -> Result<Vec<Result<PlacedBlock, &'static str>>, String> {
+    let read = |Found { stream, entry, .. }| {
+        chunk::verify(chunk, &entry).map(|()| chunk::block(stream, chunk, &entry))
     };
-    Ok(chunk::directory(Sequence(sequence), chunk)?.into_iter().map(read).collect())
+    let directory = chunk::directory(place(sequence), chunk).map_err(|error| error.to_string())?;
+    Ok(directory.blocks.into_iter().map(read).collect())
 }
 
 /// A MessagePack value as JSON.

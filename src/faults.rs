@@ -27,13 +27,17 @@ pub enum Seam {
     HandlerPublishing,
     /// A producer session has been given a frame.
     SessionFrame,
+    /// The topics' machine is storing a block, on the writer thread.
+    MachineAppending,
+    /// The topics' machine is changing the catalogue, on the writer thread.
+    MachineChanging,
     /// The writer is about to commit.
     WriterCommitting,
 }
 
 impl Seam {
     /// Every seam, in the order a message passes them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ProducerReceived,
         Self::ProducerForwarded,
         Self::IngestReceived,
@@ -43,6 +47,8 @@ impl Seam {
         Self::TopicReaderAttaching,
         Self::HandlerPublishing,
         Self::SessionFrame,
+        Self::MachineAppending,
+        Self::MachineChanging,
         Self::WriterCommitting,
     ];
 

@@ -16,8 +16,11 @@
 //!                     actors::ingest               one a topic; stamps its incarnation
 //!                       │  Append
 //!                       ▼
-//!                     journal::writer              one thread: topics take turns, a commit has
-//!                       │                          ≤ 1,000 messages or 1 MiB; packs ~32 KiB chunks, one fjall batch, one sync
+//!                     journal::commit              one thread: topics take turns
+//!                       │  topics: the machine     one request, one unit: offsets, stamps, what is new,
+//!                       │  it hosts                what becomes of settings; a fold over block headers
+//!                       │  units, packed           a commit has ≤ 1,000 messages or 1 MiB: chunks of
+//!                       │                          ~32 KiB, index pages, state; one fjall batch, one sync
 //!          ┌────────────┼─────────────────────┐
 //!          ▼            ▼                     ▼
 //!       oneshot      queue: tail cache     HeadAdvanced ─► actors::topic    one a topic
@@ -47,16 +50,20 @@
 //! predecessor off before it takes its first block ([`actors::supervisor`]).
 //!
 //! **What survives the process.** [`journal`]'s own page follows a commit to the disk and a start
-//! back from it: salvage, recovery, epochs and gaps, quarantine, retention.
+//! back from it: salvage, recovery, reclaiming, and every byte of the format. It keeps streams of
+//! blocks and small state, and writes a unit of both whole or not at all; [`topics`] says what they
+//! mean: epochs and gaps, quarantine, ids that are remembered, retention.
 //!
 //! **Reading order** is message order:
 //! 1. [`model`]: topic, record, block, lane, receipt. Plain values.
-//! 2. [`journal`]: chunks in fjall, group commit, index, recovery, retention. Threads, no actors.
-//! 3. [`queue`]: what consumers read from; the journal with a tail cache before it.
-//! 4. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
-//! 5. [`patterns`]: publish and be acknowledged, or not; receipts; poll and tail.
-//! 6. [`edge`]: HTTP, WebSocket, what messages look like, bounds, the one table of errors.
-//! 7. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program, `weir bench`
+//! 2. [`journal`]: streams of blocks and state in fjall, group commit, index, recovery, reclaiming.
+//!    Threads, no actors, no topics.
+//! 3. [`topics`]: what a topic is; the plain machine that the journal's thread hosts.
+//! 4. [`queue`]: what consumers read from; the topics with a tail cache before them.
+//! 5. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
+//! 6. [`patterns`]: publish and be acknowledged, or not; receipts; poll and tail.
+//! 7. [`edge`]: HTTP, WebSocket, what messages look like, bounds, the one table of errors.
+//! 8. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program, `weir bench`
 //!    among it, which measures all this from outside.
 //!
 //! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
@@ -81,3 +88,4 @@ pub mod metrics;
 pub mod model;
 pub mod patterns;
 pub mod queue;
+pub mod topics;

@@ -4,10 +4,10 @@ use rand::RngCore;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use weir::journal::{Append, Journal, TopicChange};
 use weir::model::{
     AckLevel, Block, BlockBuilder, Incarnation, Record, TopicId, TopicName, TopicSettings,
 };
+use weir::topics::{Append, TopicChange, Topics};
 
 /// A runtime to wait for the journal's answers on.
 pub fn runtime() -> Runtime {
@@ -26,21 +26,21 @@ pub fn block(messages: u64, payload_bytes: usize, random: &mut StdRng) -> Block 
 }
 
 /// New topics whose acknowledgements don't wait for the disk, since filling is not what is measured.
-pub fn topics(runtime: &Runtime, journal: &Journal, count: usize) -> Vec<TopicId> {
+pub fn topics(runtime: &Runtime, journal: &Topics, count: usize) -> Vec<TopicId> {
     let settings = TopicSettings { ack_level: AckLevel::Os, ..TopicSettings::default() };
     let asked: Vec<_> = (0..count)
         .map(|n| {
             let name = TopicName::new(&format!("topic-{n}")).expect("a name");
             let change = TopicChange::Ensure { name, settings, topics_max: usize::MAX };
             let journal = journal.clone();
-            async move { journal.change_topic(change).await.expect("a topic").record.id }
+            async move { journal.change(change).await.expect("a topic").record.id }
         })
         .collect();
     runtime.block_on(futures_util::future::join_all(asked))
 }
 
 /// Appends these blocks, all under way at once.
-pub fn append(journal: &Journal, blocks: impl Iterator<Item = (TopicId, Block)>) {
+pub fn append(journal: &Topics, blocks: impl Iterator<Item = (TopicId, Block)>) {
     let answers: Vec<_> = blocks
         .map(|(topic, block)| {
             let (reply, answer) = oneshot::channel();

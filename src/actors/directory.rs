@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 
 use super::ingest::IngestLogger;
 use super::topic::Topic;
-use crate::journal::TopicRecord;
 use crate::model::{TopicId, TopicName, TopicSettings};
+use crate::topics::TopicRecord;
 
 /// What is known of an actor.
 pub enum Announcement<A: Actor> {

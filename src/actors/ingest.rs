@@ -11,8 +11,8 @@ use actix::{Actor, Context, Handler, Message};
 use tokio::sync::oneshot;
 
 use crate::faults::{self, Seam};
-use crate::journal::{Append, AppendError, Appended, Journal};
 use crate::model::{Block, Incarnation, LanePosition, TopicId};
+use crate::topics::{Append, AppendError, Appended, Topics};
 
 /// Store this block.
 #[derive(Debug, Message)]
@@ -30,21 +30,17 @@ pub struct Ingest {
 pub struct IngestLogger {
     topic: TopicId,
     incarnation: Incarnation,
-    journal: Journal,
+    topics: Topics,
 }
 
 impl IngestLogger {
     /// Fences the predecessor off and makes the logger; `None` when the topic is gone or the
     /// journal has stopped.
-    pub async fn recover(
-        topic: TopicId,
-        incarnation: Incarnation,
-        journal: Journal,
-    ) -> Option<Self> {
-        match journal.fence(topic, incarnation).await {
+    pub async fn recover(topic: TopicId, incarnation: Incarnation, topics: Topics) -> Option<Self> {
+        match topics.fence(topic, incarnation).await {
             Ok(head) => {
                 tracing::debug!(%topic, incarnation = incarnation.0, head, "ingest logger is back");
-                Some(Self { topic, incarnation, journal })
+                Some(Self { topic, incarnation, topics })
             }
             Err(error) => {
                 tracing::debug!(%topic, %error, "no ingest logger any more");
@@ -71,7 +67,7 @@ impl Handler<Ingest> for IngestLogger {
             tracing::debug_span!("ingest", trace_id, topic, messages = block.count()).entered()
         });
         let (topic, incarnation) = (self.topic, self.incarnation);
-        self.journal.append(Append { topic, incarnation, lane, block, reply });
+        self.topics.append(Append { topic, incarnation, lane, block, reply });
         faults::pass(Seam::IngestForwarded);
     }
 }

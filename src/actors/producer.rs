@@ -18,7 +18,7 @@ use actix::{
 use super::directory::{TopicHandle, TopicState, Unavailable};
 use super::ingest::Ingest;
 use crate::faults::{self, Seam};
-use crate::journal::AppendError;
+use crate::topics::AppendError;
 
 /// Publish this block.
 #[derive(Debug, Message)]

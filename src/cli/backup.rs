@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::client::Server;
 use super::verify::bar;
-use crate::journal;
+use crate::topics;
 
 #[derive(Args)]
 pub(super) struct Backup {
@@ -55,13 +55,14 @@ pub(super) struct Restore {
 }
 
 impl Restore {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let failed = || format!("{}", self.file.display());
         let file = File::open(&self.file).with_context(failed)?;
         let bar = bar();
         bar.set_length(file.metadata().with_context(failed)?.len());
         let from = BufReader::with_capacity(1 << 20, file);
-        let restored = journal::restore(from, &self.directory, |bytes| bar.set_position(bytes));
+        let progress = |bytes| bar.set_position(bytes);
+        let restored = topics::restore(from, &self.directory, progress).await;
         bar.finish_and_clear();
         let done = restored.with_context(failed)?;
         println!(

@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
             Command::Bench(bench) => bench.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Backup(backup) => backup.run().await,
-            Command::Restore(restore) => restore.run(),
+            Command::Restore(restore) => restore.run().await,
         }
     });
     match done {

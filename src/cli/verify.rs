@@ -8,7 +8,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::journal::{self, Checked, CheckedTopic, Damage, Verification};
+use crate::topics::{self, Checked, CheckedTopic, Damage, Verification};
 
 #[derive(Args)]
 pub(super) struct Verify {
@@ -25,7 +25,7 @@ impl Verify {
         let found = self.check().await?;
         print(&found);
         if let Some(target) = &self.rebuild_into {
-            self.rebuild(target)?;
+            self.rebuild(target).await?;
         }
         if !found.is_sound() {
             bail!("{} is damaged", self.directory.display());
@@ -43,14 +43,15 @@ impl Verify {
             bar.set_length(total);
             bar.set_position(read);
         };
-        let found = journal::verify(&self.directory, &work, progress).await;
+        let found = topics::verify(&self.directory, &work, progress).await;
         bar.finish_and_clear();
         found.with_context(|| format!("can't check {}", self.directory.display()))
     }
 
-    fn rebuild(&self, target: &Path) -> anyhow::Result<()> {
+    async fn rebuild(&self, target: &Path) -> anyhow::Result<()> {
         let bar = bar();
-        let rebuilt = journal::rebuild(&self.directory, target, |saved| bar.set_position(saved));
+        let progress = |saved| bar.set_position(saved);
+        let rebuilt = topics::rebuild(&self.directory, target, progress).await;
         bar.finish_and_clear();
         let (saved, unread) = rebuilt.with_context(|| format!("into {}", target.display()))?;
         for what in unread {

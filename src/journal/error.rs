@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::salvage::manifest::BadFile;
-use crate::model::{Gap, Sequence, TopicId};
+use crate::model::{Gap, Sequence, StreamId};
 
 /// The journal could not be opened or can no longer be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,6 +57,12 @@ pub enum JournalError {
     /// Stored metadata can't be read.
     #[error("the journal's metadata is damaged: {0}")]
     Metadata(String),
+    /// A later version wrote this directory. Nothing was changed.
+    #[error("the journal was written by a later version: {0}")]
+    LaterVersion(String),
+    /// A bug, or a planned fault: the writer stops as after a failed write.
+    #[error("the journal stopped: {0}")]
+    Internal(&'static str),
     /// A write or sync has not come back.
     #[error("a write or sync has not come back for {0:?}")]
     Stalled(Duration),
@@ -80,19 +86,9 @@ impl From<BadFile> for JournalError {
     }
 }
 
-/// Why a block was not stored. None of them has stored a part of it.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum AppendError {
-    /// The block is not the next one of its lane, or comes from a fenced incarnation: send it
-    /// again, after what comes before it.
-    #[error("out of turn: send again, in order")]
-    OutOfTurn,
-    /// The topic was deleted.
-    #[error("the topic was deleted")]
-    TopicDeleted,
-    /// The topic gave up after too many restarts, or is damaged.
-    #[error("the topic is quarantined")]
-    Quarantined,
+/// Why the journal takes no messages for the time being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRefused {
     /// The disk has no room to spare.
     #[error("the disk is full: {free} bytes are free, {needed} are needed to go on")]
     StorageFull {
@@ -101,27 +97,24 @@ pub enum AppendError {
         /// What has to be free.
         needed: u64,
     },
-    /// The journal stores nothing any more.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
 }
 
 /// Why a read gave nothing.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The topic does not exist (any more).
-    #[error("topic {0} does not exist")]
-    NoSuchTopic(TopicId),
+pub enum StreamReadError {
+    /// The stream does not exist (any more).
+    #[error("stream {0} does not exist")]
+    NoSuchStream(StreamId),
     /// What was asked for is no longer kept.
     #[error("the first message kept is {first}")]
     Gone {
-        /// The topic's low watermark.
+        /// The stream's low watermark.
         first: u64,
     },
     /// What was asked for has not been written yet.
     #[error("the next message will be {head}")]
     Ahead {
-        /// The topic's head.
+        /// The stream's head.
         head: u64,
     },
     /// What was asked for can't be read any more. Other offsets can.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::JournalError;
-use super::salvage::sync_folder;
+use super::files::sync_folder;
 
 /// Holds the data directory.
 #[derive(Debug)]

@@ -1,105 +1,94 @@
-//! The journal: what the broker has acknowledged, on disk, in fjall.
+//! The journal: streams of blocks and small durable state, on disk, in fjall.
+//!
+//! It knows no topic, setting, name or policy: a [`Machine`] that the writer thread hosts turns
+//! requests into [`Unit`]s, and a unit is written as a whole or not at all.
 //!
 //! **Invariants.**
-//! - One writer thread commits; nothing else writes. A commit is one fjall batch: chunks, index
-//!   pages that are due, topic records, positions. It is there as a whole or not at all.
-//! - The writer alone gives offsets and `published_at`, one time to all that a commit takes, so
-//!   that no actor's death can leave a hole and a topic's blocks of one commit can be joined.
-//! - Sequences number the chunks of all topics without holes; offsets number the messages of one
-//!   topic without holes (an announced gap excepted).
-//! - A block is answered, shown to readers and entered in the index only after its commit has
-//!   returned, and a commit that holds a block of a `sync` topic returns after fdatasync.
-//! - `published_at` never runs backwards, whatever the machine's clock does.
+//! - One writer thread commits; nothing else writes. A commit is one fjall batch of whole units:
+//!   chunks, index pages that are due, state, positions.
+//! - A stream's blocks are numbered without holes, and follow each other in their offsets but where a
+//!   block gives some up. Sequences number the chunks of each log without holes.
+//! - A request is answered, its visible blocks shown to readers and all of them entered in the index
+//!   only after its commit has returned, and a commit with a unit that needs it returns after fdatasync.
+//! - A block leaves what a start reads again only after what it did is in the state
+//!   ([`Machine::cover`]).
 //! - After a failed write or sync nothing is acknowledged any more ([`JournalObserver::failed`]).
+//! - What was found at a start to be lost is known ([`Findings`]) before anything is served.
 //!
-//! - What was found at a start to be lost is said (gaps, damage) before anything is served.
+//! **On disk.** The end of this page has every byte. `DIR/lock` (taken first), `DIR/journal`
+//! (fjall's: its WAL and four keyspaces, see `store`), `DIR/durable` and `DIR/live` (how far it is safe,
+//! see `watermark`), and `DIR/aside` for files that were repaired.
 //!
-//! **On disk.** `DIR/lock` (taken first), `DIR/journal` (fjall's: its WAL and three keyspaces, see
-//! `store`), `DIR/durable` and `DIR/live` (how far it is safe, see `watermark`), `DIR/topics` (a
-//! second list of the topics, see `roster`), and `DIR/aside` for files that were put right. Chunks
-//! are described in `chunk`, index pages in `page`, what a commit says of itself in `positions`.
+//! **Write path.** [`Journal::ask`] → channel → `commit`: owners take turns (`fair_queue`), the machine
+//! fills units (`apply`), their blocks are packed into chunks (`packer`) → `store` commits once →
+//! `watermark` → index, [`JournalObserver::committed`], replies.
 //!
-//! **Write path.** [`Journal::append`] → channel → `writer`: takes all that waits, sifts out what
-//! is known already (`writer::dedup`, `writer::named`), refuses when the disk is nearly full
-//! (`writer::space`), packs the rest into chunks → `store` commits once → `watermark` → index,
-//! [`JournalObserver::committed`], answers.
+//! **Read path.** [`Streams::read`] → in-memory tail of the stream's index, else its page → chunk by
+//! sequence → block, its checksum verified.
 //!
-//! **Read path.** [`Journal::read`] → in-memory tail of the topic's index, else its page → chunk
-//! by sequence → block, its checksum verified. Damage quarantines its topic and costs its own
-//! offsets only.
+//! **Recovery path.** lock → `salvage` checks fjall's files and repairs its WAL → fjall opens →
+//! `recovery`: small state, then the headers of the blocks that no page covers, in the order of their
+//! commits; what is missing → the machine says what it means → watermark anew → the writer starts. A
+//! clean stop leaves nothing to read again.
 //!
-//! **Recovery path.** lock → `salvage` checks fjall's files and puts its WAL right → fjall opens →
-//! `recovery`: topic records, last page of each topic, the directories of the chunks no page knows,
-//! then what is missing is put down to topics, and what an `os` topic may have lost becomes a gap
-//! in a new epoch → watermark and roster anew → the writer starts. A clean stop leaves nothing to do.
+//! **Beside it** `reclaim` drops what is old and gives the disk back, and `transfer` moves content as
+//! a whole: backup, restore, verify, rebuild.
 //!
-//! **Beside it** `retention` lets go of what is old and gives the disk back, and `transfer` moves
-//! content as a whole: backup, restore, verify, rebuild.
-//!
-//! No actix here and no runtime: writer and retention are threads that answer oneshots; only the
+//! No actix here and no runtime: writer and reclaimer are threads that answer oneshots; only the
 //! handle's few control calls await one.
+#![doc = "\n# The format\n"]
+#![doc = include_str!("format.md")]
 
 mod age;
-pub(crate) mod chunk;
 mod command;
+mod commit;
 mod error;
+mod files;
+pub(crate) mod format;
 mod index;
 mod lock;
+mod machine;
 mod opening;
-mod page;
-mod positions;
 mod reader;
-mod record;
+mod reclaim;
 mod recovery;
-mod retention;
-mod roster;
 mod salvage;
 mod settings;
 mod shared;
+mod state;
 mod store;
 mod transfer;
+mod unit;
 mod watermark;
-mod writer;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-pub use command::{Append, Appended, Exception, Outcome, Worth};
-pub use error::{AppendError, JournalError, ReadError};
-pub use reader::ReadLimits;
-pub use record::{Damage, TopicRecord};
-pub use settings::StorageSettings;
-pub use transfer::{
-    Backup, Checked, CheckedTopic, Imported, Verification, rebuild, restore, verify,
+pub use error::{AppendRefused, JournalError, StreamReadError};
+pub(crate) use files::sync_folder;
+pub use machine::{
+    Findings, Known, Machine, Now, Reply, Request, StateReader, StreamEnd, Suspect, Turn,
 };
-pub use writer::catalogue::{TopicChange, TopicChangeError, TopicChanged};
+pub use reader::{ReadLimits, StreamExtent, Streams};
+pub use settings::StorageSettings;
+pub use state::StateKey;
+pub(crate) use store::random;
+pub use transfer::{
+    Backup, BadFiles, CheckCopy, Imported, check_files, copy_for_check, rebuild, restore,
+};
+pub use unit::{StreamLimits, SyncNeed, Unit};
 
-use crate::model::{Gap, Incarnation, MessageIdKey, PlacedBlock, ReceiptKey, TopicId};
+use crate::model::PlacedBlock;
 use command::Command;
 use shared::Shared;
 use store::Snapshot;
 
-/// A topic's extent, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicExtent {
-    /// Low watermark: offset of the first message kept.
-    pub first: u64,
-    /// Offset of the next message.
-    pub head: u64,
-    /// Messages kept.
-    pub messages: u64,
-    /// Bytes of the blocks kept.
-    pub bytes: u64,
-    /// Some of its messages are damaged, and nobody has accepted that yet.
-    pub damaged: bool,
-}
-
 /// Learns from the writer thread what is safe, and when nothing can be made safe any more.
 pub trait JournalObserver: Send + Sync {
-    /// These blocks are committed at their topics' levels. Called before they are answered.
+    /// These blocks are committed as safely as their units asked, and may be shown. Called before
+    /// their requests are answered.
     fn committed(&self, blocks: &[Arc<PlacedBlock>]);
 
     /// A write or sync failed, or does not come back: nothing was or will be acknowledged after it.
@@ -107,64 +96,37 @@ pub trait JournalObserver: Send + Sync {
 }
 
 /// A handle to the journal. Cloning shares it.
-#[derive(Clone)]
-pub struct Journal {
-    commands: mpsc::Sender<Command>,
+pub struct Journal<M: Machine> {
+    commands: mpsc::Sender<Command<M::Request>>,
     shared: Arc<Shared>,
-    receipt_key: ReceiptKey,
-    message_id_key: MessageIdKey,
     threads: Arc<Mutex<Option<Threads>>>,
+}
+
+impl<M: Machine> Clone for Journal<M> {
+    fn clone(&self) -> Self {
+        let (commands, shared) = (self.commands.clone(), self.shared.clone());
+        Self { commands, shared, threads: self.threads.clone() }
+    }
 }
 
 struct Threads {
     writer: JoinHandle<()>,
-    retention: JoinHandle<()>,
+    reclaimer: JoinHandle<()>,
     /// Dropped to end the other thread.
-    stop_retention: mpsc::Sender<()>,
+    stop_reclaiming: mpsc::Sender<()>,
 }
 
-/// An opened journal and what stands in it.
-pub struct Opened {
-    /// The handle.
-    pub journal: Journal,
-    /// Every topic, by name.
-    pub topics: Vec<TopicRecord>,
-}
-
-impl Journal {
-    /// Hands a block to the writer. The answer comes on the block's own oneshot.
-    pub fn append(&self, append: Append) {
-        if let Err(mpsc::SendError(command)) = self.commands.send(Command::Append(append)) {
-            command.refuse(JournalError::Stopped);
+impl<M: Machine> Journal<M> {
+    /// Hands a request to the writer. The answer comes as the request says.
+    pub fn ask(&self, request: M::Request) {
+        if let Err(mpsc::SendError(command)) = self.commands.send(Command::Ask(request)) {
+            command.refuse(&JournalError::Stopped);
         }
     }
 
-    /// Creates, changes or deletes a topic; durable when answered.
-    ///
-    /// # Errors
-    /// What the change ran into, or [`JournalError::Stopped`].
-    pub async fn change_topic(
-        &self,
-        change: TopicChange,
-    ) -> Result<TopicChanged, TopicChangeError> {
-        self.ask(|reply| Command::ChangeTopic(change, reply))
-            .await
-            .unwrap_or(Err(TopicChangeError::Journal(JournalError::Stopped)))
-    }
-
-    /// A barrier: when it is answered, every block sent before it is stored or refused, and blocks
-    /// of incarnations before the given one will be refused. Answers the topic's head then.
-    ///
-    /// # Errors
-    /// [`AppendError::TopicDeleted`], or the journal has stopped.
-    pub async fn fence(
-        &self,
-        topic: TopicId,
-        incarnation: Incarnation,
-    ) -> Result<u64, AppendError> {
-        self.ask(|reply| Command::Fence { topic, incarnation, reply })
-            .await
-            .unwrap_or(Err(AppendError::Journal(JournalError::Stopped)))
+    /// The streams, for reading.
+    pub fn streams(&self) -> Streams {
+        Streams(self.shared.clone())
     }
 
     /// Commits what waits, writes the index out, syncs, and ends the writer thread.
@@ -172,76 +134,24 @@ impl Journal {
     /// # Errors
     /// The last write failed, or the journal has stopped already.
     pub async fn stop(&self) -> Result<(), JournalError> {
-        let stopped = self.ask(Command::Stop).await.unwrap_or(Err(JournalError::Stopped));
+        let stopped = self.command(Command::Stop).await.unwrap_or(Err(JournalError::Stopped));
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Threads { writer, retention, stop_retention }) = threads {
-            drop(stop_retention);
+        if let Some(Threads { writer, reclaimer, stop_reclaiming }) = threads {
+            drop(stop_reclaiming);
             // Their last acts are quick; a panic has been reported by the observer.
             let _ = writer.join();
-            let _ = retention.join();
+            let _ = reclaimer.join();
         }
         stopped
     }
 
-    /// The last durable id of a named producer; `None` when the name is not known. Whatever was
-    /// appended before is stored or refused when this is answered.
-    ///
-    /// # Errors
-    /// [`AppendError::TopicDeleted`], or the journal has stopped.
-    pub async fn last_id(&self, topic: TopicId, name: &str) -> Result<Option<u64>, AppendError> {
-        let name = name.into();
-        self.ask(|reply| Command::LastId { topic, name, reply })
-            .await
-            .unwrap_or(Err(AppendError::Journal(JournalError::Stopped)))
-    }
-
-    /// Publishing is refused since the disk is full.
-    pub fn is_storage_full(&self) -> bool {
-        self.shared.storage_full.load(Ordering::Relaxed)
-    }
-
-    /// The key message ids are hashed with, for block builders.
-    pub fn message_id_key(&self) -> &MessageIdKey {
-        &self.message_id_key
-    }
-
-    /// The key receipts are sealed with.
-    pub fn receipt_key(&self) -> &ReceiptKey {
-        &self.receipt_key
-    }
-
-    /// How far a topic reaches; `None` when there is no such topic.
-    pub fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
-        let state = self.shared.topics.get(&topic)?.clone();
-        let index = state.read_index();
-        Some(TopicExtent {
-            first: index.first,
-            head: index.head,
-            messages: index.messages(),
-            bytes: index.bytes_kept(),
-            damaged: !state.read_damage().is_empty(),
-        })
-    }
-
-    /// What of the topic is damaged and not accepted yet.
-    pub fn damage(&self, topic: TopicId) -> Vec<Damage> {
-        let state = self.shared.topics.get(&topic).map(|state| state.clone());
-        state.map(|state| state.read_damage().clone()).unwrap_or_default()
-    }
-
-    /// The topic's announced gaps that reach into what is kept, in order.
-    pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
-        let state = self.shared.topics.get(&topic).map(|state| state.clone());
-        state.map(|state| state.read_index().gaps.clone()).unwrap_or_default()
-    }
-
     async fn take_snapshot(&self) -> Result<Snapshot, JournalError> {
-        self.ask(Command::Snapshot).await?
+        self.command(Command::Snapshot).await?
     }
 
-    async fn ask<T>(
+    async fn command<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command<M::Request>,
     ) -> Result<T, JournalError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| JournalError::Stopped)?;

@@ -1,35 +1,41 @@
-//! Opening the journal: the order in which its parts find out where it stands.
+//! Opening the journal: the order in which its parts find out where it is.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::age::Age;
+use super::commit::{Writer, WriterParts};
 use super::lock::DirectoryLock;
-use super::recovery::{self, Ending, RecoveredTopic};
-use super::retention::Retention;
-use super::roster::{self, Roster};
+use super::machine::{Machine, Now, StreamEnd};
+use super::reclaim::Reclaimer;
+use super::recovery::{self, Recovered};
 use super::salvage::{self, manifest};
-use super::shared::Shared;
+use super::shared::{Shared, log_ends};
 use super::store::{self, Store};
+use super::unit::Unit;
 use super::watermark::{self, Extent, Marks, Watermark};
-use super::writer::{Beginning, Writer};
-use super::{Journal, JournalError, JournalObserver, Opened, StorageSettings, Threads};
+use super::{Journal, JournalError, JournalObserver, StorageSettings, Threads};
 use crate::clock::Clock;
-use crate::model::{MessageIdKey, ReceiptKey, Sequence};
+use crate::model::StreamId;
 
-impl Journal {
-    /// Takes the data directory, recovers what stands in it and starts the writer thread.
+impl<M: Machine> Journal<M> {
+    /// Takes the data directory, recovers what it holds into the machine that `make` gives, and starts
+    /// the writer thread. `view` sees the machine once it is recovered. `make` is called when the
+    /// directory is locked and salvaged.
     ///
     /// # Errors
     /// [`JournalError`]: in use, not writable, or not to be opened; the file is named then, and
-    /// nothing was changed but a log that was put right before.
-    pub fn open(
+    /// nothing was changed but a log that was repaired before.
+    pub fn open<T>(
         settings: &StorageSettings,
         clock: Clock,
         observer: Arc<dyn JournalObserver>,
-    ) -> Result<Opened, JournalError> {
-        let started = Instant::now();
+        make: impl FnOnce(&Path) -> Result<M, JournalError>,
+        view: impl FnOnce(&M) -> T,
+    ) -> Result<(Self, T), JournalError> {
+        let started = clock.uptime();
         let directory = &settings.path;
         let lock = DirectoryLock::acquire(directory)?;
         Store::ensure(directory, settings)?;
@@ -38,78 +44,113 @@ impl Journal {
         let salvaged = salvage::salvage(directory, &marks)?;
         let store = Store::open(directory, settings)?;
         let boot_id = watermark::boot_id();
-        let found = store.positions()?.commits;
-        let complete = marks.prove_complete(found, boot_id);
-        let ending = Ending { complete, next_sequence: marks.next_sequence() };
-        let listed = roster::listed(directory)?;
-        let recovered = recovery::recover(&store, &salvaged, ending, &listed)
-            .map_err(|error| store::named(&directory.join(store::FOLDER), error))?;
+        let complete = marks.prove_complete(store.positions()?.commits, boot_id);
+        let mut machine = make(directory)?;
+        let mut recovered = recovery::recover(&store, &mut machine, &salvaged, &marks, complete)
+            .map_err(|error| named(directory, error))?;
         let positions = recovered.positions;
         tracing::info!(
-            topics = recovered.topics.len(),
+            streams = recovered.streams.len(),
             commits = positions.commits,
-            chunks = positions.next_sequence - positions.floor_sequence,
             complete,
-            ms = started.elapsed().as_millis(),
+            ms = clock.uptime().saturating_sub(started).as_millis(),
             "journal recovered"
         );
-        let extent = Extent {
-            commits: positions.commits,
-            durable_commits: positions.commits,
-            next_sequence: positions.next_sequence,
-        };
         // All that was found is durable now: salvage has synced what may not have been.
+        let extent = Extent::of(&positions);
         let watermark = Watermark::create(directory, boot_id, positions.journal, extent)?;
 
-        let records = recovered.topics.iter().map(|topic| &topic.record);
-        let roster = Roster::create(directory, records, positions.next_topic_id)?;
-        let receipt_key = ReceiptKey::new(store.receipt_secret()?);
-        let message_id_key = MessageIdKey::new(store.message_id_secret()?);
-        let topics: Vec<_> = recovered.topics.iter().map(|topic| topic.record.clone()).collect();
-        let shared = Arc::new(Shared::new(store, &recovered));
-        let (commands, received) = mpsc::channel();
         let age = Age::new(positions.age_ms, clock.clone());
-        let tail_from = |topic: &RecoveredTopic| {
-            topic.index.tail.front().map(|first| (topic.record.id, first.base_offset))
-        };
-        let retention = Retention {
+        let now = Now { age_ms: age.now_ms(), time: clock.now(), full: None };
+        let unit = tell(&mut machine, &mut recovered, &now)?;
+        let deleted = std::mem::take(&mut recovered.deleted);
+        let shared = Arc::new(Shared::new(store, &positions, deleted));
+        let (examined, stale) = (recovered.examined, std::mem::take(&mut recovered.stale_pages));
+        let tails_from = count_tails(&shared, &recovered);
+        let (commands, received) = mpsc::channel();
+        let reclaimer = Reclaimer {
             shared: shared.clone(),
             commands: commands.clone(),
             age: age.clone(),
             interval: Duration::from_millis(settings.retention_interval_ms),
-            counted_from: Sequence(positions.next_sequence),
-            tails_from: recovered.topics.iter().filter_map(tail_from).collect(),
-            first_ages: HashMap::new(),
+            counted_from: log_ends(&positions),
+            tails_from,
             may_drop: true,
         };
-        let beginning = Beginning {
+        let no_thread =
+            |error| JournalError::Directory { path: directory.clone(), error: Arc::new(error) };
+        let parts = WriterParts {
             shared: shared.clone(),
-            recovered,
+            machine,
             commands: received,
             watermark,
-            roster,
             age,
             clock,
             observer,
         };
-        let no_thread =
-            |error| JournalError::Directory { path: directory.clone(), error: Arc::new(error) };
-        let writer = Writer::new(beginning, settings).map_err(no_thread)?;
-        let thread = std::thread::Builder::new()
-            .name("journal-writer".into())
-            .spawn(move || {
-                writer.run();
-                drop(lock);
-            })
-            .map_err(no_thread)?;
-        let (stop_retention, stopped) = mpsc::channel();
-        let retention = std::thread::Builder::new()
-            .name("journal-retention".into())
-            .spawn(move || retention.run(&stopped))
-            .map_err(no_thread)?;
-        let threads = Threads { writer: thread, retention, stop_retention };
+        let mut writer = Writer::new(parts, recovered, settings).map_err(no_thread)?;
+        writer.begin(unit, now, examined, stale)?;
+        let seen = view(writer.machine());
+        let threads = start(writer, reclaimer, lock).map_err(no_thread)?;
         let threads = Arc::new(Mutex::new(Some(threads)));
-        let journal = Self { commands, shared, receipt_key, message_id_key, threads };
-        Ok(Opened { journal, topics })
+        Ok((Self { commands, shared, threads }, seen))
+    }
+}
+
+/// Tells the machine what was found; what it wants written about it.
+fn tell<M: Machine>(
+    machine: &mut M,
+    recovered: &mut Recovered,
+    now: &Now,
+) -> Result<Unit, JournalError> {
+    let mut unit = Unit { next_owner: recovered.positions.next_owner, ..Unit::default() };
+    let findings = std::mem::take(&mut recovered.findings);
+    let by_id: HashMap<StreamId, StreamEnd> = recovered
+        .streams
+        .iter()
+        .map(|(id, index)| {
+            let extent = &index.extent;
+            let (head, number, last_time) = (extent.head, extent.number, extent.last_time);
+            (*id, StreamEnd { head, number, last_time })
+        })
+        .collect();
+    machine.recovered(findings, &|stream| by_id.get(&stream).copied(), now, &mut unit)?;
+    Ok(unit)
+}
+
+/// Counts the blocks of recovered tails; where each tail begins, by block number.
+fn count_tails(shared: &Shared, recovered: &Recovered) -> HashMap<StreamId, u64> {
+    let mut tails_from = HashMap::new();
+    for (stream, index) in &recovered.streams {
+        let mut usage = shared.log(index.extent.log).lock_usage();
+        index.tail.iter().for_each(|entry| usage.add(entry.sequence, entry.weight()));
+        if let Some(first) = index.tail.front() {
+            tails_from.insert(*stream, first.number);
+        }
+    }
+    tails_from
+}
+
+fn start<M: Machine>(
+    writer: Writer<M>,
+    reclaimer: Reclaimer<M::Request>,
+    lock: DirectoryLock,
+) -> std::io::Result<Threads> {
+    let writer = std::thread::Builder::new().name("journal-writer".into()).spawn(move || {
+        writer.run();
+        drop(lock);
+    })?;
+    let (stop_reclaiming, stopped) = mpsc::channel();
+    let reclaimer = std::thread::Builder::new()
+        .name("journal-retention".into())
+        .spawn(move || reclaimer.run(&stopped))?;
+    Ok(Threads { writer, reclaimer, stop_reclaiming })
+}
+
+/// Which file fjall failed on, where a checksum can tell.
+fn named(directory: &Path, error: JournalError) -> JournalError {
+    match error {
+        JournalError::LaterVersion(_) => error,
+        error => store::named(&directory.join(store::FOLDER), error),
     }
 }

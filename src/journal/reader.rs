@@ -1,21 +1,19 @@
 //! Reading blocks by offset and by time, beside the writer and without stopping it.
 //!
-//! Invariants: a reader sees only what is committed at its topic's level, since only that is in
-//! the index; every body is checked before it is handed out; a miss is
-//! called damage only if the topic is still there and keeps the offset (a tail becomes a page before
-//! it is cleared, so a reader that misses in one finds the other); damage costs its own offsets
-//! and nothing else.
+//! Invariants: a reader sees only what is committed, since only that is in the index; every body is
+//! checked before it is handed out; a miss is called damage only if the stream still exists and keeps
+//! the offset (a tail becomes a page before it is cleared, so a reader that misses in one finds the
+//! other); damage costs its own offsets and nothing else.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::chunk;
-use super::command::Command;
-use super::index::{IndexEntry, NoMessage};
-use super::shared::TopicState;
-use super::{Journal, JournalError, ReadError};
-use crate::model::{Gap, PlacedBlock, Sequence, Timestamp, TopicId};
+use super::format::chunk::{self, Place};
+use super::index::{IndexEntry, PageStart};
+use super::shared::{Shared, StreamState};
+use super::{JournalError, StreamReadError};
+use crate::model::{Gap, Log, PlacedBlock, Sequence, StreamId, Timestamp};
 
 /// How much one read gives.
 #[derive(Clone, Copy, Debug)]
@@ -26,49 +24,74 @@ pub struct ReadLimits {
     pub bytes: u64,
 }
 
-impl Journal {
-    /// Reads the blocks from the one that holds `from` on, at least one if there is one, and no
-    /// more once a limit is reached. `from` at the head gives none. Blocks the calling thread on
-    /// the disk.
+/// How far a stream reaches, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamExtent {
+    /// Low watermark: offset of the first message kept.
+    pub first: u64,
+    /// Offset of the next message.
+    pub head: u64,
+    /// Bytes of the blocks kept.
+    pub bytes: u64,
+}
+
+/// The streams, for reading. Cloning shares them.
+#[derive(Clone)]
+pub struct Streams(pub(super) Arc<Shared>);
+
+impl Streams {
+    /// How far a stream reaches; `None` when there is no such stream.
+    pub fn extent(&self, stream: StreamId) -> Option<StreamExtent> {
+        let state = self.0.streams.get(&stream)?;
+        let extent = state.read_index().extent;
+        Some(StreamExtent { first: extent.first, head: extent.head, bytes: extent.bytes_kept() })
+    }
+
+    /// Appending is refused since the disk is full.
+    pub fn is_storage_full(&self) -> bool {
+        self.0.storage_full.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Reads the blocks from the one that holds `from` on, or from the next one where none does, up
+    /// to the offset `until`; at least one if there is one, and no more once a limit is reached.
+    /// `from` at the head gives none. Blocks the calling thread on the disk.
     ///
     /// # Errors
-    /// [`ReadError`]: no such topic, not kept any more, not yet written, or damaged.
+    /// [`StreamReadError`]: no such stream, not kept any more, not yet written, or damaged.
     pub fn read(
         &self,
-        topic: TopicId,
+        stream: StreamId,
         from: u64,
+        until: u64,
         limits: ReadLimits,
-    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
-        let state = self.state(topic)?;
+    ) -> Result<Vec<Arc<PlacedBlock>>, StreamReadError> {
+        let state = self.state(stream)?;
         let mut blocks = Vec::new();
         let (mut messages, mut bytes) = (0, 0);
         let mut next = from;
         let mut last_chunk: Option<(Sequence, Bytes)> = None;
-        while messages < limits.messages && bytes < limits.bytes {
-            let entries = match self.entries_from(topic, &state, next) {
-                // What was read is right; the next read will say what follows it.
-                Err(ReadError::Damaged(_)) if !blocks.is_empty() => break,
-                entries => entries?,
-            };
-            if entries.is_empty() {
+        while messages < limits.messages && bytes < limits.bytes && next < until {
+            let entries = self.entries_from(stream, &state, next)?;
+            if entries.first().is_none_or(|entry| entry.base_offset >= until) {
                 break;
             }
             for entry in entries {
-                if messages >= limits.messages || bytes >= limits.bytes {
-                    break;
+                let full = messages >= limits.messages || bytes >= limits.bytes;
+                if full || entry.base_offset >= until {
+                    return Ok(blocks);
                 }
                 let chunk = match &last_chunk {
                     Some((sequence, chunk)) if *sequence == entry.sequence => Some(chunk.clone()),
-                    _ => self.chunk(topic, entry.sequence)?,
+                    _ => self.chunk(stream, state.log, entry.sequence)?,
                 };
                 let Some(chunk) = chunk.filter(|chunk| chunk::verify(chunk, &entry).is_ok()) else {
-                    if self.has_moved(topic, &state, &entry) {
+                    if self.has_moved(stream, &state, &entry) {
                         break;
                     }
-                    let damaged = self.damaged(topic, &entry);
+                    let damaged = self.damaged(stream, &entry);
                     return if blocks.is_empty() { Err(damaged) } else { Ok(blocks) };
                 };
-                blocks.push(Arc::new(chunk::block(topic, &chunk, &entry)));
+                blocks.push(Arc::new(chunk::block(stream, &chunk, &entry)));
                 last_chunk = Some((entry.sequence, chunk));
                 messages += entry.end_offset() - next.max(entry.base_offset);
                 bytes += u64::from(entry.bytes);
@@ -79,137 +102,136 @@ impl Journal {
     }
 
     /// The first offset whose message was published at `time` or later; the head when there is
-    /// none. Blocks the calling thread on the disk.
+    /// none. `skip` gives the end of a damaged range that an offset lies in. Blocks the calling thread
+    /// on the disk.
     ///
     /// # Errors
-    /// [`ReadError::NoSuchTopic`], or the store failed.
-    pub fn offset_at(&self, topic: TopicId, time: Timestamp) -> Result<u64, ReadError> {
-        let state = self.state(topic)?;
+    /// [`StreamReadError::NoSuchStream`], or the store failed.
+    pub fn offset_at(&self, stream: StreamId, time: Timestamp) -> Result<u64, StreamReadError> {
+        let state = self.state(stream)?;
         let (first, head) = {
             let index = state.read_index();
             let before_tail = index.tail.front().is_none_or(|front| front.time >= time);
             if !before_tail {
                 let after = index.tail.partition_point(|entry| entry.time < time);
-                return Ok(index.tail.get(after).map_or(index.head, |entry| entry.base_offset));
+                let entry = index.tail.range(after..).find(|entry| entry.count > 0);
+                return Ok(entry.map_or(index.extent.head, |entry| entry.base_offset));
             }
-            (index.first, index.head)
+            (index.extent.first, index.extent.head)
         };
         // Times rise with offsets, so halve the offsets; each step looks at one block's entry, the
         // next one where an offset holds no message.
         let (mut low, mut high) = (first, head);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.entry_from(topic, &state, middle)? {
+            match self.entry_from(stream, &state, middle)? {
                 Some(entry) if entry.time < time => low = entry.end_offset(),
                 Some(entry) => high = entry.base_offset.min(middle).max(low),
                 None => high = middle,
             }
         }
-        Ok(self.entry_from(topic, &state, low)?.map_or(head, |entry| entry.base_offset.max(low)))
+        let entry = self.entry_from(stream, &state, low)?;
+        Ok(entry.map_or(head, |entry| entry.base_offset.max(low)))
     }
 
     /// The entry of the block that holds `offset`, or of the next one; `None` at the end.
     fn entry_from(
         &self,
-        topic: TopicId,
-        state: &TopicState,
+        stream: StreamId,
+        state: &StreamState,
         offset: u64,
-    ) -> Result<Option<IndexEntry>, ReadError> {
-        let mut offset = offset;
-        loop {
-            match self.entries_from(topic, state, offset) {
-                Err(ReadError::Damaged(gap)) => offset = gap.end(),
-                Err(ReadError::Ahead { .. }) => return Ok(None),
-                entries => return Ok(entries?.first().copied()),
-            }
+    ) -> Result<Option<IndexEntry>, StreamReadError> {
+        match self.entries_from(stream, state, offset) {
+            Err(StreamReadError::Ahead { .. }) => Ok(None),
+            entries => Ok(entries?.first().copied()),
         }
     }
 
-    fn state(&self, topic: TopicId) -> Result<Arc<TopicState>, ReadError> {
-        let found = self.shared.topics.get(&topic).map(|state| state.clone());
-        found.ok_or(ReadError::NoSuchTopic(topic))
+    fn state(&self, stream: StreamId) -> Result<Arc<StreamState>, StreamReadError> {
+        self.0.stream(stream).ok_or(StreamReadError::NoSuchStream(stream))
     }
 
-    /// Some of the topic's entries from the one that holds `offset` on, or the next one behind a
-    /// gap; none only at the head.
+    /// Some of the stream's entries from the one that holds `offset` on, or the next one; none only
+    /// at the head.
     fn entries_from(
         &self,
-        topic: TopicId,
-        state: &TopicState,
+        stream: StreamId,
+        state: &StreamState,
         offset: u64,
-    ) -> Result<Vec<IndexEntry>, ReadError> {
-        let mut offset = offset;
-        let readable_to;
+    ) -> Result<Vec<IndexEntry>, StreamReadError> {
         {
             let index = state.read_index();
-            if offset < index.first {
-                return Err(ReadError::Gone { first: index.first });
+            let extent = &index.extent;
+            if offset < extent.first {
+                return Err(StreamReadError::Gone { first: extent.first });
             }
-            if offset > index.head {
-                return Err(ReadError::Ahead { head: index.head });
+            if offset > extent.head {
+                return Err(StreamReadError::Ahead { head: extent.head });
             }
-            match index.no_message_at(offset) {
-                Some(NoMessage::Gap(gap)) => offset = gap.end(),
-                Some(NoMessage::Damage(gap)) => return Err(ReadError::Damaged(gap)),
-                None => {}
-            }
-            if offset >= index.head {
+            if offset == extent.head {
                 return Ok(Vec::new());
             }
-            readable_to = index.damage_after(offset).unwrap_or(u64::MAX);
             if let Some(entries) = index.tail_from(offset) {
-                let readable = entries.take_while(|entry| entry.base_offset < readable_to);
-                return Ok(readable.copied().collect());
+                return Ok(entries.copied().collect());
             }
         }
-        // Not in the tail, so in a page: entries leave the tail only after their page is there.
-        if let Some(page) = self.shared.store.page_at(topic, offset)? {
-            let readable = |entry: &&IndexEntry| entry.base_offset < readable_to;
-            let after = page.entries.iter().skip_while(|entry| entry.end_offset() <= offset);
-            let entries: Vec<_> = after.take_while(readable).copied().collect();
+        // Not in the tail, so in a page: entries leave the tail only after their page is there. Where
+        // nothing holds the offset, what follows may begin a page, or the tail.
+        let behind = |entry: &IndexEntry| entry.count > 0 && entry.end_offset() > offset;
+        let store = &self.0.store;
+        if let Some(page) = store.page_at(stream, offset)? {
+            let entries: Vec<_> = page.entries.into_iter().filter(behind).collect();
             if !entries.is_empty() {
                 return Ok(entries);
             }
         }
         // The low watermark may have passed us by meanwhile, or be about to be shown.
-        let shown = self.state(topic)?.read_index().first;
-        let first = shown.max(self.shared.store.low(topic)?.first);
+        let stored = store.extent(stream)?.map_or(0, |extent| extent.first);
+        let first = state.read_index().extent.first.max(stored);
         if offset < first {
-            return Err(ReadError::Gone { first });
+            return Err(StreamReadError::Gone { first });
         }
-        let what = format!("topic {topic}: no index page holds offset {offset}");
-        Err(JournalError::Metadata(what).into())
+        for page in store.pages_from(stream, PageStart::at(offset)) {
+            let entries: Vec<_> = page?.entries.into_iter().filter(behind).collect();
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+        }
+        let index = state.read_index();
+        Ok(index.tail.iter().filter(|entry| behind(entry)).copied().collect())
     }
 
     /// A chunk; `None` when it is missing or its table is damaged.
-    fn chunk(&self, topic: TopicId, sequence: Sequence) -> Result<Option<Bytes>, ReadError> {
-        match self.shared.store.chunk(sequence) {
+    fn chunk(
+        &self,
+        stream: StreamId,
+        log: Log,
+        sequence: Sequence,
+    ) -> Result<Option<Bytes>, StreamReadError> {
+        match self.0.store.chunk(Place { log, sequence }) {
             Ok(Some(chunk)) => Ok(Some(chunk)),
             Err(JournalError::Store(error)) if matches!(*error, fjall::Error::Io(_)) => {
                 Err(JournalError::Store(error).into())
             }
             Ok(None) | Err(_) => {
-                self.state(topic)?;
+                self.state(stream)?;
                 Ok(None)
             }
         }
     }
 
     /// The block has been copied to another place since the index was asked.
-    fn has_moved(&self, topic: TopicId, state: &TopicState, entry: &IndexEntry) -> bool {
-        let now = self.entries_from(topic, state, entry.base_offset);
+    fn has_moved(&self, stream: StreamId, state: &StreamState, entry: &IndexEntry) -> bool {
+        let now = self.entries_from(stream, state, entry.base_offset);
         now.is_ok_and(|now| now.first().is_some_and(|now| now.sequence != entry.sequence))
     }
 
-    /// Quarantines what is damaged, unless it is gone by now.
-    fn damaged(&self, topic: TopicId, entry: &IndexEntry) -> ReadError {
-        let first = self.extent(topic).map_or(u64::MAX, |extent| extent.first);
+    /// What is damaged, unless it is gone by now.
+    fn damaged(&self, stream: StreamId, entry: &IndexEntry) -> StreamReadError {
+        let first = self.extent(stream).map_or(u64::MAX, |extent| extent.first);
         if entry.end_offset() <= first {
-            return ReadError::Gone { first };
+            return StreamReadError::Gone { first };
         }
-        let gap = Gap { from: entry.base_offset, to: entry.end_offset() - 1 };
-        // A writer that has stopped takes no note; the next start finds it again.
-        let _ = self.commands.send(Command::Damaged(topic, gap));
-        ReadError::Damaged(gap)
+        StreamReadError::Damaged(Gap { from: entry.base_offset, to: entry.end_offset() - 1 })
     }
 }

@@ -1,114 +1,133 @@
-//! What the writer, retention and readers share.
+//! What the writer, reclaiming and readers share.
 //!
-//! Invariants: the index of a topic is changed by the writer alone; nobody holds two of these
+//! Invariants: the index of a stream is changed by the writer alone; nobody holds two of these
 //! locks for longer than it takes to look.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::DashMap;
+use rustc_hash::FxBuildHasher;
 
-use super::index::TopicIndex;
-use super::recovery::Recovered;
-use super::retention::{Deleted, Ledger};
+use super::format::positions::Positions;
+use super::index::StreamIndex;
+use super::reclaim::{Deleted, SegmentUsage};
 use super::store::Store;
-use super::{Damage, TopicRecord};
-use crate::model::{Sequence, TopicId, TopicSettings};
+use super::unit::StreamLimits;
+use crate::model::{Log, OwnerId, Sequence, StreamId};
 
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub(super) store: Store,
-    pub(super) topics: DashMap<TopicId, Arc<TopicState>>,
-    /// Publishing is refused for want of room on the disk.
+    pub(super) streams: DashMap<StreamId, Arc<StreamState>, FxBuildHasher>,
+    /// Appending is refused for want of room on the disk.
     pub(super) storage_full: AtomicBool,
+    /// Each log's.
+    logs: [LogState; 2],
+    /// Online copies in flight, during which nothing is dropped.
+    pub(super) backups: AtomicUsize,
+    deleted: Mutex<HashMap<OwnerId, Deleted>>,
+}
+
+/// What is known of one log.
+pub(super) struct LogState {
     /// Chunks before this one are wholly known to pages.
     pub(super) indexed_sequence: AtomicU64,
     /// Chunks before this one may be gone.
     pub(super) floor_sequence: AtomicU64,
-    /// Bytes of chunks written since retention looked last.
+    /// Bytes of chunks written since reclaiming looked last.
     pub(super) written_bytes: AtomicU64,
-    /// Online copies under way, during which nothing is dropped.
-    pub(super) backups: AtomicUsize,
-    ledger: Mutex<Ledger>,
-    deleted: Mutex<HashMap<TopicId, Deleted>>,
+    usage: Mutex<SegmentUsage>,
+}
+
+impl LogState {
+    // Changed by single, complete steps: a panic leaves it valid.
+    pub(super) fn lock_usage(&self) -> MutexGuard<'_, SegmentUsage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shared {
-    pub(super) fn new(store: Store, recovered: &Recovered) -> Self {
-        let mut ledger = Ledger::default();
-        recovered.topics.iter().flat_map(|topic| &topic.index.tail).for_each(|e| ledger.add(e));
-        let deleted = |(id, end): (&TopicId, &Sequence)| {
-            (
-                *id,
-                Deleted { end: *end, counted: false, first: 0, tail: Vec::new(), reclaimed: false },
-            )
+    pub(super) fn new(
+        store: Store,
+        positions: &Positions,
+        deleted: HashMap<OwnerId, Deleted>,
+    ) -> Self {
+        let log = |log: Log| LogState {
+            indexed_sequence: AtomicU64::new(positions.log(log).indexed_sequence),
+            floor_sequence: AtomicU64::new(positions.log(log).floor_sequence),
+            written_bytes: AtomicU64::new(0),
+            usage: Mutex::default(),
         };
         Self {
             store,
-            topics: DashMap::new(),
+            streams: DashMap::default(),
             storage_full: AtomicBool::new(false),
-            indexed_sequence: AtomicU64::new(recovered.positions.indexed_sequence),
-            floor_sequence: AtomicU64::new(recovered.positions.floor_sequence),
-            written_bytes: AtomicU64::new(0),
+            logs: Log::ALL.map(log),
             backups: AtomicUsize::new(0),
-            ledger: Mutex::new(ledger),
-            deleted: Mutex::new(recovered.deleted.iter().map(deleted).collect()),
+            deleted: Mutex::new(deleted),
         }
     }
 
-    // Both are changed by single, complete steps: a panic leaves them valid.
-    pub(super) fn lock_ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn log(&self, log: Log) -> &LogState {
+        &self.logs[log as usize]
     }
 
-    pub(super) fn lock_deleted(&self) -> MutexGuard<'_, HashMap<TopicId, Deleted>> {
+    pub(super) fn stream(&self, stream: StreamId) -> Option<Arc<StreamState>> {
+        self.streams.get(&stream).map(|state| state.clone())
+    }
+
+    pub(super) fn lock_deleted(&self) -> MutexGuard<'_, HashMap<OwnerId, Deleted>> {
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// One stream.
 #[derive(Debug)]
-pub(super) struct TopicState {
-    pub(super) index: RwLock<TopicIndex>,
-    /// What is damaged and not accepted yet.
-    damage: RwLock<Vec<Damage>>,
-    /// How long, in milliseconds, and how many bytes are kept.
-    retention: RwLock<(u64, u64)>,
+pub(super) struct StreamState {
+    pub(super) log: Log,
+    index: RwLock<StreamIndex>,
+    limit_age_ms: AtomicU64,
+    limit_bytes: AtomicU64,
+    /// Sequence and age of the oldest block kept, as reclaiming saw it last; 0 if it did not.
+    pub(super) oldest_age_ms: AtomicU64,
 }
 
-impl TopicState {
-    pub(super) fn new(record: &TopicRecord, index: TopicIndex) -> Arc<Self> {
-        let state = Self {
+impl StreamState {
+    pub(super) fn new(index: StreamIndex) -> Arc<Self> {
+        Arc::new(Self {
+            log: index.extent.log,
             index: RwLock::new(index),
-            damage: RwLock::default(),
-            retention: RwLock::default(),
-        };
-        state.show(record);
-        Arc::new(state)
+            limit_age_ms: AtomicU64::new(u64::MAX),
+            limit_bytes: AtomicU64::new(u64::MAX),
+            oldest_age_ms: AtomicU64::new(0),
+        })
     }
 
-    /// Shows what of a topic's record others than the writer have to know.
-    pub(super) fn show(&self, record: &TopicRecord) {
-        let TopicSettings { retention_ms, retention_bytes, .. } = record.settings;
-        *self.damage.write().unwrap_or_else(PoisonError::into_inner) = record.damage.clone();
-        *self.retention.write().unwrap_or_else(PoisonError::into_inner) =
-            (retention_ms, retention_bytes);
+    pub(super) fn limits(&self) -> StreamLimits {
+        StreamLimits {
+            age_ms: self.limit_age_ms.load(Ordering::Relaxed),
+            bytes: self.limit_bytes.load(Ordering::Relaxed),
+        }
     }
 
-    pub(super) fn retention(&self) -> (u64, u64) {
-        *self.retention.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn set_limits(&self, limits: StreamLimits) {
+        self.limit_age_ms.store(limits.age_ms, Ordering::Relaxed);
+        self.limit_bytes.store(limits.bytes, Ordering::Relaxed);
     }
 
     // The index is only changed by single, complete steps: a panic leaves it valid.
-    pub(super) fn read_index(&self) -> RwLockReadGuard<'_, TopicIndex> {
+    pub(super) fn read_index(&self) -> RwLockReadGuard<'_, StreamIndex> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn read_damage(&self) -> RwLockReadGuard<'_, Vec<Damage>> {
-        self.damage.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn write_index(&self) -> RwLockWriteGuard<'_, TopicIndex> {
+    pub(super) fn write_index(&self) -> RwLockWriteGuard<'_, StreamIndex> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The end of both logs.
+pub(super) fn log_ends(positions: &Positions) -> [Sequence; 2] {
+    Log::ALL.map(|log| Sequence(positions.log(log).next_sequence))
 }

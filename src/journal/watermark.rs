@@ -11,8 +11,8 @@
 //! live one, so that a kill finds one of them at any moment. A stop leaves [`State::Clean`]. Both hold
 //!
 //! ```text
-//! magic "weirmark" · version u32 = 2 · state u32 · boot id 16 bytes · journal u64 · commits u64 ·
-//! durable_commits u64 · next_sequence u64 · crc u32 · reserved u32
+//! magic "weirmark" · version u32 = 3 · state u32 · boot id 16 bytes · journal u64 · commits u64 ·
+//! durable_commits u64 · next_sequence of both logs 2 × u64 · next_owner u32 · crc u32
 //! ```
 //!
 //! Invariants: `durable_commits` never claims more than a sync has proven; a file that can't be
@@ -28,7 +28,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut};
 
 use super::JournalError;
-use super::salvage::sync_folder;
+use super::files::sync_folder;
+use super::format::positions::Positions;
+use crate::model::Log;
 
 /// The file's name in the data directory.
 pub(super) const FILE_NAME: &str = "durable";
@@ -39,9 +41,9 @@ const LIVE_NAME: &str = "live";
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
 
 const MAGIC: &[u8; 8] = b"weirmark";
-const VERSION: u32 = 2;
-const BYTES: usize = 72;
-const CRC_AT: usize = 64;
+const VERSION: u32 = 3;
+const BYTES: usize = 80;
+const CRC_AT: usize = 76;
 
 /// What a file says of the end before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +64,22 @@ pub(super) struct Extent {
     pub(super) commits: u64,
     /// Commits that a sync has proven durable.
     pub(super) durable_commits: u64,
-    /// The next chunk's sequence.
-    pub(super) next_sequence: u64,
+    /// The next chunk's sequence in each log.
+    pub(super) next_sequences: [u64; 2],
+    /// The next owner's number.
+    pub(super) next_owner: u32,
+}
+
+impl Extent {
+    /// What the positions of the last commit say.
+    pub(super) fn of(positions: &Positions) -> Self {
+        Self {
+            commits: positions.commits,
+            durable_commits: positions.durable_commits,
+            next_sequences: Log::ALL.map(|log| positions.log(log).next_sequence),
+            next_owner: positions.next_owner,
+        }
+    }
 }
 
 /// What the files said when the journal was opened.
@@ -90,9 +106,16 @@ impl Marks {
         self.durable.or(self.live).map(|mark| mark.journal)
     }
 
-    /// The next chunk's sequence, as far as is known.
-    pub(super) fn next_sequence(&self) -> u64 {
-        self.extents().map(|extent| extent.next_sequence).max().unwrap_or(0)
+    /// The next chunk's sequence in each log, as far as is known.
+    pub(super) fn next_sequences(&self) -> [u64; 2] {
+        Log::ALL.map(|log| {
+            self.extents().map(|extent| extent.next_sequences[log as usize]).max().unwrap_or(0)
+        })
+    }
+
+    /// The next owner's number, as far as is known.
+    pub(super) fn next_owner(&self) -> u32 {
+        self.extents().map(|extent| extent.next_owner).max().unwrap_or(0)
     }
 
     /// Whether all that was written before is there: `commits` is what fjall's WAL holds.
@@ -148,9 +171,9 @@ impl Mark {
         out.put_u64_le(self.journal);
         out.put_u64_le(self.extent.commits);
         out.put_u64_le(self.extent.durable_commits);
-        out.put_u64_le(self.extent.next_sequence);
+        self.extent.next_sequences.iter().for_each(|next| out.put_u64_le(*next));
+        out.put_u32_le(self.extent.next_owner);
         out.put_u32_le(crc32c::crc32c(&out));
-        out.put_u32_le(0);
         out.try_into().expect("the fields fill it exactly")
     }
 
@@ -177,8 +200,9 @@ impl Mark {
         let journal = rest.get_u64_le();
         let commits = rest.get_u64_le();
         let durable_commits = rest.get_u64_le();
-        let next_sequence = rest.get_u64_le();
-        let extent = Extent { commits, durable_commits, next_sequence };
+        let next_sequences = [rest.get_u64_le(), rest.get_u64_le()];
+        let next_owner = rest.get_u32_le();
+        let extent = Extent { commits, durable_commits, next_sequences, next_owner };
         Some(Self { state, boot_id, journal, extent })
     }
 }
@@ -289,7 +313,8 @@ mod tests {
     use super::*;
 
     const BOOT: [u8; 16] = [7; 16];
-    const EXTENT: Extent = Extent { commits: 9, durable_commits: 8, next_sequence: 20 };
+    const EXTENT: Extent =
+        Extent { commits: 9, durable_commits: 8, next_sequences: [20, 7], next_owner: 3 };
 
     #[test]
     fn a_killed_process_leaves_a_live_mark_and_a_stop_a_clean_one() {
@@ -300,7 +325,7 @@ mod tests {
         let mut watermark =
             Watermark::create(directory.path(), BOOT, 3, Extent::default()).unwrap();
         watermark.note(EXTENT).unwrap();
-        assert_eq!((marks().durable_commits(), marks().next_sequence()), (Some(8), 20));
+        assert_eq!((marks().durable_commits(), marks().next_sequences()), (Some(8), [20, 7]));
         assert_eq!(marks().journal(), Some(3));
         assert!(marks().prove_complete(9, BOOT) && marks().prove_complete(10, BOOT));
         assert!(!marks().prove_complete(8, BOOT), "a commit is missing");

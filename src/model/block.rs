@@ -4,6 +4,7 @@
 //! gives it a base offset and a time; from then on it is (part of) a
 //! [`PlacedBlock`](super::PlacedBlock).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,10 @@ use bytes::{Bytes, BytesMut};
 use super::TraceParent;
 use super::message_id::{Fingerprint, MessageIdKey};
 use super::record::{Record, RecordError};
+
+/// Most bytes of a block, unless it is a single message: a block is stored as a whole, and a larger
+/// one would make all others wait.
+pub const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Encoded messages on their way to the journal. Cloning shares the bytes.
 #[derive(Clone)]
@@ -102,6 +107,45 @@ impl Block {
         })
     }
 
+    /// The block in parts, in order, of at most so many bytes or of a single message.
+    pub fn split(self, bytes_max: usize) -> Vec<Self> {
+        if self.body.len() <= bytes_max {
+            return vec![self];
+        }
+        let mut parts = Vec::new();
+        let (mut rest, mut first) = (&self.body[..], 0);
+        let (mut bytes_from, mut bytes) = (0, 0);
+        for place in 0..self.count {
+            let record = Record::take_encoded(&mut rest).unwrap_or_default().len();
+            if bytes > 0 && bytes + record > bytes_max {
+                parts.push(self.part(first..place, bytes_from..bytes_from + bytes));
+                (first, bytes_from, bytes) = (place, bytes_from + bytes, 0);
+            }
+            bytes += record;
+        }
+        parts.push(self.part(first..self.count, bytes_from..self.body.len()));
+        parts
+    }
+
+    /// Some of its messages, given by place and by the bytes they take.
+    fn part(&self, places: Range<u32>, bytes: Range<usize>) -> Self {
+        let moved = |(place, print): &(u32, Fingerprint)| {
+            places.contains(place).then(|| (place - places.start, *print))
+        };
+        let numbered = |run: &NamedRun| NamedRun {
+            name: run.name.clone(),
+            ids: run.ids[places.start as usize..places.end as usize].into(),
+        };
+        Self {
+            body: self.body.slice(bytes),
+            count: places.end - places.start,
+            fingerprints: self.fingerprints.iter().filter_map(moved).collect(),
+            named: self.named.as_ref().map(numbered),
+            trace: self.trace.clone(),
+            _charge: self._charge.clone(),
+        }
+    }
+
     /// The encoded records.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -189,5 +233,29 @@ mod tests {
         assert_eq!(Record::decode(&mut rest).unwrap().payload, b"0");
         assert_eq!(Record::decode(&mut rest).unwrap().payload, b"2");
         assert!(block.without(|_| true).is_none());
+    }
+
+    #[test]
+    fn a_large_block_is_split_between_messages_and_ids_move_along() {
+        let mut builder = BlockBuilder::new(MessageIdKey::new([0; 16]));
+        let payloads = [vec![b'0'; 40], vec![b'1'; 40], vec![b'2'; 500], vec![b'3'; 40]];
+        for payload in &payloads {
+            let message_id = Some(std::str::from_utf8(&payload[..1]).unwrap());
+            let record = Record::of("application/octet-stream", payload);
+            builder.push(&Record { message_id, ..record }).unwrap();
+        }
+        let (name, ids) = (Arc::from("a"), Arc::from([1, 2, 5, 9]));
+        let block = builder.finish().unwrap().numbered(NamedRun { name, ids });
+        let (body, prints) = (block.body().clone(), block.fingerprints().to_vec());
+        assert_eq!(block.clone().split(body.len()).len(), 1);
+        let parts = block.split(250);
+        let counts: Vec<_> = parts.iter().map(Block::count).collect();
+        assert_eq!(counts, [2, 1, 1]);
+        let bodies: Vec<_> = parts.iter().flat_map(|part| part.body().to_vec()).collect();
+        assert_eq!(bodies, body);
+        assert_eq!(parts[0].fingerprints(), &prints[..2]);
+        assert_eq!(parts[2].fingerprints(), [(0, prints[3].1)]);
+        let ids: Vec<_> = parts.iter().map(|part| part.named().unwrap().ids.to_vec()).collect();
+        assert_eq!(ids, [vec![1, 2], vec![5], vec![9]]);
     }
 }

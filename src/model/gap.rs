@@ -38,6 +38,18 @@ impl Gap {
         (self.from..=self.to).contains(&offset)
     }
 
+    /// What of it is in none of these, which are ordered by offset.
+    pub fn without(self, others: &[Self]) -> Vec<Self> {
+        let mut from = self.from;
+        let mut rest = Vec::new();
+        for other in others.iter().filter(|other| other.to >= self.from && other.from <= self.to) {
+            rest.extend(Self::before(from, other.from));
+            from = from.max(other.end());
+        }
+        rest.extend(Self::before(from, self.end()));
+        rest
+    }
+
     /// Adds a gap to a list ordered by offset, joining it with its neighbours.
     pub fn add_to(self, gaps: &mut Vec<Self>) {
         gaps.push(self);
@@ -65,5 +77,14 @@ mod tests {
         Gap::before(20, 30).unwrap().add_to(&mut gaps);
         assert_eq!(gaps, [Gap { from: 10, to: 39 }]);
         assert_eq!(Gap::before(5, 5), None);
+    }
+
+    #[test]
+    fn what_others_have_is_left_out() {
+        let others = [Gap { from: 5, to: 9 }, Gap { from: 12, to: 12 }];
+        let left = Gap { from: 3, to: 14 }.without(&others);
+        let expected = [Gap { from: 3, to: 4 }, Gap { from: 10, to: 11 }, Gap { from: 13, to: 14 }];
+        assert_eq!(left, expected);
+        assert!(Gap { from: 6, to: 8 }.without(&others).is_empty());
     }
 }

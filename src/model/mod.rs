@@ -7,19 +7,25 @@
 mod block;
 mod content_type;
 mod gap;
+mod header;
 mod lane;
 mod message_id;
 mod placed_block;
 mod receipt;
 mod record;
 mod stage;
+mod stream;
 mod timestamp;
 mod topic;
 mod trace;
 
-pub use block::{Block, BlockBuilder, NamedRun};
+pub use block::{BLOCK_BYTES_MAX, Block, BlockBuilder, NamedRun};
 pub use content_type::PayloadKind;
 pub use gap::Gap;
+pub use header::{
+    BlockHeader, BlockKind, HeaderExtras, InputOutcome, LastId, Origin, OutcomeRun,
+    POSITION_BYTES_MAX, Run, WindowSettings,
+};
 pub use lane::{Lane, LanePosition};
 pub use message_id::{Fingerprint, MessageIdKey};
 pub use placed_block::{Derived, PlacedBlock};
@@ -29,6 +35,7 @@ pub use record::{
     MESSAGE_ID_BYTES_MAX, Record, RecordError,
 };
 pub use stage::Stage;
+pub use stream::{Log, OwnerId, StreamId};
 pub use timestamp::Timestamp;
 pub use topic::{
     AckLevel, Epoch, Incarnation, Mode, NameError, Sequence, TopicId, TopicName, TopicSettings,

@@ -8,19 +8,21 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::record::{Record, RecordError};
-use super::{Epoch, Timestamp, TopicId};
+use super::{Epoch, StreamId, Timestamp};
 
-/// A run of messages of one topic with consecutive offsets and one time of publication.
+/// A run of messages of one stream with consecutive offsets and one time of publication.
 #[derive(Debug)]
 pub struct PlacedBlock {
-    /// The topic they belong to.
-    pub topic: TopicId,
+    /// The stream they are in.
+    pub stream: StreamId,
     /// The topic's epoch when they were placed.
     pub epoch: Epoch,
     /// Offset of the first message.
     pub base_offset: u64,
     /// How many messages there are.
     pub count: u32,
+    /// Ingest sequence of the first input they came from.
+    pub ingest_base: u64,
     /// When the journal took them; the same for all of them.
     pub published_at: Timestamp,
     /// The encoded records.
@@ -117,10 +119,11 @@ mod tests {
         let block = builder.finish().unwrap();
         assert!(builder.finish().is_none());
         PlacedBlock {
-            topic: TopicId(1),
+            stream: StreamId(1),
             epoch: Epoch::FIRST,
             base_offset: 40,
             count: block.count(),
+            ingest_base: 40,
             published_at: Timestamp(0),
             body: block.body().clone(),
             derived: Derived::default(),

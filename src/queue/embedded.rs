@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 
 use super::tail_cache::TailCache;
 use super::{Damage, HeadWatcher, ReadError, ReadLimits, TopicExtent};
-use crate::journal::{Journal, JournalError, JournalObserver};
+use crate::journal::{JournalError, JournalObserver};
 use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};
+use crate::topics::{CatalogueEvent, Topics, TopicsObserver};
 
 /// What the journal's writer and the readers share.
 #[derive(Clone)]
@@ -26,11 +27,11 @@ impl Feed {
         Self { cache: Arc::new(TailCache::new(tail_cache_bytes_max)), watchers: Arc::default() }
     }
 
-    /// What to give [`Journal::open`]; `failed` is called when the journal can write no more.
+    /// What to give [`Topics::open`]; `failed` is called when the journal can write no more.
     pub fn observer(
         &self,
         failed: impl Fn(&JournalError) + Send + Sync + 'static,
-    ) -> Arc<dyn JournalObserver> {
+    ) -> Arc<dyn TopicsObserver> {
         Arc::new(FeedObserver { feed: self.clone(), failed: Box::new(failed) })
     }
 }
@@ -46,11 +47,11 @@ impl JournalObserver for FeedObserver {
         let mut told = None;
         for block in blocks {
             // A topic's blocks stand together, so each topic is told once.
-            if told == Some(block.topic) {
+            let topic = TopicId::of_outgoing(block.stream);
+            if told.replace(topic) == Some(topic) {
                 continue;
             }
-            told = Some(block.topic);
-            let watcher = self.feed.watchers.get(&block.topic).map(|w| w.clone());
+            let watcher = self.feed.watchers.get(&topic).map(|w| w.clone());
             if let Some(watcher) = watcher {
                 watcher();
             }
@@ -62,10 +63,14 @@ impl JournalObserver for FeedObserver {
     }
 }
 
+impl TopicsObserver for FeedObserver {
+    fn changed(&self, _: &CatalogueEvent) {}
+}
+
 /// The journal as a queue.
 #[derive(Clone)]
 pub struct Embedded {
-    journal: Journal,
+    topics: Topics,
     feed: Feed,
     reads: Arc<Semaphore>,
 }
@@ -75,25 +80,25 @@ pub struct Embedded {
 const READS_MAX: usize = 4;
 
 impl Embedded {
-    /// Reads from `journal`, which must have been opened with `feed`'s observer.
-    pub fn new(journal: Journal, feed: Feed) -> Self {
-        Self { journal, feed, reads: Arc::new(Semaphore::new(READS_MAX)) }
+    /// Reads from `topics`, which must have been opened with `feed`'s observer.
+    pub fn new(topics: Topics, feed: Feed) -> Self {
+        Self { topics, feed, reads: Arc::new(Semaphore::new(READS_MAX)) }
     }
 
     pub(super) fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
-        self.journal.extent(topic)
+        self.topics.extent(topic)
     }
 
     pub(super) fn is_storage_full(&self) -> bool {
-        self.journal.is_storage_full()
+        self.topics.is_storage_full()
     }
 
     pub(super) fn gaps(&self, topic: TopicId) -> Vec<Gap> {
-        self.journal.gaps(topic)
+        self.topics.gaps(topic)
     }
 
     pub(super) fn damage(&self, topic: TopicId) -> Vec<Damage> {
-        self.journal.damage(topic)
+        self.topics.damage(topic)
     }
 
     pub(super) fn watch(&self, topic: TopicId, watcher: HeadWatcher) {
@@ -111,7 +116,7 @@ impl Embedded {
         from: u64,
         limits: ReadLimits,
     ) -> Option<Vec<Arc<PlacedBlock>>> {
-        let extent = self.journal.extent(topic)?;
+        let extent = self.topics.extent(topic)?;
         if from < extent.first {
             return None;
         }
@@ -131,8 +136,8 @@ impl Embedded {
             return Ok(blocks);
         }
         let _turn = self.reads.acquire().await;
-        let journal = self.journal.clone();
-        blocking(move || journal.read(topic, from, limits)).await
+        let topics = self.topics.clone();
+        blocking(move || topics.read(topic, from, limits)).await
     }
 
     pub(super) async fn offset_at(
@@ -140,8 +145,8 @@ impl Embedded {
         topic: TopicId,
         time: Timestamp,
     ) -> Result<u64, ReadError> {
-        let journal = self.journal.clone();
-        blocking(move || journal.offset_at(topic, time)).await
+        let topics = self.topics.clone();
+        blocking(move || topics.offset_at(topic, time)).await
     }
 }
 

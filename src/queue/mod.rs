@@ -11,7 +11,8 @@ mod tail_cache;
 
 use std::sync::Arc;
 
-pub use crate::journal::{Damage, ReadError, ReadLimits, TopicExtent};
+pub use crate::journal::ReadLimits;
+pub use crate::topics::{Damage, ReadError, TopicExtent};
 pub use embedded::{Embedded, Feed};
 
 use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};

@@ -42,8 +42,9 @@ impl TailCache {
         for block in blocks {
             let bytes = cost(block);
             age.bytes += bytes;
-            age.order.push_back((block.topic, bytes));
-            self.tails.entry(block.topic).or_default().push_back(block.clone());
+            let topic = TopicId::of_outgoing(block.stream);
+            age.order.push_back((topic, bytes));
+            self.tails.entry(topic).or_default().push_back(block.clone());
         }
         while age.bytes > self.bytes_max {
             let Some((topic, bytes)) = age.order.pop_front() else { break };
@@ -99,10 +100,11 @@ mod tests {
         builder.push(&Record::of("application/octet-stream", &payload)).unwrap();
         let block = builder.finish().unwrap();
         Arc::new(PlacedBlock {
-            topic: TopicId(topic),
+            stream: TopicId(topic).outgoing(),
             epoch: Epoch::FIRST,
             base_offset,
             count: 2,
+            ingest_base: base_offset,
             published_at: Timestamp(0),
             body: block.body().clone(),
             derived: Derived::default(),

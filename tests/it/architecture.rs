@@ -3,23 +3,33 @@
 use std::path::{Path, PathBuf};
 
 /// What each part may use of the others, in the order of the map in `lib.rs`.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("faults", &[]),
     ("metrics", &[]),
     ("journal", &["model", "clock", "metrics", "faults"]),
-    ("queue", &["model", "clock", "journal"]),
-    ("actors", &["model", "clock", "metrics", "faults", "journal", "queue"]),
-    ("patterns", &["model", "clock", "journal", "queue", "actors"]),
-    ("edge", &["model", "clock", "metrics", "faults", "journal", "queue", "actors", "patterns"]),
+    ("topics", &["model", "clock", "metrics", "faults", "journal"]),
+    ("queue", &["model", "clock", "journal", "topics"]),
+    ("actors", &["model", "clock", "metrics", "faults", "journal", "topics", "queue"]),
+    ("patterns", &["model", "clock", "topics", "queue", "actors"]),
+    (
+        "edge",
+        &[
+            "model", "clock", "metrics", "faults", "journal", "topics", "queue", "actors",
+            "patterns",
+        ],
+    ),
     ("exposed", &["model", "journal", "queue", "edge"]),
     ("config", &["model", "journal", "queue", "actors", "edge"]),
     (
         "broker",
-        &["model", "clock", "metrics", "journal", "queue", "actors", "patterns", "edge", "config"],
+        &[
+            "model", "clock", "metrics", "journal", "topics", "queue", "actors", "patterns",
+            "edge", "config",
+        ],
     ),
-    ("cli", &["model", "journal", "broker", "config"]),
+    ("cli", &["model", "topics", "broker", "config"]),
     ("main", &["cli"]),
 ];
 
@@ -52,7 +62,7 @@ fn sources() -> Vec<Source> {
             let path: PathBuf = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
                 let path = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");

@@ -10,11 +10,11 @@ use rand::{Rng, SeedableRng};
 use tempfile::tempdir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{
-    Append, Journal, JournalError, JournalObserver, Opened, ReadError, ReadLimits, StorageSettings,
-    TopicChange,
-};
+use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
 use weir::model::{BlockBuilder, Incarnation, PlacedBlock, Record, TopicName, TopicSettings};
+use weir::topics::{
+    Append, CatalogueEvent, Opened, ReadError, TopicChange, Topics, TopicsObserver,
+};
 
 struct Ignored;
 
@@ -22,6 +22,10 @@ impl JournalObserver for Ignored {
     fn committed(&self, _: &[Arc<PlacedBlock>]) {}
 
     fn failed(&self, _: &JournalError) {}
+}
+
+impl TopicsObserver for Ignored {
+    fn changed(&self, _: &CatalogueEvent) {}
 }
 
 fn settings(path: &Path) -> StorageSettings {
@@ -33,19 +37,19 @@ fn settings(path: &Path) -> StorageSettings {
 }
 
 fn open(path: &Path) -> Result<Opened, JournalError> {
-    Journal::open(&settings(path), Clock::system(), Arc::new(Ignored))
+    Topics::open(&settings(path), Clock::system(), Arc::new(Ignored))
 }
 
 /// What every topic holds, by name.
 type Truth = BTreeMap<String, Vec<Vec<u8>>>;
 
-async fn append(journal: &Journal, name: &str, payload: Vec<u8>, truth: &mut Truth) {
+async fn append(journal: &Topics, name: &str, payload: Vec<u8>, truth: &mut Truth) {
     let change = TopicChange::Ensure {
         name: TopicName::new(name).unwrap(),
         settings: TopicSettings::default(),
         topics_max: 100,
     };
-    let topic = journal.change_topic(change).await.unwrap().record.id;
+    let topic = journal.change(change).await.unwrap().record.id;
     let mut builder = BlockBuilder::default();
     builder.push(&Record::of("x/y", &payload)).unwrap();
     let (reply, answer) = oneshot::channel();
@@ -59,7 +63,7 @@ async fn append(journal: &Journal, name: &str, payload: Vec<u8>, truth: &mut Tru
 async fn make(path: &Path) -> Truth {
     let mut truth = Truth::new();
     let mut random = StdRng::seed_from_u64(7);
-    let journal = open(path).unwrap().journal;
+    let journal = open(path).unwrap().topics;
     for n in 0..300u64 {
         let mut payload = vec![0; 8_000 + n as usize];
         random.fill(&mut payload[..]);
@@ -67,7 +71,7 @@ async fn make(path: &Path) -> Truth {
     }
     journal.stop().await.unwrap();
     drop(journal);
-    let journal = open(path).unwrap().journal;
+    let journal = open(path).unwrap().topics;
     for n in 0..200u64 {
         let mut payload = vec![0; 100 + n as usize];
         random.fill(&mut payload[..]);
@@ -150,7 +154,7 @@ enum Found {
 
 /// Opens and reads everything; panics when something is wrong and nobody says so.
 async fn look(directory: &Path, truth: &Truth, how: &str) -> Found {
-    let Opened { journal, topics } = match open(directory) {
+    let Opened { topics: journal, records } = match open(directory) {
         Ok(opened) => opened,
         Err(error) => {
             let error = error.to_string();
@@ -163,7 +167,7 @@ async fn look(directory: &Path, truth: &Truth, how: &str) -> Found {
     };
     let mut said = false;
     for (name, payloads) in truth {
-        let record = topics.iter().find(|record| record.name.as_str() == name);
+        let record = records.iter().find(|record| record.name.as_str() == name);
         let record = record.unwrap_or_else(|| panic!("{how}: {name} is gone"));
         let extent = journal.extent(record.id).unwrap();
         said |= extent.damaged;

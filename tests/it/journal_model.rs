@@ -14,13 +14,13 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{
-    Append, AppendError, Journal, JournalError, JournalObserver, Opened, ReadError, ReadLimits,
-    StorageSettings, TopicChange,
-};
+use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
 use weir::model::{
     AckLevel, BlockBuilder, Gap, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
     TopicSettings,
+};
+use weir::topics::{
+    Append, AppendError, CatalogueEvent, Opened, ReadError, TopicChange, Topics, TopicsObserver,
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -72,12 +72,16 @@ impl JournalObserver for Ignored {
     }
 }
 
+impl TopicsObserver for Ignored {
+    fn changed(&self, _: &CatalogueEvent) {}
+}
+
 struct Subject {
     directories: TempDir,
     generation: u32,
     time: Arc<AtomicU64>,
     /// Gone only while it is reopened: the store is open as long as a handle is.
-    journal: Option<Journal>,
+    journal: Option<Topics>,
     topics: BTreeMap<usize, Model>,
     next_payload: u64,
 }
@@ -86,12 +90,12 @@ impl Subject {
     fn new() -> Self {
         let directories = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicU64::new(5_000));
-        let journal = Some(open(&directories.path().join("0"), &time).journal);
+        let journal = Some(open(&directories.path().join("0"), &time).topics);
         let topics = BTreeMap::new();
         Self { directories, generation: 0, time, journal, topics, next_payload: 0 }
     }
 
-    fn journal(&self) -> &Journal {
+    fn journal(&self) -> &Topics {
         self.journal.as_ref().unwrap()
     }
 
@@ -112,7 +116,7 @@ impl Subject {
             settings: TopicSettings { ack_level, retention_bytes, ..TopicSettings::default() },
             topics_max: 10,
         };
-        let changed = self.journal().change_topic(change).await.unwrap();
+        let changed = self.journal().change(change).await.unwrap();
         assert!(changed.created);
         let id = changed.record.id;
         self.topics.insert(topic, Model { id, payloads: Vec::new() });
@@ -227,9 +231,9 @@ impl Subject {
     }
 
     fn open_again(&mut self) {
-        let Opened { journal, topics } = open(&self.directory(), &self.time);
+        let Opened { topics: journal, records } = open(&self.directory(), &self.time);
         self.journal = Some(journal);
-        let found: Vec<_> = topics.iter().map(|record| record.id).collect();
+        let found: Vec<_> = records.iter().map(|record| record.id).collect();
         let expected: Vec<_> = self.topics.values().map(|model| model.id).collect();
         assert_eq!(found, expected);
         self.check_all();
@@ -247,7 +251,7 @@ impl Subject {
             Operation::Delete(topic) => {
                 if let Some(model) = self.topics.remove(topic) {
                     let name = TopicName::new(NAMES[*topic]).unwrap();
-                    self.journal().change_topic(TopicChange::Delete { name }).await.unwrap();
+                    self.journal().change(TopicChange::Delete { name }).await.unwrap();
                     assert_eq!(self.journal().extent(model.id), None);
                 }
             }
@@ -266,7 +270,7 @@ fn open(directory: &Path, time: &Arc<AtomicU64>) -> Opened {
     };
     let time = time.clone();
     let clock = Clock::from_fn(move || Timestamp(time.load(Ordering::SeqCst)));
-    Journal::open(&settings, clock, Arc::new(Ignored)).unwrap()
+    Topics::open(&settings, clock, Arc::new(Ignored)).unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -355,24 +359,23 @@ async fn a_damaged_chunk_is_named_and_never_served() {
         blocks.rotate_memtable_and_wait().unwrap();
     }
     let settings = StorageSettings { path: copied, ..StorageSettings::default() };
-    let opened = Journal::open(&settings, Clock::system(), Arc::new(Ignored)).unwrap();
-    let topic = opened.topics[0].id;
+    let opened = Topics::open(&settings, Clock::system(), Arc::new(Ignored)).unwrap();
+    let topic = opened.records[0].id;
     let damage = Gap { from: 0, to: 0 };
     let read = || {
         let limits = ReadLimits { messages: 10, bytes: u64::MAX };
-        opened.journal.read(topic, 0, limits)
+        opened.topics.read(topic, 0, limits)
     };
     assert!(matches!(read(), Err(ReadError::Damaged(found)) if found == damage));
-    assert!(opened.journal.extent(topic).unwrap().damaged);
-    let name = opened.topics[0].name.clone();
-    let accept =
-        |gap| opened.journal.change_topic(TopicChange::AcceptGap { name: name.clone(), gap });
+    assert!(opened.topics.extent(topic).unwrap().damaged);
+    let name = opened.records[0].name.clone();
+    let accept = |gap| opened.topics.change(TopicChange::AcceptGap { name: name.clone(), gap });
     accept(Gap { from: 0, to: 7 }).await.unwrap_err();
     let changed = accept(damage).await.unwrap();
     assert_eq!(changed.record.epoch.0, 2);
     assert!(read().unwrap().is_empty());
-    assert!(!opened.journal.extent(topic).unwrap().damaged);
-    opened.journal.stop().await.unwrap();
+    assert!(!opened.topics.extent(topic).unwrap().damaged);
+    opened.topics.stop().await.unwrap();
     subject.journal().stop().await.unwrap();
 }
 
@@ -391,7 +394,7 @@ async fn damage_that_is_found_while_its_topic_is_written_to_refuses_only_what_co
         blocks.insert(0u64.to_be_bytes(), value).unwrap();
         blocks.rotate_memtable_and_wait().unwrap();
     }
-    let journal = open(&subject.directory(), &subject.time).journal;
+    let journal = open(&subject.directory(), &subject.time).topics;
     let send = || {
         let mut builder = BlockBuilder::default();
         builder.push(&Record::json(b"1")).unwrap();

@@ -9,13 +9,13 @@ use rand::{RngCore, SeedableRng};
 use tempfile::tempdir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{
-    Append, Exception, Journal, JournalError, JournalObserver, Outcome, ReadError, ReadLimits,
-    StorageSettings, TopicChange,
-};
+use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
 use weir::model::{
     AckLevel, BlockBuilder, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
     TopicSettings,
+};
+use weir::topics::{
+    Append, CatalogueEvent, NotStored, Outcome, ReadError, TopicChange, Topics, TopicsObserver,
 };
 
 use crate::damage::copy_used;
@@ -29,6 +29,10 @@ impl JournalObserver for Ignored {
     fn failed(&self, error: &JournalError) {
         panic!("the journal failed: {error}");
     }
+}
+
+impl TopicsObserver for Ignored {
+    fn changed(&self, _: &CatalogueEvent) {}
 }
 
 /// Both of a clock's times, as the test sets them.
@@ -45,7 +49,7 @@ impl Time {
     }
 }
 
-fn open(directory: &Path, time: &Arc<Time>) -> Journal {
+fn open(directory: &Path, time: &Arc<Time>) -> Topics {
     let settings = StorageSettings {
         path: directory.to_owned(),
         memtable_bytes: 1024 * 1024,
@@ -56,10 +60,10 @@ fn open(directory: &Path, time: &Arc<Time>) -> Journal {
     let (wall, uptime) = (time.clone(), time.clone());
     let clock = Clock::from_fn(move || Timestamp(wall.wall_ms.load(Ordering::SeqCst)))
         .with_uptime(move || Duration::from_millis(uptime.uptime_ms.load(Ordering::SeqCst)));
-    Journal::open(&settings, clock, Arc::new(Ignored)).unwrap().journal
+    Topics::open(&settings, clock, Arc::new(Ignored)).unwrap().topics
 }
 
-async fn create(journal: &Journal, name: &str, retention_ms: u64, retention_bytes: u64) -> TopicId {
+async fn create(journal: &Topics, name: &str, retention_ms: u64, retention_bytes: u64) -> TopicId {
     let settings = TopicSettings {
         ack_level: AckLevel::Os,
         retention_ms,
@@ -68,7 +72,7 @@ async fn create(journal: &Journal, name: &str, retention_ms: u64, retention_byte
     };
     let name = TopicName::new(name).unwrap();
     let change = TopicChange::Ensure { name, settings, topics_max: usize::MAX };
-    journal.change_topic(change).await.unwrap().record.id
+    journal.change(change).await.unwrap().record.id
 }
 
 /// One message, filled so that nothing can make it smaller.
@@ -78,7 +82,7 @@ fn payload(number: u64, bytes: usize) -> Vec<u8> {
     payload
 }
 
-async fn append(journal: &Journal, topic: TopicId, payload: &[u8]) {
+async fn append(journal: &Topics, topic: TopicId, payload: &[u8]) {
     let mut builder = BlockBuilder::default();
     builder.push(&Record::of("x/y", payload)).unwrap();
     let (reply, answer) = oneshot::channel();
@@ -87,7 +91,7 @@ async fn append(journal: &Journal, topic: TopicId, payload: &[u8]) {
     answer.await.unwrap().unwrap();
 }
 
-fn first(journal: &Journal, topic: TopicId) -> u64 {
+fn first(journal: &Topics, topic: TopicId) -> u64 {
     journal.extent(topic).unwrap().first
 }
 
@@ -180,7 +184,7 @@ async fn the_disk_stays_within_its_bound_though_long_lived_messages_lie_between_
     let bound = || kept() * 3 / 2 + 20 * 1024 * 1024;
     eventually("the space is back", async || disk_bytes(&tables) < bound()).await;
     assert!(written > bound(), "it means something");
-    let check = |journal: &Journal| {
+    let check = |journal: &Topics| {
         let limits = ReadLimits { messages: FOR_EVER, bytes: FOR_EVER };
         let blocks = journal.read(long, 0, limits).unwrap();
         let mut number = 0;
@@ -251,7 +255,7 @@ async fn a_deleted_topic_gives_its_space_back_and_its_id_is_never_used_again() {
     }
     assert!(disk_bytes(&data_tables(directory.path())) > 80 * 1024 * 1024);
     let name = TopicName::new("doomed").unwrap();
-    journal.change_topic(TopicChange::Delete { name }).await.unwrap();
+    journal.change(TopicChange::Delete { name }).await.unwrap();
     // A crash at once: what was to be done is done by the next start.
     journal.stop().await.unwrap();
     drop(journal);
@@ -277,8 +281,8 @@ async fn a_message_id_is_remembered_though_its_message_and_the_process_are_gone(
         TopicSettings { retention_ms: 1_000, dedup_window_ms: HOUR_MS, ..TopicSettings::default() };
     let name = TopicName::new("t").unwrap();
     let change = TopicChange::Ensure { name, settings, topics_max: 10 };
-    let topic = journal.change_topic(change).await.unwrap().record.id;
-    let publish = async |journal: &Journal, id: &str| {
+    let topic = journal.change(change).await.unwrap().record.id;
+    let publish = async |journal: &Topics, id: &str| {
         let mut builder = BlockBuilder::new(journal.message_id_key().clone());
         builder.push(&Record { message_id: Some(id), ..Record::json(b"1") }).unwrap();
         let (reply, answer) = oneshot::channel();
@@ -294,12 +298,12 @@ async fn a_message_id_is_remembered_though_its_message_and_the_process_are_gone(
     journal.stop().await.unwrap();
     drop(journal);
     journal = open(directory.path(), &time);
-    assert_eq!(publish(&journal, "m7").await, Outcome::Not(Exception::Duplicate(Some(7))));
+    assert_eq!(publish(&journal, "m7").await, Outcome::Not(NotStored::Duplicate(Some(7))));
     time.pass(2_000);
     eventually("all of them go", async || first(&journal, topic) == 300).await;
     for _ in 0..2 {
         for n in [0, 1, 255, 256, 299] {
-            let known = Outcome::Not(Exception::Duplicate(Some(n)));
+            let known = Outcome::Not(NotStored::Duplicate(Some(n)));
             assert_eq!(publish(&journal, &format!("m{n}")).await, known);
         }
         journal.stop().await.unwrap();
@@ -325,7 +329,7 @@ async fn deleting_a_topic_that_was_trimmed_takes_nothing_else_along() {
         }
         append(&journal, brief, &payload(number, 60_000)).await;
     }
-    let trimmed = async |journal: &Journal, topic| {
+    let trimmed = async |journal: &Topics, topic| {
         let little = async || journal.extent(topic).unwrap().bytes < 6_100_000;
         eventually("the topic is trimmed", little).await;
     };
@@ -338,7 +342,7 @@ async fn deleting_a_topic_that_was_trimmed_takes_nothing_else_along() {
     }
     trimmed(&journal, brief).await;
     let name = TopicName::new("brief").unwrap();
-    journal.change_topic(TopicChange::Delete { name }).await.unwrap();
+    journal.change(TopicChange::Delete { name }).await.unwrap();
     // Enough for the floor to be raised far beyond.
     let filler = create(&journal, "filler", HOUR_MS, 100_000).await;
     for number in 0..900 {

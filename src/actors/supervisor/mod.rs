@@ -25,12 +25,12 @@ use super::directory::{Directory, Slot, TopicHandle};
 use super::ingest::IngestLogger;
 use super::producer::Producer;
 use super::topic::Topic;
-use crate::journal::{
-    AppendError, Backup, Journal, JournalError, TopicChange, TopicChangeError, TopicChanged,
-    TopicRecord,
-};
+use crate::journal::{Backup, JournalError};
 use crate::model::{Gap, TopicName, TopicSettings, TopicSettingsChange};
 use crate::queue::Queue;
+use crate::topics::{
+    AppendError, TopicChange, TopicChangeError, TopicChanged, TopicRecord, Topics,
+};
 use supervise::{Child, supervise};
 
 /// `[supervision]` of broker.toml.
@@ -74,29 +74,29 @@ pub struct TopicPolicy {
 
 /// See the module. Shared by everything that needs a topic.
 pub struct Supervisor {
-    journal: Journal,
+    topics: Topics,
     queue: Queue,
     directory: Directory,
     arbiters: Vec<ArbiterHandle>,
     restarts: RestartPolicy,
-    topics: TopicPolicy,
+    policy: TopicPolicy,
 }
 
 impl Supervisor {
-    /// Supervises `topics` on the given threads.
+    /// Supervises the topics of these records on the given threads.
     pub fn new(
-        journal: Journal,
+        topics: Topics,
         queue: Queue,
-        topics: Vec<TopicRecord>,
+        records: Vec<TopicRecord>,
         arbiters: Vec<ArbiterHandle>,
         restarts: RestartPolicy,
         policy: TopicPolicy,
     ) -> Arc<Self> {
         let directory = Directory::default();
-        for record in topics {
+        for record in records {
             directory.enter(record);
         }
-        Arc::new(Self { journal, queue, directory, arbiters, restarts, topics: policy })
+        Arc::new(Self { topics, queue, directory, arbiters, restarts, policy })
     }
 
     /// The directory.
@@ -106,7 +106,7 @@ impl Supervisor {
 
     /// The policy for topics.
     pub fn topic_policy(&self) -> &TopicPolicy {
-        &self.topics
+        &self.policy
     }
 
     /// A topic to be used, its actors started; `None` when there is none of that name.
@@ -127,15 +127,15 @@ impl Supervisor {
         if let Some(handle) = self.topic(name) {
             return Ok(handle);
         }
-        if !self.topics.auto_create {
+        if !self.policy.auto_create {
             return Err(TopicChangeError::NotFound);
         }
         let change = TopicChange::Ensure {
             name: name.clone(),
-            settings: self.topics.defaults,
-            topics_max: self.topics.topics_max,
+            settings: self.policy.defaults,
+            topics_max: self.policy.topics_max,
         };
-        let changed = self.journal.change_topic(change).await?;
+        let changed = self.topics.change(change).await?;
         let handle = self.enter(changed.record)?;
         self.activate(&handle);
         Ok(handle)
@@ -151,9 +151,9 @@ impl Supervisor {
         settings: TopicSettings,
         must_be_new: bool,
     ) -> Result<(Arc<TopicHandle>, bool), TopicChangeError> {
-        let topics_max = self.topics.topics_max;
+        let topics_max = self.policy.topics_max;
         let change = TopicChange::Replace { name, settings, topics_max, must_be_new };
-        let TopicChanged { record, created, version } = self.journal.change_topic(change).await?;
+        let TopicChanged { record, created, version } = self.topics.change(change).await?;
         let handle = self.enter(record.clone())?;
         handle.set_record(version, record);
         Ok((handle, created))
@@ -169,7 +169,7 @@ impl Supervisor {
         change: TopicSettingsChange,
     ) -> Result<Arc<TopicHandle>, TopicChangeError> {
         let change = TopicChange::Merge { name, change };
-        let TopicChanged { record, version, .. } = self.journal.change_topic(change).await?;
+        let TopicChanged { record, version, .. } = self.topics.change(change).await?;
         let handle = self.enter(record.clone())?;
         handle.set_record(version, record);
         Ok(handle)
@@ -181,7 +181,7 @@ impl Supervisor {
     /// [`TopicChangeError::NotFound`], or not storable.
     pub async fn delete_topic(&self, name: TopicName) -> Result<(), TopicChangeError> {
         let change = TopicChange::Delete { name: name.clone() };
-        let deleted = self.journal.change_topic(change).await?.record.id;
+        let deleted = self.topics.change(change).await?.record.id;
         self.directory.remove(&name, deleted);
         self.queue.forget(deleted);
         Ok(())
@@ -193,7 +193,7 @@ impl Supervisor {
     /// [`TopicChangeError::NoSuchDamage`], or not storable.
     pub async fn accept_gap(&self, handle: &TopicHandle, gap: Gap) -> Result<(), TopicChangeError> {
         let change = TopicChange::AcceptGap { name: handle.name().clone(), gap };
-        let TopicChanged { record, version, .. } = self.journal.change_topic(change).await?;
+        let TopicChanged { record, version, .. } = self.topics.change(change).await?;
         handle.set_record(version, record);
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Supervisor {
     /// # Errors
     /// The journal has stopped.
     pub async fn backup(&self) -> Result<Backup, JournalError> {
-        self.journal.backup().await
+        self.topics.backup().await
     }
 
     /// The last durable id of a named producer of a topic.
@@ -215,7 +215,7 @@ impl Supervisor {
         topic: &TopicHandle,
         producer: &str,
     ) -> Result<Option<u64>, AppendError> {
-        self.journal.last_id(topic.id(), producer).await
+        self.topics.last_id(topic.id(), producer).await
     }
 
     /// Brings a quarantined topic's actors back with a fresh budget; nothing for a running one.
@@ -238,12 +238,12 @@ impl Supervisor {
         producer
     }
 
-    /// Enters what the journal answered, unless the topic has been deleted since.
+    /// Enters what was answered, unless the topic has been deleted since.
     fn enter(&self, record: TopicRecord) -> Result<Arc<TopicHandle>, TopicChangeError> {
         let (name, id) = (record.name.clone(), record.id);
         let handle = self.directory.enter(record);
-        // A deletion takes the topic from the journal first, so one of us two sees the other.
-        if self.journal.extent(handle.id()).is_none() {
+        // A deletion takes the topic's stream first, so one of us two sees the other.
+        if self.topics.extent(handle.id()).is_none() {
             self.directory.remove(&name, id);
             return Err(TopicChangeError::NotFound);
         }
@@ -258,13 +258,13 @@ impl Supervisor {
         let Some(announcers) = announcers else { return };
         handle.activated.store(true, Ordering::Release);
         let (topic, restarts) = (handle.clone(), self.restarts);
-        let (journal, queue) = (self.journal.clone(), self.queue.clone());
+        let (topics, queue) = (self.topics.clone(), self.queue.clone());
         let arbiter = &self.arbiters[handle.id().0 as usize % self.arbiters.len()];
         arbiter.spawn_fn(move || {
             let id = topic.id();
             let child = |what| Child { what, topic: topic.clone(), restarts, recoverable: true };
             supervise(child("ingest logger"), announcers.ingest, move |incarnation| {
-                IngestLogger::recover(id, incarnation, journal.clone())
+                IngestLogger::recover(id, incarnation, topics.clone())
             });
             supervise(child("topic"), announcers.topic, move |_| {
                 let topic = Topic::new(id, queue.clone());

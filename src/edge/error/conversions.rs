@@ -2,9 +2,10 @@
 
 use super::{Code, Problem};
 use crate::actors::directory::Unavailable;
-use crate::journal::{AppendError, JournalError, ReadError, TopicChangeError};
+use crate::journal::{AppendRefused, JournalError};
 use crate::model::{NameError, RecordError};
 use crate::patterns::request_acknowledge::PublishError;
+use crate::topics::{AppendError, ReadError, TopicChangeError};
 
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
@@ -39,7 +40,8 @@ impl From<AppendError> for Problem {
             AppendError::TopicDeleted => Code::TopicNotFound,
             AppendError::Quarantined => Code::Quarantined,
             AppendError::OutOfTurn => Code::Recovering,
-            AppendError::StorageFull { .. } => Code::StorageFull,
+            AppendError::TooLarge { .. } => Code::BodyTooLarge,
+            AppendError::Refused(AppendRefused::StorageFull { .. }) => Code::StorageFull,
             AppendError::Journal(_) => Code::Internal,
         };
         Self::new(code, error.to_string())

@@ -20,10 +20,10 @@ use crate::actors::supervisor::ProducerHandle;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
 use crate::faults::{self, Seam};
-use crate::journal::{AppendError, Appended, Worth};
 use crate::metrics::{self, Way};
-use crate::model::{Block, Lane, LanePosition};
+use crate::model::{BLOCK_BYTES_MAX, Block, Lane, LanePosition};
 use crate::patterns::request_acknowledge::{PublishError, Resend, SendWindow};
+use crate::topics::{AppendError, Appended, Durability};
 
 mod acks;
 mod collect;
@@ -61,7 +61,7 @@ pub(super) struct ProducerSession {
     protocol: Protocol,
     intake: Intake,
     /// What the client was last told an acknowledgement is worth.
-    worth: Worth,
+    durability: Durability,
     flush_due: bool,
     /// A block that waits for room in the byte budget; nothing overtakes it.
     waiting: Option<(Block, Marks)>,
@@ -89,7 +89,7 @@ impl ProducerSession {
         let acks = AckList::new(acks, topic.id(), edge.receipts.clone());
         let batch_messages_max = edge.limits.batch_messages_max;
         let intake = Intake::new(protocol, acks, collected, resume_after, batch_messages_max);
-        let worth = Worth::of(&topic.settings());
+        let durability = Durability::of(&topic.settings());
         Self {
             edge,
             topic,
@@ -97,7 +97,7 @@ impl ProducerSession {
             door,
             protocol,
             intake,
-            worth,
+            durability,
             resume_after,
             flush_due: false,
             waiting: None,
@@ -111,7 +111,7 @@ impl ProducerSession {
 
     fn welcome(&mut self, context: &mut WebsocketContext<Self>) {
         let welcome =
-            welcome(&self.edge, &self.topic, self.protocol, self.worth, self.resume_after);
+            welcome(&self.edge, &self.topic, self.protocol, self.durability, self.resume_after);
         let welcome = self.intake.acks.encoding.frame(&welcome);
         send(self, context, welcome);
     }
@@ -164,13 +164,16 @@ impl ProducerSession {
         }
     }
 
-    fn send(&mut self, block: Block, marks: Marks, context: &mut WebsocketContext<Self>) {
-        let bytes = block.body().len() + marks.bytes();
-        self.unacked_messages += marks.len();
-        self.unacked_bytes += bytes;
-        let sent = Sent { marks, bytes, at: Instant::now() };
-        if let Some(place) = self.window.push(block.clone(), sent) {
-            self.hand_over(place, block, context);
+    fn send(&mut self, block: Block, mut marks: Marks, context: &mut WebsocketContext<Self>) {
+        for part in block.split(BLOCK_BYTES_MAX) {
+            let marks = marks.take(part.count() as usize);
+            let bytes = part.body().len() + marks.bytes();
+            self.unacked_messages += marks.len();
+            self.unacked_bytes += bytes;
+            let sent = Sent { marks, bytes, at: Instant::now() };
+            if let Some(place) = self.window.push(part.clone(), sent) {
+                self.hand_over(place, part, context);
+            }
         }
         self.read_or_pause();
     }
@@ -199,8 +202,8 @@ impl ProducerSession {
             self.unacked_bytes -= sent.bytes;
             metrics::passed(Way::Socket, sent.marks.len() as u64, sent.bytes as u64);
             metrics::acknowledged(Way::Socket, sent.at.elapsed());
-            if self.worth != appended.worth {
-                self.worth = appended.worth;
+            if self.durability != appended.durability {
+                self.durability = appended.durability;
                 self.welcome(context);
             }
             for frame in self.intake.acks.stored(&sent.marks, &appended) {

@@ -1,115 +1,133 @@
-//! Finding out where the journal stands: topics, heads, the tails that no page knows, and what is
+//! Finding out where the journal is: streams, their ends, the tails that no page knows, and what is
 //! lost.
 //!
-//! Mostly there is nothing to it: topic records, each topic's last page, and the directories of
-//! the few chunks after `indexed_sequence`. Where `salvage` found holes, the chunks are read again
-//! from before the first of them, and what is missing is put down to topics (`damage`): they are
-//! quarantined with the exact offsets, or as suspects where the damage hides whose they were. A
-//! start after which something acknowledged may have been lost (`os` topics, power gone) begins a
-//! new epoch at the offset reserved before, and the gap is announced.
+//! Mostly there is nothing to it: one pass over the small state, which holds each stream's extent, and
+//! the directories of the few chunks after `indexed_sequence`, in the order of their commits. Where
+//! `salvage` found holes, the chunks are read again from before the first of them, and what is
+//! missing is reported to the machine ([`Findings`]), which knows what it means.
 //!
 //! Invariants: what is found out is committed and synced before anything is served; a chunk that
-//! does not match its checksums is never served; memory is bounded by the tails (a page a topic).
+//! does not match its checksums is never served; memory is bounded by the tails (a page a stream).
 
-mod damage;
 mod scan;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
-use super::index::TopicIndex;
-use super::page::Page;
-use super::positions::Positions;
-use super::roster::Listed;
+use super::JournalError;
+use super::format::positions::Positions;
+use super::index::{Extent, Page, PageStart, StreamIndex};
+use super::machine::{Findings, Machine, Suspect};
+use super::reclaim::Deleted;
 use super::salvage::{Hole, Salvaged};
-use super::store::{Store, StoreBatch};
-use super::writer::dedup::DedupWindow;
-use super::{JournalError, TopicRecord};
-use crate::model::{
-    AckLevel, Epoch, Gap, MessageIdKey, Sequence, TopicId, TopicName, TopicSettings,
-};
-use scan::{Lost, Scan};
+use super::state;
+use super::store::Store;
+use super::store::keys::{self, KeyKind};
+use super::watermark::Marks;
+use crate::model::{Gap, Log, OwnerId, StreamId};
+use scan::Scan;
+
+/// The most messages one commit can hold: a full one and one more block of the largest frame.
+const COMMIT_MESSAGES_MAX: u64 = 101_000;
+/// Offsets that a stream goes on behind when what an import lost at its end can't be known.
+const IMPORT_SUSPECT_OFFSETS: u64 = 1 << 20;
 
 /// What stands in the journal.
 pub(super) struct Recovered {
-    pub(super) topics: Vec<RecoveredTopic>,
-    /// Deleted topics that chunks may still hold blocks of, with the sequence after the last one.
-    pub(super) deleted: HashMap<TopicId, Sequence>,
+    pub(super) streams: Vec<(StreamId, StreamIndex)>,
+    /// Deleted owners that chunks may still hold blocks of.
+    pub(super) deleted: HashMap<OwnerId, Deleted>,
     pub(super) positions: Positions,
+    pub(super) findings: Findings,
+    /// Something was missing: it has to be written down what is there.
+    pub(super) examined: bool,
+    /// Pages that are not to be built on.
+    pub(super) stale_pages: Vec<(StreamId, PageStart)>,
 }
 
-/// One topic.
-pub(super) struct RecoveredTopic {
-    pub(super) record: TopicRecord,
-    pub(super) index: TopicIndex,
-    pub(super) dedup: DedupWindow,
-    /// Its record must be written.
-    changed: bool,
-    /// First offsets of pages that are not to be built on.
-    stale_pages: BTreeSet<u64>,
+/// A stream as far as it is known.
+#[derive(Default)]
+pub(super) struct RecoveredStream {
+    pub(super) index: StreamIndex,
+    /// Offsets that are missing or unreadable and were not known to be.
+    missing: Vec<Gap>,
+    /// What its owner knows to hold no message.
+    holes: Vec<Gap>,
+    /// Pages that are not to be built on.
+    stale_pages: BTreeMap<PageStart, ()>,
 }
 
-/// What is known of the end before.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ending {
-    /// Everything that was written is there.
-    pub(super) complete: bool,
-    /// The next chunk's sequence, as the watermark file says.
-    pub(super) next_sequence: u64,
+/// What the small state says.
+struct Loaded {
+    streams: HashMap<StreamId, RecoveredStream>,
+    deleted: HashMap<OwnerId, Deleted>,
+    /// What an import could not bring.
+    imported: Option<keys::ImportFindings>,
 }
 
-pub(super) fn recover(
+pub(super) fn recover<M: Machine>(
     store: &Store,
+    machine: &mut M,
     salvaged: &Salvaged,
-    ending: Ending,
-    roster: &[Listed],
+    marks: &Marks,
+    complete: bool,
 ) -> Result<Recovered, JournalError> {
     let mut positions = store.positions()?;
     let holes = open_holes(salvaged, &positions);
-    let mut topics = load_topics(store)?;
-    let deleted = store.deleted_topics()?;
+    let new = positions.commits <= 1;
+    let mut loaded = load(store, machine)?;
     let commits_found = positions.commits;
     positions.commits = positions.commits.max(salvaged.durable_commits);
     // All that was found is durable by now: salvage has synced what may not have been.
     positions.durable_commits = positions.commits;
-    if positions.commits > commits_found {
-        positions.next_sequence = positions.next_sequence.max(ending.next_sequence);
+    positions.next_owner = positions.next_owner.max(marks.next_owner());
+    for log in Log::ALL {
+        let of_log = positions.log_mut(log);
+        if salvaged.durable_commits > commits_found {
+            let known = marks.next_sequences()[log as usize];
+            of_log.next_sequence = of_log.next_sequence.max(known);
+        }
+        if !holes.is_empty()
+            && let Some(last) = store.last_sequence(log)?
+        {
+            // Tables may hold what the WAL has lost, the positions among it.
+            of_log.next_sequence = of_log.next_sequence.max(last.next().0);
+        }
     }
-    if !holes.is_empty()
-        && let Some(last) = store.last_sequence()?
-    {
-        // Tables may hold what the WAL has lost, the positions among it.
-        positions.next_sequence = positions.next_sequence.max(last.next().0);
-    }
-    let mut scan = Scan {
-        store,
-        topics: &mut topics,
-        deleted: &deleted,
-        roster,
-        message_ids: MessageIdKey::new(store.message_id_secret()?),
-        positions: &mut positions,
-        lost: Lost::default(),
-        last_seen: HashMap::new(),
-        known_end: HashMap::new(),
-    };
+    let mut scan = Scan::new(store, machine, &mut loaded.streams, &loaded.deleted, &mut positions);
     scan.resume(&holes)?;
     scan.run()?;
-    let Scan { lost, last_seen, .. } = scan;
-    if !holes.is_empty() {
-        damage::adopt_listed(&mut topics, &deleted, roster, &mut positions);
+    let (lost, last_seen) = scan.finish();
+    let mut findings = Findings { complete, new, damaged: !holes.is_empty(), ..Default::default() };
+    let hidden: u64 = holes.iter().map(|hole| hole.commits.end() - hole.commits.start() + 1).sum();
+    findings.suspect = lost.map(|lost| {
+        let (first, last) = lost.ends?;
+        let messages_max = hidden.max(lost.count).saturating_mul(COMMIT_MESSAGES_MAX).min(1 << 40);
+        let sequences = [first.0, last.0];
+        Some(Suspect { sequences, messages_max, last_seen: last_seen.clone() })
+    });
+    let Loaded { mut streams, deleted, imported } = loaded;
+    let examined = !holes.is_empty() || imported.is_some();
+    if let Some((missing, unreadable)) = imported {
+        take_imported(&mut findings, &mut streams, missing, unreadable);
     }
-    damage::suspect(&mut topics, lost, &last_seen, &holes);
-    if !ending.complete {
-        topics.values_mut().for_each(begin_epoch);
+    let mut recovered = Recovered {
+        streams: Vec::with_capacity(streams.len()),
+        deleted,
+        positions,
+        findings,
+        examined,
+        stale_pages: Vec::new(),
+    };
+    for (id, stream) in streams {
+        recovered.stale_pages.extend(stream.stale_pages.into_keys().map(|page| (id, page)));
+        if !stream.missing.is_empty() {
+            recovered.findings.missing.insert(id, stream.missing);
+        }
+        let last_time = recovered.positions.last_time.max(stream.index.extent.last_time);
+        recovered.positions.last_time = last_time;
+        recovered.streams.push((id, stream.index));
     }
-
-    let last_time = topics.values().map(|topic| topic.index.last_time).max().unwrap_or_default();
-    positions.last_time = positions.last_time.max(last_time);
-    let mut topics: Vec<_> = topics.into_values().collect();
-    topics.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-    let mut recovered = Recovered { topics, deleted, positions };
-    if !holes.is_empty() || recovered.topics.iter().any(|topic| topic.changed) {
-        recovered.commit(store)?;
-    }
+    recovered.examined |= !recovered.findings.missing.is_empty();
     Ok(recovered)
 }
 
@@ -125,107 +143,83 @@ fn open_holes(salvaged: &Salvaged, positions: &Positions) -> Vec<Hole> {
     holes
 }
 
-fn load_topics(store: &Store) -> Result<HashMap<TopicId, RecoveredTopic>, JournalError> {
-    let mut topics = HashMap::new();
-    for record in store.topics() {
-        let record = record?;
-        let topic = RecoveredTopic::load(store, record)?;
-        topics.insert(topic.record.id, topic);
+/// Reads all small state, once.
+fn load<M: Machine>(store: &Store, machine: &mut M) -> Result<Loaded, JournalError> {
+    let (streams, deleted) = (HashMap::new(), HashMap::new());
+    let mut loaded = Loaded { streams, deleted, imported: None };
+    for item in store.small_state() {
+        let (key, sealed) = item?;
+        let kind = keys::kind(&key);
+        // The journal's own keys come first, so deletions are known before what they delete.
+        if kind == KeyKind::Own || loaded.deleted.contains_key(&key.owner()) {
+            continue;
+        }
+        let value = state::open(&key, &sealed)?;
+        match kind {
+            KeyKind::Own => {}
+            KeyKind::Extent(stream) => {
+                let malformed = || JournalError::Metadata(format!("{key:?} is malformed"));
+                let extent = Extent::decode(&value).ok_or_else(malformed)?;
+                let index = StreamIndex { extent, ..StreamIndex::default() };
+                loaded.streams.insert(stream, RecoveredStream { index, ..Default::default() });
+            }
+            KeyKind::Deleted(owner) => {
+                loaded.deleted.insert(owner, Deleted::earlier(keys::decode_ends(&value)));
+            }
+            KeyKind::Findings => loaded.imported = Some(keys::decode_findings(&value)),
+            KeyKind::State => machine.load(key, value)?,
+        }
     }
-    Ok(topics)
+    Ok(loaded)
 }
 
-impl RecoveredTopic {
-    /// A topic whose record is lost.
-    fn adopted(id: TopicId, name: TopicName, epoch: Epoch) -> Self {
-        tracing::error!(topic = %name, "the record of this topic is lost");
-        let record = TopicRecord { epoch, ..TopicRecord::new(id, name, TopicSettings::default()) };
-        let (index, dedup) = (TopicIndex::default(), DedupWindow::default());
-        Self { record, index, dedup, changed: true, stale_pages: BTreeSet::new() }
+/// Takes over what an import could not bring.
+fn take_imported(
+    findings: &mut Findings,
+    streams: &mut HashMap<StreamId, RecoveredStream>,
+    missing: Vec<(StreamId, Gap)>,
+    unreadable: Option<[u64; 2]>,
+) {
+    for (stream, gap) in missing {
+        if let Some(stream) = streams.get_mut(&stream) {
+            stream.miss(gap);
+        }
+    }
+    if let Some(sequences) = unreadable {
+        let (messages_max, last_seen) = (IMPORT_SUSPECT_OFFSETS, HashMap::new());
+        findings.suspect[Log::Blocks as usize] =
+            Some(Suspect { sequences, messages_max, last_seen });
+    }
+}
+
+impl RecoveredStream {
+    /// These offsets are missing, but for those that are known to hold nothing.
+    fn miss(&mut self, gap: Gap) {
+        self.holes.sort_unstable();
+        gap.without(&self.holes).into_iter().for_each(|gap| gap.add_to(&mut self.missing));
     }
 
-    fn load(store: &Store, record: TopicRecord) -> Result<Self, JournalError> {
-        let low = store.low(record.id)?;
-        let mut index = TopicIndex::default();
-        index.gaps.clone_from(&record.gaps);
-        index.damage = record.certain_damage();
-        index.trim(low.first, low.bytes_before);
-        let mut dedup = DedupWindow::default();
-        for piece in store.ids(record.id) {
-            let (number, piece) = piece?;
-            if !dedup.restore(number, &piece) {
-                let id = record.id;
-                return Err(JournalError::Metadata(format!("topic {id}: saved ids are damaged")));
-            }
+    /// The first offset from the head on that is not known to hold no message.
+    fn next_readable(&self) -> u64 {
+        let mut next = self.index.extent.head;
+        while let Some(hole) = self.holes.iter().find(|hole| hole.contains(next)) {
+            next = hole.end();
         }
-        record.gaps.iter().for_each(|gap| dedup.forget(*gap));
-        Ok(Self { record, index, dedup, changed: false, stale_pages: BTreeSet::new() })
-    }
-
-    /// Writes a page in place of the stale ones that its offsets reach.
-    fn put_page_anew(&mut self, batch: &mut StoreBatch<'_>, page: &Page) {
-        let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else { return };
-        let after = self.stale_pages.split_off(&last.end_offset());
-        for stale in std::mem::replace(&mut self.stale_pages, after) {
-            if stale != first.base_offset {
-                batch.remove_page(self.record.id, stale);
-            }
-        }
-        batch.put_page(self.record.id, page);
+        next
     }
 
     /// The head is not before the low watermark: blocks may have gone before any page knew them.
     fn begin_head(&mut self) {
-        self.index.skip_to(self.index.first);
-        self.index.bytes = self.index.bytes.max(self.index.bytes_before_first);
+        let extent = &mut self.index.extent;
+        extent.head = extent.head.max(extent.first);
+        extent.bytes = extent.bytes.max(extent.bytes_before_first);
     }
 
-    /// Once every block is known: the head is not before what was given up at the end.
-    fn settle_head(&mut self) {
-        let given_up = self.index.gaps.last().map_or(0, Gap::end);
-        self.index.skip_to(given_up);
-    }
-}
-
-/// Acknowledged messages at the topic's end may have been lost: their offsets are never used
-/// again, and everybody is told.
-fn begin_epoch(topic: &mut RecoveredTopic) {
-    let RecoveredTopic { record, index, changed, .. } = topic;
-    let may_lose = record.settings.ack_level == AckLevel::Os;
-    let Some(gap) = Gap::before(index.head, record.reserved).filter(|_| may_lose) else { return };
-    record.epoch = Epoch(record.epoch.0 + 1);
-    gap.add_to(&mut record.gaps);
-    index.gaps.clone_from(&record.gaps);
-    index.skip_to(gap.end());
-    *changed = true;
-    let (from, to, epoch) = (gap.from, gap.to, record.epoch.0);
-    tracing::warn!(topic = %record.name, from, to, epoch, "acknowledged messages may be lost");
-}
-
-impl Recovered {
-    /// Writes down what was found out, and every tail, so that it is found out once.
-    fn commit(&mut self, store: &Store) -> Result<(), JournalError> {
-        let mut batch = store.batch();
-        self.positions.commits += 1;
-        for topic in &mut self.topics {
-            let id = topic.record.id;
-            if let Some(page) = topic.index.page() {
-                topic.put_page_anew(&mut batch, &page);
-                topic.index.tail.clear();
-            }
-            for stale in std::mem::take(&mut topic.stale_pages) {
-                batch.remove_page(id, stale);
-            }
-            if let Some(piece) = topic.dedup.save(self.positions.commits) {
-                batch.put_ids(id, self.positions.commits, &piece);
-            }
-            if std::mem::take(&mut topic.changed) {
-                batch.put_topic(&topic.record);
-            }
-        }
-        self.positions.examined_commits = self.positions.commits;
-        self.positions.indexed_sequence = self.positions.next_sequence;
-        batch.put_positions(self.positions);
-        batch.commit(true)
+    /// Forgets the stale pages that this page's offsets reach.
+    fn replaced_by(&mut self, page: &Page) -> Vec<PageStart> {
+        let Some(last) = page.entries.last() else { return Vec::new() };
+        let after = self.stale_pages.split_off(&PageStart::at(last.end_offset()));
+        let gone = std::mem::replace(&mut self.stale_pages, after);
+        gone.into_keys().filter(|start| Some(*start) != page.start()).collect()
     }
 }

@@ -1,40 +1,41 @@
 //! Reading chunks again: the tails that no page knows, and what is missing between them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::RecoveredTopic;
+use super::RecoveredStream;
 use crate::journal::JournalError;
-use crate::journal::chunk::{self, DirectoryEntry};
-use crate::journal::index::NoMessage;
-use crate::journal::page::PAGE_ENTRIES;
-use crate::journal::positions::Positions;
-use crate::journal::roster::Listed;
+use crate::journal::format::chunk::{self, Directory, Found, Place};
+use crate::journal::format::positions::Positions;
+use crate::journal::index::{PAGE_ENTRIES, PageStart, StreamIndex};
+use crate::journal::machine::Machine;
+use crate::journal::reclaim::Deleted;
 use crate::journal::salvage::Hole;
 use crate::journal::store::Store;
-use crate::model::{Epoch, Gap, MessageIdKey, Record, Sequence, TopicId, TopicName};
+use crate::model::{BlockHeader, BlockKind, Gap, Log, OwnerId, Sequence, StreamId};
 
 /// Chunks after which progress is logged.
 const PROGRESS_CHUNKS: u64 = 100_000;
 
 /// See the module.
-pub(super) struct Scan<'a> {
-    pub(super) store: &'a Store,
-    pub(super) topics: &'a mut HashMap<TopicId, RecoveredTopic>,
-    pub(super) deleted: &'a HashMap<TopicId, Sequence>,
-    pub(super) roster: &'a [Listed],
-    pub(super) message_ids: MessageIdKey,
-    pub(super) positions: &'a mut Positions,
-    /// Chunks that are missing or unreadable.
-    pub(super) lost: Lost,
-    /// Where each topic's last block was seen.
-    pub(super) last_seen: HashMap<TopicId, Sequence>,
-    /// Where topics ended by pages that are not built on.
-    pub(super) known_end: HashMap<TopicId, u64>,
+pub(super) struct Scan<'a, M> {
+    store: &'a Store,
+    machine: &'a mut M,
+    streams: &'a mut HashMap<StreamId, RecoveredStream>,
+    deleted: &'a HashMap<OwnerId, Deleted>,
+    positions: &'a mut Positions,
+    /// By log: chunks that are missing or unreadable.
+    lost: [Lost; 2],
+    /// Where each stream's last block was seen.
+    last_seen: HashMap<StreamId, Sequence>,
+    /// Streams that no owner has spoken of yet.
+    orphans: HashSet<StreamId>,
+    /// Where streams ended by pages that are not built on: offset and block number.
+    known_end: HashMap<StreamId, (u64, u64)>,
 }
 
-/// Which chunks are lost.
+/// Which chunks of a log are lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lost {
     /// The first and the last one.
@@ -50,176 +51,214 @@ impl Lost {
     }
 }
 
-impl Scan<'_> {
-    /// Lets every topic continue after its last page; where there are holes, after the last one up to
-    /// which nothing is missing, since a page may have gone with a hole. What such a page knew is
+/// A chunk whose directory is right.
+struct Read {
+    chunk: Bytes,
+    directory: Directory,
+}
+
+impl<'a, M: Machine> Scan<'a, M> {
+    pub(super) fn new(
+        store: &'a Store,
+        machine: &'a mut M,
+        streams: &'a mut HashMap<StreamId, RecoveredStream>,
+        deleted: &'a HashMap<OwnerId, Deleted>,
+        positions: &'a mut Positions,
+    ) -> Self {
+        let (last_seen, known_end) = (HashMap::new(), HashMap::new());
+        let (lost, orphans) = (Default::default(), HashSet::new());
+        Self { store, machine, streams, deleted, positions, lost, last_seen, orphans, known_end }
+    }
+
+    /// What is lost, by log, and where each stream was seen last.
+    pub(super) fn finish(self) -> ([Lost; 2], HashMap<StreamId, Sequence>) {
+        (self.lost, self.last_seen)
+    }
+
+    /// Lets every stream continue where its extent says; where there are holes, after the last page up
+    /// to which nothing is missing, since a page may have gone with a hole. What such a page knew is
     /// read again from chunks: it was in none of the pages before the hole.
     pub(super) fn resume(&mut self, holes: &[Hole]) -> Result<(), JournalError> {
-        let before = |hole: &Hole| hole.before.map_or(0, |before| before.indexed_sequence);
-        if let Some(from) = holes.iter().map(before).min() {
-            // The floor, too, may have been raised by a commit that is gone.
-            let first = self.store.first_sequence()?.map_or(0, |first| first.0);
-            let from = from.max(self.positions.floor_sequence).max(first);
-            self.positions.indexed_sequence = self.positions.indexed_sequence.min(from);
-        }
-        for (id, topic) in self.topics.iter_mut() {
-            if holes.is_empty() {
-                if let Some(page) = self.store.pages_from(*id, 0).next_back() {
-                    topic.index.resume_after(&page?);
-                }
-                topic.begin_head();
-                continue;
+        for (id, stream) in self.streams.iter_mut() {
+            let known = self.machine.known(*id);
+            if !known.owned {
+                self.orphans.insert(*id);
             }
-            topic.begin_head();
+            stream.holes = known.holes;
+            stream.begin_head();
+        }
+        if holes.is_empty() {
+            return Ok(());
+        }
+        for log in Log::ALL {
+            let before = |hole: &Hole| hole.before.map_or(0, |at| at.log(log).indexed_sequence);
+            // The floor, too, may have been raised by a commit that is gone.
+            let first = self.store.first_sequence(log)?.map_or(0, |first| first.0);
+            let of_log = self.positions.log_mut(log);
+            let from = holes.iter().map(before).min().unwrap_or(0);
+            let from = from.max(of_log.floor_sequence).max(first);
+            of_log.indexed_sequence = of_log.indexed_sequence.min(from);
+        }
+        for (id, stream) in self.streams.iter_mut() {
+            let written = stream.index.extent;
+            (stream.index.extent.head, stream.index.extent.number) = (0, 0);
+            stream.begin_head();
             let mut follows = true;
-            for page in self.store.pages_from(*id, 0) {
+            for page in self.store.pages_from(*id, PageStart::at(0)) {
                 let page = page?;
                 let (Some(first), Some(last)) = (page.entries.first(), page.entries.last()) else {
                     continue;
                 };
                 self.last_seen.insert(*id, last.sequence);
-                follows = follows && first.base_offset <= topic.next_readable();
+                follows = follows && first.base_offset <= stream.next_readable();
                 if follows {
-                    topic.index.resume_after(&page);
-                    topic.begin_head();
+                    stream.index.resume_after(&page);
+                    stream.begin_head();
                 } else {
                     // Not to be built on, but it knows what there was.
-                    topic.stale_pages.insert(first.base_offset);
-                    self.known_end.insert(*id, last.end_offset());
+                    stream.stale_pages.extend(page.start().map(|start| (start, ())));
+                    self.known_end.insert(*id, (last.end_offset(), last.number));
                 }
             }
+            // An extent may be of a commit that is there though pages before it are not.
+            let end = self.known_end.entry(*id).or_default();
+            *end = (end.0.max(written.head), end.1.max(written.number));
         }
         Ok(())
     }
 
-    /// Reads the chunks from `indexed_sequence` to the end.
+    /// Reads the chunks of both logs from `indexed_sequence` to their ends, in the order of commits;
+    /// within a commit those of `short` first.
     pub(super) fn run(&mut self) -> Result<(), JournalError> {
-        let (from, to) = (self.positions.indexed_sequence, self.positions.next_sequence);
-        for n in from..to {
-            if n % PROGRESS_CHUNKS == PROGRESS_CHUNKS - 1 {
-                tracing::info!(chunk = n, of = to, "reading the journal again");
+        let mut next = Log::ALL.map(|log| self.positions.log(log).indexed_sequence);
+        let mut ahead: [Option<Read>; 2] = [None, None];
+        loop {
+            for log in Log::ALL {
+                while ahead[log as usize].is_none() && next[log as usize] < self.end(log) {
+                    ahead[log as usize] = self.read(log, next[log as usize])?;
+                    next[log as usize] += 1;
+                }
             }
-            let sequence = Sequence(n);
-            let chunk = self.store.chunk(sequence).ok().flatten();
-            let directory = chunk.as_ref().and_then(|c| chunk::directory(sequence, c).ok());
-            let (Some(chunk), Some(directory)) = (chunk, directory) else {
-                self.lost.add(sequence);
-                continue;
+            let commit = |log: Log| ahead[log as usize].as_ref().map(|read| read.directory.commit);
+            let log = match (commit(Log::Blocks), commit(Log::Short)) {
+                (None, None) => break,
+                (Some(blocks), Some(short)) if blocks < short => Log::Blocks,
+                (Some(_), None) => Log::Blocks,
+                _ => Log::Short,
             };
-            for found in directory {
-                self.take(&chunk, &found)?;
+            let Some(Read { chunk, directory }) = ahead[log as usize].take() else { break };
+            for found in directory.blocks {
+                self.take(log, &chunk, &found)?;
             }
         }
-        for (id, known_end) in &self.known_end {
-            let Some(topic) = self.topics.get_mut(id) else { continue };
-            topic.expect_at(*known_end);
+        for (id, (head, number)) in &self.known_end {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            stream.expect_at(*head, *number + 1);
         }
-        self.topics.values_mut().for_each(RecoveredTopic::settle_head);
+        for id in std::mem::take(&mut self.orphans) {
+            self.machine.adopt(id, &BlockHeader::default());
+        }
+        for (id, stream) in self.streams.iter_mut() {
+            // The head is not before what was given up at the end.
+            let number = stream.index.extent.number;
+            stream.index.skip_to(self.machine.known(*id).head, number);
+        }
         Ok(())
     }
 
-    fn take(&mut self, chunk: &Bytes, found: &DirectoryEntry) -> Result<(), JournalError> {
-        let DirectoryEntry { topic: id, entry } = *found;
-        if !self.topics.contains_key(&id) {
-            if self.deleted.contains_key(&id) {
+    fn end(&self, log: Log) -> u64 {
+        self.positions.log(log).next_sequence
+    }
+
+    /// A chunk with a right directory; else it is lost.
+    fn read(&mut self, log: Log, n: u64) -> Result<Option<Read>, JournalError> {
+        if n % PROGRESS_CHUNKS == PROGRESS_CHUNKS - 1 {
+            tracing::info!(chunk = n, of = self.end(log), "reading the journal again");
+        }
+        let place = Place { log, sequence: Sequence(n) };
+        let Some(chunk) = self.store.chunk(place).ok().flatten() else {
+            self.lost[log as usize].add(place.sequence);
+            return Ok(None);
+        };
+        match chunk::directory(place, &chunk) {
+            Ok(directory) => Ok(Some(Read { chunk, directory })),
+            Err(chunk::Unreadable::LaterVersion(what)) => {
+                Err(JournalError::LaterVersion(format!("sequence {n}: {what}")))
+            }
+            Err(chunk::Unreadable::Damaged(_)) => {
+                self.lost[log as usize].add(place.sequence);
+                Ok(None)
+            }
+        }
+    }
+
+    fn take(&mut self, log: Log, chunk: &Bytes, found: &Found) -> Result<(), JournalError> {
+        let Found { stream: id, header, entry } = found;
+        if !self.streams.contains_key(id) {
+            if self.deleted.contains_key(&OwnerId::from(*id)) {
                 return Ok(());
             }
-            self.adopt(id, entry.epoch);
+            self.machine.adopt(*id, header);
+            self.positions.next_owner = self.positions.next_owner.max(id.0 + 1);
+            let index = StreamIndex::new(log);
+            self.streams.insert(*id, RecoveredStream { index, ..Default::default() });
         }
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        let seen = self.last_seen.entry(id).or_insert(entry.sequence);
+        if self.orphans.remove(id) {
+            self.machine.adopt(*id, header);
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let seen = self.last_seen.entry(*id).or_insert(entry.sequence);
         *seen = entry.sequence.max(*seen);
-        let readable = chunk::verify(chunk, &entry).is_ok();
-        if entry.end_offset() <= topic.index.head {
-            // Known by a page.
-            return Ok(());
+        if entry.number <= stream.index.extent.number {
+            // Known by a page; the machine may still have to be told.
+            return self.machine.replay(*id, header);
         }
-        topic.expect_at(entry.base_offset);
-        if topic.index.tail.len() >= PAGE_ENTRIES {
-            self.write_page(id)?;
+        let readable = chunk::verify(chunk, entry).is_ok();
+        let gives_up = matches!(entry.kind, BlockKind::Gap | BlockKind::Epoch);
+        if gives_up && let Some(gap) = header.extras.as_ref().and_then(|extras| extras.gap) {
+            gap.add_to(&mut stream.holes);
         }
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        if !topic.index.push(entry) {
+        stream.expect_at(entry.base_offset, entry.number);
+        if stream.index.tail.len() >= PAGE_ENTRIES {
+            self.write_page(*id)?;
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        if !stream.index.push(*entry) {
             return Err(JournalError::Damaged {
                 sequence: entry.sequence,
-                what: "a block overlaps its topic's last one",
+                what: "a block overlaps its stream's last one",
             });
         }
-        if readable {
-            topic.enter_ids(&self.message_ids, id, chunk, found);
-        } else if let Some(gap) = Gap::before(entry.base_offset, entry.end_offset()) {
-            topic.damaged(gap);
+        if !readable && let Some(gap) = Gap::before(entry.base_offset, entry.end_offset()) {
+            stream.miss(gap);
         }
-        Ok(())
-    }
-
-    /// A topic whose record is lost, but not its messages.
-    fn adopt(&mut self, id: TopicId, epoch: Epoch) {
-        let listed = self.roster.iter().find(|listed| listed.id == id);
-        let name = match listed {
-            Some(listed) => Ok(listed.name.clone()),
-            None => TopicName::new(&format!("recovered-{id}")),
-        };
-        let Ok(name) = name else { return };
-        self.positions.next_topic_id = self.positions.next_topic_id.max(id.0 + 1);
-        self.topics.insert(id, RecoveredTopic::adopted(id, name, epoch));
+        self.machine.replay(*id, header)
     }
 
     /// Writes a tail out that has grown to a page; only a scan from far back gets here.
-    fn write_page(&mut self, id: TopicId) -> Result<(), JournalError> {
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        let Some(page) = topic.index.page() else { return Ok(()) };
+    fn write_page(&mut self, id: StreamId) -> Result<(), JournalError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let mut batch = self.store.batch();
-        topic.put_page_anew(&mut batch, &page);
+        if let Some(page) = stream.index.page() {
+            for stale in stream.replaced_by(&page) {
+                batch.remove_page(id, stale);
+            }
+            batch.put_page(id, &page);
+        }
         self.positions.commits += 1;
-        batch.put_positions(*self.positions);
+        batch.put_positions(self.positions);
         batch.commit(false)?;
-        topic.index.tail.clear();
+        stream.index.tail.clear();
         Ok(())
     }
 }
 
-impl RecoveredTopic {
-    /// The first offset from the head on that is not known to hold no message.
-    fn next_readable(&self) -> u64 {
-        let mut next = self.index.head;
-        while let Some(NoMessage::Gap(gap) | NoMessage::Damage(gap)) =
-            self.index.no_message_at(next)
-        {
-            next = gap.end();
-        }
-        next
-    }
-
+impl RecoveredStream {
     /// The next block begins here: what is missing before it was announced, or is damage.
-    fn expect_at(&mut self, offset: u64) {
+    fn expect_at(&mut self, offset: u64, number: u64) {
         if let Some(missing) = Gap::before(self.next_readable(), offset) {
-            self.damaged(missing);
+            self.miss(missing);
         }
-        self.index.skip_to(offset);
-    }
-
-    pub(super) fn damaged(&mut self, gap: Gap) {
-        let (topic, from, to) = (&self.record.name, gap.from, gap.to);
-        tracing::error!(%topic, from, to, "messages are damaged; the topic is quarantined");
-        self.record.add_damage(gap);
-        self.index.damage = self.record.certain_damage();
-        self.changed = true;
-    }
-
-    fn enter_ids(
-        &mut self,
-        key: &MessageIdKey,
-        topic: TopicId,
-        chunk: &Bytes,
-        found: &DirectoryEntry,
-    ) {
-        let block = chunk::block(topic, chunk, &found.entry);
-        for (offset, record) in block.records().filter_map(Result::ok) {
-            if let Record { message_id: Some(id), payload, .. } = record {
-                let print = key.fingerprint(id, payload);
-                self.dedup.enter(print, offset, found.entry.age_ms);
-            }
-        }
+        self.index.skip_to(offset, number.saturating_sub(1));
     }
 }

@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use wal::Piece;
 
 use super::JournalError;
+use super::files::sync_folder;
 use super::watermark::Marks;
 
 /// Where files go that were found damaged, in the data directory.
@@ -189,14 +190,6 @@ fn copy_used(bytes: &[u8], to: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a rename or a new file in a path's folder durable.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
-}
-
 /// A file up to the end of its last data: of the 64 MiB that fjall reserves for a WAL file most
 /// are a hole that was never written.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, JournalError> {
@@ -249,7 +242,7 @@ mod tests {
     use crate::journal::watermark::Extent;
 
     fn marks(durable_commits: u64) -> Marks {
-        Marks::of(0, Extent { commits: 9, durable_commits, next_sequence: 0 })
+        Marks::of(0, Extent { commits: 9, durable_commits, ..Extent::default() })
     }
 
     fn directory(files: &[Vec<u8>]) -> tempfile::TempDir {

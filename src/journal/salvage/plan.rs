@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::wal::{Batch, Piece};
-use crate::journal::positions::Positions;
+use crate::journal::format::positions::Positions;
 
 /// One WAL file as it was found.
 pub(super) struct FoundFile {
@@ -156,6 +156,7 @@ fn mend_seqnos(files: &mut [Vec<Kept>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::format::positions;
     use crate::journal::salvage::wal::{scan, tests::sample};
 
     fn file(content: &[Vec<u8>]) -> FoundFile {
@@ -218,9 +219,9 @@ mod tests {
     fn a_batch_of_another_journal_is_none_though_it_fits() {
         let mut forged = sample(2, 1);
         let at = forged.windows(9).position(|window| window == b"positions").unwrap() + 9;
-        let mut positions = Positions::decode(&forged[at..at + 80]).unwrap();
+        let mut positions = Positions::decode(&forged[at..at + positions::BYTES]).unwrap();
         positions.journal = 7;
-        forged[at..at + 80].copy_from_slice(&positions.encode());
+        forged[at..at + positions::BYTES].copy_from_slice(&positions.encode());
         let items = forged[13..forged.len() - 13].to_vec();
         let mut batch = Vec::new();
         crate::journal::salvage::wal::put_batch(&mut batch, &items, 2, 104);

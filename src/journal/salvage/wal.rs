@@ -21,7 +21,7 @@ use std::ops::Range;
 use bytes::Buf;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::journal::positions::{self, Positions};
+use crate::journal::format::positions::{self, Positions};
 
 const TRAILER: &[u8; 4] = b"FJL\x03";
 const START_BYTES: usize = 13;

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode};
 
 use super::Store;
-use super::keys::{self, LowWatermark};
-use crate::journal::page::Page;
-use crate::journal::positions::{self, Positions};
-use crate::journal::{JournalError, TopicRecord};
-use crate::model::{Sequence, TopicId};
+use crate::journal::JournalError;
+use crate::journal::format::chunk::Place;
+use crate::journal::format::positions::{self, Positions};
+use crate::journal::index::{Page, PageStart};
+use crate::journal::state::{self, StateKey};
+use crate::model::StreamId;
 
-/// See the module.
+/// See the module. Every key must be in it once: fjall takes no two values of one key in a batch.
 pub(in crate::journal) struct StoreBatch<'a> {
     store: &'a Store,
     batch: OwnedWriteBatch,
@@ -21,69 +22,37 @@ impl<'a> StoreBatch<'a> {
         Self { store, batch: store.database.batch() }
     }
 
-    pub(in crate::journal) fn put_meta(&mut self, key: &[u8], value: &[u8]) {
+    /// Puts a key that has no checksum of the state's kind.
+    pub(super) fn put_own(&mut self, key: &[u8], value: &[u8]) {
         self.batch.insert(&self.store.meta, key, value);
     }
 
-    pub(in crate::journal) fn put_chunk(&mut self, sequence: Sequence, value: Bytes) {
-        self.batch.insert(&self.store.blocks, sequence.0.to_be_bytes(), value);
+    pub(in crate::journal) fn put_chunk(&mut self, place: Place, value: Bytes) {
+        self.batch.insert(self.store.log(place.log), place.sequence.0.to_be_bytes(), value);
     }
 
-    pub(in crate::journal) fn put_page(&mut self, topic: TopicId, page: &Page) {
-        let Some(first) = page.entries.first() else { return };
-        let key = Page::key(topic, first.base_offset);
+    pub(in crate::journal) fn put_page(&mut self, stream: StreamId, page: &Page) {
+        let Some(start) = page.start() else { return };
+        let key = Page::key(stream, start);
         let value = page.encode(&key);
         self.batch.insert(&self.store.index, key, value);
     }
 
-    pub(in crate::journal) fn remove_page(&mut self, topic: TopicId, base_offset: u64) {
-        self.batch.remove(&self.store.index, Page::key(topic, base_offset));
+    pub(in crate::journal) fn remove_page(&mut self, stream: StreamId, start: PageStart) {
+        self.batch.remove(&self.store.index, Page::key(stream, start));
     }
 
-    pub(in crate::journal) fn put_positions(&mut self, positions: Positions) {
-        self.put_meta(positions::KEY, &positions.encode());
+    pub(in crate::journal) fn put_positions(&mut self, positions: &Positions) {
+        self.put_own(positions::KEY, &positions.encode());
     }
 
-    pub(in crate::journal) fn put_topic(&mut self, record: &TopicRecord) {
-        let value = serde_json::to_vec(record).expect("a topic record is plain data");
-        self.put_meta(&keys::of_topic(keys::TOPIC, record.id, b""), &value);
+    pub(in crate::journal) fn put_state(&mut self, key: &StateKey, value: &[u8]) {
+        let sealed = state::seal(key, value);
+        self.batch.insert(self.store.keyspace_of(key), key.as_bytes(), sealed);
     }
 
-    /// Takes a topic out of the catalogue. What belongs to it stays until it is reclaimed; it has
-    /// no blocks in chunks from `end` on.
-    pub(in crate::journal) fn remove_topic(&mut self, topic: TopicId, end: Sequence) {
-        self.remove_meta(&keys::of_topic(keys::TOPIC, topic, b""));
-        self.put_meta(&keys::of_topic(keys::DELETED, topic, b""), &end.0.to_le_bytes());
-    }
-
-    /// Nothing of a deleted topic is left.
-    pub(in crate::journal) fn forget_topic(&mut self, topic: TopicId) {
-        self.remove_meta(&keys::of_topic(keys::LOW, topic, b""));
-        self.remove_meta(&keys::of_topic(keys::DELETED, topic, b""));
-    }
-
-    pub(in crate::journal) fn put_low(&mut self, topic: TopicId, low: LowWatermark) {
-        self.put_meta(&keys::of_topic(keys::LOW, topic, b""), &low.encode());
-    }
-
-    pub(in crate::journal) fn put_ids(&mut self, topic: TopicId, number: u64, value: &[u8]) {
-        self.put_meta(&keys::of_topic(keys::IDS, topic, &number.to_be_bytes()), value);
-    }
-
-    pub(in crate::journal) fn remove_ids(&mut self, topic: TopicId, number: u64) {
-        self.remove_meta(&keys::of_topic(keys::IDS, topic, &number.to_be_bytes()));
-    }
-
-    pub(in crate::journal) fn put_producer(&mut self, topic: TopicId, name: &str, value: &[u8]) {
-        self.put_meta(&keys::of_topic(keys::PRODUCER, topic, name.as_bytes()), value);
-    }
-
-    pub(in crate::journal) fn remove_producer(&mut self, topic: TopicId, name: &str) {
-        self.remove_meta(&keys::of_topic(keys::PRODUCER, topic, name.as_bytes()));
-    }
-
-    fn remove_meta(&mut self, key: &[u8]) {
-        self.batch.remove(&self.store.meta, key);
+    pub(in crate::journal) fn remove_state(&mut self, key: &StateKey) {
+        self.batch.remove(self.store.keyspace_of(key), key.as_bytes());
     }
 
     /// Writes everything or nothing; once it returns the system has it, or, with `sync`, the disk.

@@ -1,59 +1,128 @@
-//! What stands in `meta`, key by key.
-//!
-//! - `format`, `receipt-key`, `message-id-key`: written once.
-//! - `positions`: with every commit, see `positions`.
-//! - `topic/` + id: a topic's record, as JSON.
-//! - `deleted/` + id: a topic that is deleted, while there are chunks with its blocks; the value
-//!   is the sequence after the last of them (`u64` LE).
-//! - `low/` + id: its low watermark ([`LowWatermark`]).
-//! - `ids/` + id + number: message ids of its dedup window, see `dedup`.
-//! - `producer/` + id + name: the last durable id of a named producer, see `named`.
-//!
-//! Ids are `u32` BE, numbers `u64` BE.
+//! The journal's own keys.
 
 use bytes::{Buf, BufMut};
 
-use crate::model::TopicId;
+use crate::journal::state::{self, StateKey};
+use crate::model::{Gap, OwnerId, Sequence, StreamId};
 
-pub(super) const FORMAT: &[u8] = b"format";
-pub(super) const RECEIPT_KEY: &[u8] = b"receipt-key";
-pub(super) const MESSAGE_ID_KEY: &[u8] = b"message-id-key";
-pub(super) const TOPIC: &[u8] = b"topic/";
-pub(super) const DELETED: &[u8] = b"deleted/";
-pub(super) const LOW: &[u8] = b"low/";
-pub(super) const IDS: &[u8] = b"ids/";
-pub(super) const PRODUCER: &[u8] = b"producer/";
+/// What the database holds; written once.
+pub(super) const FORMAT_KEY: &[u8] = b"\0\0\0\0format";
+pub(super) const FORMAT: &[u8] = b"weir journal 3";
 
-/// The key under a prefix that belongs to a topic.
-pub(super) fn of_topic(prefix: &[u8], topic: TopicId, rest: &[u8]) -> Vec<u8> {
-    [prefix, &topic.0.to_be_bytes(), rest].concat()
+const DELETED: &str = "deleted/";
+const FINDINGS: &str = "findings";
+
+/// The key of a stream's extent.
+pub(in crate::journal) fn extent(stream: StreamId) -> StateKey {
+    StateKey::new(stream.into(), state::EXTENT, b"")
 }
 
-/// The topic a key under the prefix belongs to.
-pub(super) fn topic_of(prefix: &[u8], key: &[u8]) -> Option<TopicId> {
-    let id = key.strip_prefix(prefix)?.first_chunk()?;
-    Some(TopicId(u32::from_be_bytes(*id)))
+/// The key under which an import leaves what it could not bring.
+pub(in crate::journal) fn findings() -> StateKey {
+    StateKey::word(FINDINGS)
 }
 
-/// Where a topic's kept messages begin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::journal) struct LowWatermark {
-    /// The first offset kept.
-    pub(in crate::journal) first: u64,
-    /// Bytes of the blocks before it.
-    pub(in crate::journal) bytes_before: u64,
+/// The key of a deleted owner.
+pub(in crate::journal) fn deleted(owner: OwnerId) -> StateKey {
+    let mut rest = [DELETED.as_bytes(), &[0; 4]].concat();
+    rest[DELETED.len()..].copy_from_slice(&owner.0.to_be_bytes());
+    StateKey::new(OwnerId::JOURNAL, rest[0], &rest[1..])
 }
 
-impl LowWatermark {
-    pub(super) fn encode(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16);
-        out.put_u64_le(self.first);
-        out.put_u64_le(self.bytes_before);
-        out
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::journal) enum KeyKind {
+    /// The format or the positions, which have no checksum of this kind.
+    Own,
+    /// A stream's extent.
+    Extent(StreamId),
+    Deleted(OwnerId),
+    Findings,
+    /// Somebody else's.
+    State,
+}
+
+/// What a key is for.
+pub(in crate::journal) fn kind(key: &StateKey) -> KeyKind {
+    if key.owner() != OwnerId::JOURNAL {
+        let is_extent = key.tag() == state::EXTENT && key.rest().is_empty();
+        return if is_extent { KeyKind::Extent(StreamId(key.owner().0)) } else { KeyKind::State };
+    }
+    let word = &key.as_bytes()[4..];
+    if let Some(owner) = word.strip_prefix(DELETED.as_bytes()) {
+        let owner = owner.try_into().map_or(0, u32::from_be_bytes);
+        return KeyKind::Deleted(OwnerId(owner));
+    }
+    match word {
+        b"format" | b"positions" => KeyKind::Own,
+        word if word == FINDINGS.as_bytes() => KeyKind::Findings,
+        _ => KeyKind::State,
+    }
+}
+
+/// The ends of both logs, as a deletion notes them.
+pub(in crate::journal) fn encode_ends(ends: [Sequence; 2]) -> Vec<u8> {
+    ends.iter().flat_map(|end| end.0.to_le_bytes()).collect()
+}
+
+/// See [`encode_ends`].
+pub(in crate::journal) fn decode_ends(mut value: &[u8]) -> [Sequence; 2] {
+    [(); 2].map(|()| Sequence(value.try_get_u64_le().unwrap_or(u64::MAX)))
+}
+
+/// What an import could not bring: offsets by stream, and sequences that were unreadable.
+pub(in crate::journal) type ImportFindings = (Vec<(StreamId, Gap)>, Option<[u64; 2]>);
+
+/// Writes [`ImportFindings`].
+pub(in crate::journal) fn encode_findings(
+    missing: &[(StreamId, Gap)],
+    unreadable: Option<[u64; 2]>,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (stream, gap) in missing {
+        out.put_u32_le(stream.0);
+        out.put_u64_le(gap.from);
+        out.put_u64_le(gap.to);
+    }
+    if let Some([first, last]) = unreadable {
+        out.put_u32_le(0);
+        out.put_u64_le(first);
+        out.put_u64_le(last);
+    }
+    out
+}
+
+/// See [`encode_findings`].
+pub(in crate::journal) fn decode_findings(mut value: &[u8]) -> ImportFindings {
+    let (mut missing, mut unreadable) = (Vec::new(), None);
+    while value.len() >= 20 {
+        let (stream, from, to) = (value.get_u32_le(), value.get_u64_le(), value.get_u64_le());
+        match stream {
+            0 => unreadable = Some([from, to]),
+            stream => missing.push((StreamId(stream), Gap { from, to })),
+        }
+    }
+    (missing, unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journals_own_keys_are_told_from_others() {
+        assert_eq!(kind(&extent(StreamId(3))), KeyKind::Extent(StreamId(3)));
+        assert_eq!(kind(&deleted(OwnerId(0x01020304))), KeyKind::Deleted(OwnerId(0x01020304)));
+        assert_eq!(kind(&findings()), KeyKind::Findings);
+        assert_eq!(kind(&StateKey::word("positions")), KeyKind::Own);
+        assert_eq!(kind(&StateKey::word("secret/receipts")), KeyKind::State);
+        assert_eq!(kind(&StateKey::new(OwnerId(3), b't', b"")), KeyKind::State);
     }
 
-    pub(super) fn decode(mut value: &[u8]) -> Option<Self> {
-        (value.len() == 16)
-            .then(|| Self { first: value.get_u64_le(), bytes_before: value.get_u64_le() })
+    #[test]
+    fn findings_come_back() {
+        let missing = [(StreamId(3), Gap { from: 1, to: 2 })];
+        let found = decode_findings(&encode_findings(&missing, Some([7, 9])));
+        assert_eq!(found, (missing.to_vec(), Some([7, 9])));
     }
 }

@@ -1,19 +1,20 @@
-//! fjall, wrapped: three keyspaces with monotone or few keys, one batch a commit.
+//! fjall, wrapped: four keyspaces with monotone or few keys, one batch a commit.
 //!
-//! - `blocks`: chunks by sequence (`u64` BE), see `chunk`.
-//! - `index`: pages by topic and offset, see `page`.
-//! - `meta`: all that is small and few, see `keys`.
+//! - `blocks`, `short`: the two logs, chunks by sequence (`u64` BE).
+//! - `index`: each stream's pages, and state that is looked up when it is needed.
+//! - `meta`: state that is read at each start.
 //!
-//! What is set here and why is in DESIGN §4: few keyspaces and at least two workers (fjall 3.1.13
-//! deadlocks its own workers otherwise), small memtables, no WAL compression. No other file
-//! works with fjall, but `wal` and `manifest` know its formats; its error stands in
-//! [`JournalError`].
+//! `format.md` has all keys and values. What is set here and why is in DESIGN §4: few keyspaces and at
+//! least two workers, small memtables, no WAL compression. fjall 3.1.13 can deadlock its own workers
+//! (fewer workers or smaller memtables make it likely; with these it was not seen in three minutes of
+//! full load, with memtables of 1 MiB it was); the writer notices and stops. No other file works with
+//! fjall, but `wal`, `manifest` and `raw` know its formats; its error stands in [`JournalError`].
 //!
 //! Invariants: a database is made aside and then renamed, so that a crash while it is made leaves
 //! none; every batch holds [`Positions`], which `salvage` relies on.
 
 mod batch;
-mod keys;
+pub(super) mod keys;
 mod read;
 mod reclaim;
 mod snapshot;
@@ -24,22 +25,22 @@ use std::sync::Arc;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 pub(super) use batch::StoreBatch;
-pub(super) use keys::LowWatermark;
 pub(super) use snapshot::Snapshot;
 
-use super::positions::{self, Positions};
-use super::salvage::{manifest, sync_folder};
+use super::files::{sync_folder, sync_tree};
+use super::format::positions::{self, Positions};
+use super::salvage::manifest;
 use super::settings::StorageSettings;
-use super::{JournalError, TopicRecord, watermark};
-use crate::model::TopicId;
-
-const FORMAT: &[u8] = b"weir journal 2";
+use super::state::StateKey;
+use super::{JournalError, watermark};
+use crate::model::Log;
 
 /// The journal's place in the database.
 #[derive(Clone)]
 pub(super) struct Store {
     database: Database,
-    blocks: Keyspace,
+    /// In the order of [`Log::ALL`].
+    logs: [Keyspace; 2],
     index: Keyspace,
     meta: Keyspace,
 }
@@ -81,12 +82,12 @@ impl Store {
     pub(super) fn open(directory: &Path, settings: &StorageSettings) -> Result<Self, JournalError> {
         let path = directory.join(FOLDER);
         let store = Self::open_at(&path, settings).map_err(|error| named(&path, error))?;
-        match store.meta.get(keys::FORMAT)? {
-            Some(found) if &*found == FORMAT => Ok(store),
+        match store.meta.get(keys::FORMAT_KEY)? {
+            Some(found) if &*found == keys::FORMAT => Ok(store),
             found => Err(JournalError::Metadata(format!(
                 "format {:?} is not {:?}",
                 found.map(|found| String::from_utf8_lossy(&found).into_owned()),
-                String::from_utf8_lossy(FORMAT)
+                String::from_utf8_lossy(keys::FORMAT)
             ))),
         }
     }
@@ -104,57 +105,35 @@ impl Store {
                 .max_memtable_size(settings.memtable_bytes)
                 .manual_journal_persist(true)
         };
+        // fjall numbers them in this order, which `raw` relies on.
         let blocks = database.keyspace("blocks", || options().expect_point_read_hits(true))?;
         let index = database.keyspace("index", options)?;
         let meta = database.keyspace("meta", options)?;
-        Ok(Self { database, blocks, index, meta })
+        let short = database.keyspace("short", || options().expect_point_read_hits(true))?;
+        Ok(Self { database, logs: [blocks, short], index, meta })
     }
 
-    /// The first commit: what the journal is, and its secrets.
+    /// The first commit: what the journal is.
     fn begin(&self) -> Result<(), JournalError> {
         let mut batch = self.batch();
-        batch.put_meta(keys::FORMAT, FORMAT);
-        for key in [keys::RECEIPT_KEY, keys::MESSAGE_ID_KEY] {
-            batch.put_meta(key, &random::<16>()?);
-        }
+        batch.put_own(keys::FORMAT_KEY, keys::FORMAT);
         let journal = u64::from_le_bytes(random()?);
-        batch.put_positions(Positions { journal, commits: 1, ..Positions::default() });
+        batch.put_positions(&Positions {
+            journal,
+            commits: 1,
+            next_owner: 1,
+            ..Positions::default()
+        });
         batch.commit(true)
     }
 
-    /// A key of `meta` that belongs to a journal's content: its secrets, what is its topics', and how
-    /// far its counters are.
-    pub(super) fn is_content(key: &[u8]) -> bool {
-        let prefixes = [keys::TOPIC, keys::LOW, positions::KEY];
-        Self::is_portable(key) || prefixes.iter().any(|prefix| key.starts_with(prefix))
+    fn log(&self, log: Log) -> &Keyspace {
+        &self.logs[log as usize]
     }
 
-    /// Content that is the same in every directory.
-    pub(super) fn is_portable(key: &[u8]) -> bool {
-        let secrets = [keys::RECEIPT_KEY, keys::MESSAGE_ID_KEY];
-        secrets.contains(&key) || key.starts_with(keys::IDS) || key.starts_with(keys::PRODUCER)
-    }
-
-    /// The record under a topic's key; `None` when it is another key.
-    pub(super) fn parse_topic(
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<Option<TopicRecord>, JournalError> {
-        if !key.starts_with(keys::TOPIC) {
-            return Ok(None);
-        }
-        let record = serde_json::from_slice(value);
-        record.map(Some).map_err(|e| JournalError::Metadata(format!("a topic record: {e}")))
-    }
-
-    /// The low watermark under its key; `None` when it is another key.
-    pub(super) fn parse_low(key: &[u8], value: &[u8]) -> Option<(TopicId, LowWatermark)> {
-        Some((keys::topic_of(keys::LOW, key)?, LowWatermark::decode(value)?))
-    }
-
-    /// The deleted topic that a key is about.
-    pub(super) fn parse_deleted(key: &[u8]) -> Option<TopicId> {
-        keys::topic_of(keys::DELETED, key)
+    /// Where a value of state lies.
+    fn keyspace_of(&self, key: &StateKey) -> &Keyspace {
+        if key.is_bulk() { &self.index } else { &self.meta }
     }
 
     pub(super) fn batch(&self) -> StoreBatch<'_> {
@@ -174,7 +153,8 @@ impl Store {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], JournalError> {
+/// Random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], JournalError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| JournalError::Metadata(format!("no randomness: {error}")))?;
@@ -198,17 +178,4 @@ pub(super) fn named(path: &Path, error: JournalError) -> JournalError {
         JournalError::Opening { path: path.to_owned(), error: Box::new(error) },
         JournalError::from,
     )
-}
-
-/// Makes everything below a folder durable, names included.
-fn sync_tree(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            sync_tree(&path)?;
-        } else {
-            std::fs::File::open(&path)?.sync_all()?;
-        }
-    }
-    std::fs::File::open(folder)?.sync_all()
 }

@@ -1,143 +1,131 @@
 //! What the store is asked.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
 use super::Store;
-use super::keys::{self, LowWatermark};
-use crate::journal::page::Page;
-use crate::journal::{JournalError, TopicRecord};
-use crate::model::{Sequence, TopicId};
+use crate::journal::JournalError;
+use crate::journal::format::chunk::Place;
+use crate::journal::index::{Extent, Page, PageStart};
+use crate::journal::state::{self, StateKey};
+use crate::model::{Log, OwnerId, Sequence, StreamId};
 
 impl Store {
-    pub(in crate::journal) fn chunk(
-        &self,
-        sequence: Sequence,
-    ) -> Result<Option<Bytes>, JournalError> {
-        Ok(self.blocks.get(sequence.0.to_be_bytes())?.map(Bytes::from))
+    pub(in crate::journal) fn chunk(&self, place: Place) -> Result<Option<Bytes>, JournalError> {
+        Ok(self.log(place.log).get(place.sequence.0.to_be_bytes())?.map(Bytes::from))
     }
 
     /// The sequence of the first chunk there is.
-    pub(in crate::journal) fn first_sequence(&self) -> Result<Option<Sequence>, JournalError> {
-        self.blocks.first_key_value().map(sequence).transpose()
+    pub(in crate::journal) fn first_sequence(
+        &self,
+        log: Log,
+    ) -> Result<Option<Sequence>, JournalError> {
+        self.log(log).first_key_value().map(sequence).transpose()
     }
 
     /// The sequence of the last chunk there is.
-    pub(in crate::journal) fn last_sequence(&self) -> Result<Option<Sequence>, JournalError> {
-        self.blocks.last_key_value().map(sequence).transpose()
+    pub(in crate::journal) fn last_sequence(
+        &self,
+        log: Log,
+    ) -> Result<Option<Sequence>, JournalError> {
+        self.log(log).last_key_value().map(sequence).transpose()
     }
 
-    /// The topic's page that holds `offset`, or would: the last one that begins at or before it.
+    /// The stream's page that holds `offset`, or would: the last one that begins at or before it.
     pub(in crate::journal) fn page_at(
         &self,
-        topic: TopicId,
+        stream: StreamId,
         offset: u64,
     ) -> Result<Option<Page>, JournalError> {
-        let range = Page::key(topic, 0)..=Page::key(topic, offset);
-        self.index.range(range).next_back().map(page).transpose()
+        self.page_before(stream, PageStart::behind(offset))
     }
 
-    /// The topic's pages from the one that begins at `base_offset` or later on.
+    /// The last of the stream's pages that begins there or before.
+    pub(in crate::journal) fn page_before(
+        &self,
+        stream: StreamId,
+        start: PageStart,
+    ) -> Result<Option<Page>, JournalError> {
+        let from = Page::key(stream, PageStart::at(0));
+        let found = self.index.range(from..=Page::key(stream, start)).next_back();
+        found.map(|guard| Ok(page(guard)?.1)).transpose()
+    }
+
+    /// The page that begins exactly there.
+    pub(in crate::journal) fn page(
+        &self,
+        stream: StreamId,
+        start: PageStart,
+    ) -> Result<Option<Page>, JournalError> {
+        let key = Page::key(stream, start);
+        let Some(value) = self.index.get(key)? else { return Ok(None) };
+        Page::decode(&key, &value).map(Some).map_err(|what| damaged_page(stream, what))
+    }
+
+    /// The stream's pages from the one that begins there or later on.
     pub(in crate::journal) fn pages_from(
         &self,
-        topic: TopicId,
-        base_offset: u64,
+        stream: StreamId,
+        start: PageStart,
     ) -> impl DoubleEndedIterator<Item = Result<Page, JournalError>> {
-        let range = Page::key(topic, base_offset)..=Page::key(topic, u64::MAX);
-        self.index.range(range).map(page)
+        let from = Page::key(stream, start);
+        let to = Page::key(stream, PageStart::behind(u64::MAX));
+        self.index.range(from..=to).map(|guard| Ok(page(guard)?.1))
     }
 
-    /// All pages of all topics, also of deleted ones.
+    /// All pages of all streams, also of deleted ones.
     pub(in crate::journal) fn pages(
         &self,
-    ) -> impl Iterator<Item = Result<(TopicId, Page), JournalError>> {
-        self.index.iter().map(topic_page)
+    ) -> impl Iterator<Item = Result<(StreamId, Page), JournalError>> {
+        self.index.iter().filter_map(|guard| maybe_page(guard).transpose())
     }
 
-    pub(in crate::journal) fn topics(
+    /// A stream's extent as it was written last.
+    pub(in crate::journal) fn extent(
         &self,
-    ) -> impl Iterator<Item = Result<TopicRecord, JournalError>> {
-        self.meta.prefix(keys::TOPIC).map(|guard| {
-            let value = guard.value()?;
-            serde_json::from_slice(&value)
-                .map_err(|error| JournalError::Metadata(format!("a topic record: {error}")))
+        stream: StreamId,
+    ) -> Result<Option<Extent>, JournalError> {
+        let key = super::keys::extent(stream);
+        let Some(sealed) = self.meta.get(key.as_bytes())? else { return Ok(None) };
+        let value = state::open(&key, &Bytes::from(sealed))?;
+        let malformed = || JournalError::Metadata(format!("the extent of stream {stream}"));
+        Extent::decode(&value).map(Some).ok_or_else(malformed)
+    }
+
+    /// All keys of `meta`, by owner, with their values as they are stored.
+    pub(in crate::journal) fn small_state(
+        &self,
+    ) -> impl Iterator<Item = Result<(StateKey, Bytes), JournalError>> {
+        self.meta.iter().map(keyed)
+    }
+
+    /// The owner's values with a tag that is not loaded at a start, by the rest of their keys.
+    pub(in crate::journal) fn state(
+        &self,
+        owner: OwnerId,
+        tag: u8,
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes), JournalError>> {
+        let prefix = StateKey::new(owner, tag, b"");
+        self.index.prefix(prefix.as_bytes()).map(|guard| {
+            let (key, sealed) = keyed(guard)?;
+            let value = state::open(&key, &sealed)?;
+            Ok((Bytes::copy_from_slice(key.rest()), value))
         })
     }
 
-    /// Deleted topics that chunks may still hold blocks of, with the sequence after the last one.
-    pub(in crate::journal) fn deleted_topics(
+    /// Every key of an owner, but its pages.
+    pub(in crate::journal) fn keys_of(
         &self,
-    ) -> Result<HashMap<TopicId, Sequence>, JournalError> {
-        let mut deleted = HashMap::new();
-        for guard in self.meta.prefix(keys::DELETED) {
-            let (key, value) = guard.into_inner()?;
-            let end = value[..].try_into().map_or(u64::MAX, u64::from_le_bytes);
-            if let Some(topic) = keys::topic_of(keys::DELETED, &key) {
-                deleted.insert(topic, Sequence(end));
+        owner: OwnerId,
+    ) -> Result<Vec<StateKey>, JournalError> {
+        let prefix = owner.0.to_be_bytes();
+        let mut keys = Vec::new();
+        for guard in self.meta.prefix(prefix).chain(self.index.prefix(prefix)) {
+            let key = Bytes::from(guard.key()?);
+            if Page::parse_key(&key).is_none() {
+                keys.extend(StateKey::parse(key));
             }
         }
-        Ok(deleted)
-    }
-
-    pub(in crate::journal) fn low(&self, topic: TopicId) -> Result<LowWatermark, JournalError> {
-        let value = self.meta.get(keys::of_topic(keys::LOW, topic, b""))?;
-        Ok(value.and_then(|value| LowWatermark::decode(&value)).unwrap_or_default())
-    }
-
-    /// The topic's saved message ids, with the number each piece was saved under, oldest first.
-    pub(in crate::journal) fn ids(
-        &self,
-        topic: TopicId,
-    ) -> impl Iterator<Item = Result<(u64, Bytes), JournalError>> {
-        let prefix = keys::of_topic(keys::IDS, topic, b"");
-        let skip = prefix.len();
-        self.meta.prefix(prefix).map(move |guard| {
-            let (key, value) = guard.into_inner()?;
-            let number = key.get(skip..).and_then(|rest| rest.try_into().ok());
-            Ok((u64::from_be_bytes(number.unwrap_or_default()), Bytes::from(value)))
-        })
-    }
-
-    pub(in crate::journal) fn producer(
-        &self,
-        topic: TopicId,
-        name: &str,
-    ) -> Result<Option<Bytes>, JournalError> {
-        let key = keys::of_topic(keys::PRODUCER, topic, name.as_bytes());
-        Ok(self.meta.get(key)?.map(Bytes::from))
-    }
-
-    /// The topic's named producers, with what is kept of each.
-    pub(in crate::journal) fn producers(
-        &self,
-        topic: TopicId,
-    ) -> impl Iterator<Item = Result<(String, Bytes), JournalError>> {
-        let prefix = keys::of_topic(keys::PRODUCER, topic, b"");
-        let skip = prefix.len();
-        self.meta.prefix(prefix).map(move |guard| {
-            let (key, value) = guard.into_inner()?;
-            let name = String::from_utf8_lossy(key.get(skip..).unwrap_or_default()).into_owned();
-            Ok((name, Bytes::from(value)))
-        })
-    }
-
-    /// The secret receipts are sealed with.
-    pub(in crate::journal) fn receipt_secret(&self) -> Result<[u8; 16], JournalError> {
-        self.secret(keys::RECEIPT_KEY)
-    }
-
-    /// The secret message ids are hashed with.
-    pub(in crate::journal) fn message_id_secret(&self) -> Result<[u8; 16], JournalError> {
-        self.secret(keys::MESSAGE_ID_KEY)
-    }
-
-    fn secret(&self, key: &[u8]) -> Result<[u8; 16], JournalError> {
-        let value = self.meta.get(key)?;
-        value.and_then(|value| value[..].try_into().ok()).ok_or_else(|| {
-            let key = String::from_utf8_lossy(key);
-            JournalError::Metadata(format!("`{key}` is missing or has a wrong length"))
-        })
+        Ok(keys)
     }
 }
 
@@ -148,16 +136,27 @@ fn sequence(guard: fjall::Guard) -> Result<Sequence, JournalError> {
     Ok(Sequence(u64::from_be_bytes(key)))
 }
 
-fn page(guard: fjall::Guard) -> Result<Page, JournalError> {
-    Ok(topic_page(guard)?.1)
+/// A key of state and its value as it is stored.
+pub(super) fn keyed(guard: fjall::Guard) -> Result<(StateKey, Bytes), JournalError> {
+    let (key, value) = guard.into_inner()?;
+    let key = StateKey::parse(Bytes::from(key))
+        .ok_or_else(|| JournalError::Metadata("a key is too short".into()))?;
+    Ok((key, Bytes::from(value)))
 }
 
-/// A page and whose it is.
-pub(super) fn topic_page(guard: fjall::Guard) -> Result<(TopicId, Page), JournalError> {
+fn damaged_page(stream: StreamId, what: &str) -> JournalError {
+    JournalError::Metadata(format!("stream {stream}: {what}"))
+}
+
+fn page(guard: fjall::Guard) -> Result<(StreamId, Page), JournalError> {
+    let malformed = || JournalError::Metadata("an index page's key is malformed".into());
+    maybe_page(guard)?.ok_or_else(malformed)
+}
+
+/// A page and whose it is; `None` for a key of another kind.
+pub(super) fn maybe_page(guard: fjall::Guard) -> Result<Option<(StreamId, Page)>, JournalError> {
     let (key, value) = guard.into_inner()?;
-    let (topic, _) = Page::parse_key(&key)
-        .ok_or_else(|| JournalError::Metadata("an index page's key is none".into()))?;
-    let page = Page::decode(&key, &value)
-        .map_err(|what| JournalError::Metadata(format!("topic {topic}: {what}")))?;
-    Ok((topic, page))
+    let Some((stream, _)) = Page::parse_key(&key) else { return Ok(None) };
+    let page = Page::decode(&key, &value).map_err(|what| damaged_page(stream, what))?;
+    Ok(Some((stream, page)))
 }

@@ -7,18 +7,20 @@ use fjall::AbstractTree;
 
 use super::Store;
 use crate::journal::JournalError;
-use crate::model::Sequence;
+use crate::model::{Log, Sequence};
 
 impl Store {
     /// Drops the tables that hold nothing but chunks before `floor`. Chunks that stand in memory
     /// are written out first, else their tables would come later and stay.
     pub(in crate::journal) fn drop_chunks_before(
         &self,
+        log: Log,
         floor: Sequence,
     ) -> Result<(), JournalError> {
-        self.blocks.rotate_memtable_and_wait()?;
+        let keyspace = self.log(log);
+        keyspace.rotate_memtable_and_wait()?;
         let range = 0u64.to_be_bytes()..floor.0.to_be_bytes();
-        self.blocks.tree.drop_range::<[u8; 8], _>(range).map_err(fjall::Error::from)?;
+        keyspace.tree.drop_range::<[u8; 8], _>(range).map_err(fjall::Error::from)?;
         Ok(())
     }
 
@@ -31,9 +33,9 @@ impl Store {
         Ok(())
     }
 
-    /// Bytes that tables of chunks take on disk.
-    pub(in crate::journal) fn chunk_table_bytes(&self) -> u64 {
-        self.blocks.disk_space()
+    /// Bytes that tables of a log's chunks take on disk.
+    pub(in crate::journal) fn chunk_table_bytes(&self, log: Log) -> u64 {
+        self.log(log).disk_space()
     }
 
     /// Bytes written and not yet in tables: what the disk must still have room for.

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use fjall::Readable;
 
-use super::Store;
+use super::{Store, read};
 use crate::journal::JournalError;
-use crate::journal::page::Page;
-use crate::model::TopicId;
+use crate::journal::index::Page;
+use crate::journal::state::StateKey;
+use crate::model::StreamId;
 
-/// See the module. fjall keeps what it needs for as long as this lives; chunks that retention
-/// drops are gone all the same.
+/// See the module. fjall keeps what it needs for as long as this lives; chunks that are dropped are
+/// gone all the same.
 pub(in crate::journal) struct Snapshot {
     store: Store,
     snapshot: fjall::Snapshot,
@@ -23,23 +24,29 @@ impl Store {
 }
 
 impl Snapshot {
-    /// The keys of `meta` that mean something in another directory, in order.
-    pub(in crate::journal) fn meta(
+    /// All keys of `meta`, by owner, with their values as they are stored.
+    pub(in crate::journal) fn small_state(
         &self,
-    ) -> impl Iterator<Item = Result<(Bytes, Bytes), JournalError>> {
-        let items = self.snapshot.iter(&self.store.meta).map(|guard| {
-            let (key, value) = guard.into_inner()?;
-            Ok((Bytes::from(key), Bytes::from(value)))
-        });
-        items.filter(|item: &Result<(Bytes, _), JournalError>| {
-            item.as_ref().map_or(true, |(key, _)| Store::is_content(key))
-        })
+    ) -> impl Iterator<Item = Result<(StateKey, Bytes), JournalError>> {
+        self.snapshot.iter(&self.store.meta).map(read::keyed)
     }
 
-    /// The pages of all topics, each topic's in order.
+    /// All keys of `index` that are no pages, with their values as they are stored.
+    pub(in crate::journal) fn bulk_state(
+        &self,
+    ) -> impl Iterator<Item = Result<(StateKey, Bytes), JournalError>> {
+        let items = self.snapshot.iter(&self.store.index).map(read::keyed);
+        let is_state = |item: &Result<(StateKey, Bytes), JournalError>| {
+            item.as_ref().map_or(true, |(key, _)| Page::parse_key(key.as_bytes()).is_none())
+        };
+        items.filter(is_state)
+    }
+
+    /// The pages of all streams, each stream's in order.
     pub(in crate::journal) fn pages(
         &self,
-    ) -> impl Iterator<Item = Result<(TopicId, Page), JournalError>> {
-        self.snapshot.iter(&self.store.index).map(super::read::topic_page)
+    ) -> impl Iterator<Item = Result<(StreamId, Page), JournalError>> {
+        let items = self.snapshot.iter(&self.store.index);
+        items.filter_map(|guard| read::maybe_page(guard).transpose())
     }
 }

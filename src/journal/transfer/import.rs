@@ -1,12 +1,14 @@
 //! Making a data directory of a journal's content.
 //!
-//! Offsets, epochs, times and receipts stay what they were; only places in the journal are new.
+//! Offsets, epochs, times and receipts stay what they were; only places in the journal are new. State is
+//! copied as it is, whatever it means. Blocks that no snapshot of the source covered are left for the
+//! first start to read, which learns from them what they did.
 //!
 //! Invariants: the directory is new, and complete once [`Import::finish`] has returned; memory is
-//! bounded by a chunk, and a page a topic; a hole between a topic's blocks that was not announced
-//! becomes damage, which somebody has to accept.
+//! bounded by a chunk, and a page a stream; offsets that are missing are left for the first start
+//! (`findings`), whose machine knows which of them were announced.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,41 +17,39 @@ use bytes::Bytes;
 
 use super::Piece;
 use super::stream::Reader;
-use crate::journal::chunk::{self, CHUNK_BYTES};
-use crate::journal::index::{IndexEntry, TopicIndex};
-use crate::journal::page::PAGE_ENTRIES;
-use crate::journal::positions::{self, Positions};
-use crate::journal::roster::Roster;
-use crate::journal::salvage::sync_folder;
-use crate::journal::store::{LowWatermark, Store};
-use crate::journal::watermark::{self, Extent, Watermark};
-use crate::journal::{Damage, JournalError, StorageSettings, TopicRecord};
-use crate::model::{Gap, Sequence, TopicId};
+use crate::journal::files::sync_folder;
+use crate::journal::format::chunk::{self, Bodies, CHUNK_BYTES, Part, Place};
+use crate::journal::format::entry::{ChunkEntry, Moment};
+use crate::journal::format::positions::{self, Positions};
+use crate::journal::index::{Extent, IndexEntry, PAGE_ENTRIES, Page};
+use crate::journal::state::StateKey;
+use crate::journal::store::keys::{self, KeyKind};
+use crate::journal::store::{Store, StoreBatch};
+use crate::journal::watermark::{self, Watermark};
+use crate::journal::{JournalError, StorageSettings};
+use crate::model::{Gap, Log, Sequence, StreamId};
 
-/// Bytes after which what was taken is committed.
+/// Bytes of state after which what was taken is committed.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
-
-/// Offsets that a topic goes on behind when what it lost at its end can't be known.
-const SUSPECT_OFFSETS: u64 = 1 << 20;
+/// Largest offset that is believed.
+const OFFSET_MAX: u64 = 1 << 62;
 
 /// What was brought over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Topics.
-    pub topics: u64,
+    /// Streams.
+    pub streams: u64,
     /// Messages.
     pub messages: u64,
     /// Bytes of their blocks.
     pub bytes: u64,
-    /// Offsets that are missing and were not announced.
-    pub damaged: u64,
 }
 
 /// Makes a data directory of a backup. `progress` is told the bytes taken so far.
 ///
 /// # Errors
-/// The directory is there already, can't be written, or the backup is damaged or cut short; what
-/// was made of it by then is no data directory.
+/// The directory exists already, can't be written, or the backup is damaged or cut short; what was
+/// made of it by then is no data directory.
 pub fn restore(
     from: impl Read,
     directory: &Path,
@@ -65,10 +65,16 @@ pub fn restore(
     import.finish(None)
 }
 
-struct Topic {
-    record: TopicRecord,
-    low: LowWatermark,
-    index: TopicIndex,
+#[derive(Debug, Default)]
+struct Stream {
+    /// As the source says.
+    source: Extent,
+    /// As it is here.
+    here: Extent,
+    /// Blocks that are to be in the next page.
+    tail: Vec<IndexEntry>,
+    /// Everything that came is in pages.
+    paged: bool,
 }
 
 /// A directory in the making.
@@ -77,15 +83,16 @@ pub(super) struct Import {
     /// Where it is made; renamed at the end.
     making: PathBuf,
     store: Store,
-    topics: BTreeMap<TopicId, Topic>,
-    /// Low watermarks, as they may come before their topics.
-    lows: BTreeMap<TopicId, LowWatermark>,
+    streams: BTreeMap<StreamId, Stream>,
     positions: Positions,
-    /// Blocks for the chunk in the making.
-    blocks: Vec<(TopicId, IndexEntry, Bytes)>,
-    blocks_bytes: usize,
-    metas: Vec<(Bytes, Bytes)>,
-    metas_bytes: usize,
+    /// By log: blocks for the chunk in the making.
+    blocks: [Vec<(ChunkEntry, Bytes)>; 2],
+    blocks_bytes: [usize; 2],
+    state: Vec<(StateKey, Bytes)>,
+    state_bytes: usize,
+    /// By log: the first chunk with a block that no page knows.
+    unpaged: [Option<u64>; 2],
+    missing: Vec<(StreamId, Gap)>,
     done: Imported,
 }
 
@@ -113,156 +120,207 @@ impl Import {
             directory: directory.to_owned(),
             making,
             store,
-            topics: BTreeMap::new(),
-            lows: BTreeMap::new(),
+            streams: BTreeMap::new(),
             positions,
-            blocks: Vec::new(),
-            blocks_bytes: 0,
-            metas: Vec::new(),
-            metas_bytes: 0,
+            blocks: Default::default(),
+            blocks_bytes: [0; 2],
+            state: Vec::new(),
+            state_bytes: 0,
+            unpaged: [None; 2],
+            missing: Vec::new(),
             done: Imported::default(),
         })
     }
 
+    /// Where files that belong to it are to be copied to.
+    pub(super) fn making(&self) -> &Path {
+        &self.making
+    }
+
     pub(super) fn take(&mut self, piece: Piece) -> Result<(), JournalError> {
         match piece {
-            Piece::Meta { key, value } => self.take_meta(key, value),
-            Piece::Block { topic, entry, body } => self.take_block(topic, entry, body),
+            Piece::State { key, value } => self.take_state(key, value),
+            Piece::Block { log, entry, body } => self.take_block(log, entry, body),
         }
     }
 
-    /// A topic whose record did not come.
-    pub(super) fn add_topic(&mut self, record: TopicRecord) {
-        let mut index = TopicIndex::default();
-        index.gaps.clone_from(&record.gaps);
-        let low = self.lows.get(&record.id).copied().unwrap_or_default();
-        self.positions.next_topic_id = self.positions.next_topic_id.max(record.id.0 + 1);
-        self.topics.insert(record.id, Topic { record, low, index });
-    }
-
-    fn take_meta(&mut self, key: Bytes, value: Bytes) -> Result<(), JournalError> {
-        if let Some(source) = Some(&value).filter(|_| *key == *positions::KEY) {
-            // Topic ids are never used twice, and pieces of dedup windows are numbered by commits.
-            let Some(source) = Positions::decode(source) else { return Ok(()) };
-            self.positions.next_topic_id = self.positions.next_topic_id.max(source.next_topic_id);
-            self.positions.commits = self.positions.commits.max(source.commits);
-            self.positions.age_ms = self.positions.age_ms.max(source.age_ms);
-            self.positions.last_time = self.positions.last_time.max(source.last_time);
+    fn take_state(&mut self, key: StateKey, value: Bytes) -> Result<(), JournalError> {
+        if key.as_bytes() == positions::KEY {
+            // Numbers are never used twice, and pieces of windows are numbered by commits.
+            let Some(source) = Positions::decode(&value) else { return Ok(()) };
+            let here = &mut self.positions;
+            here.next_owner = here.next_owner.max(source.next_owner);
+            here.commits = here.commits.max(source.commits);
+            here.age_ms = here.age_ms.max(source.age_ms);
+            here.last_time = here.last_time.max(source.last_time);
             return Ok(());
         }
-        if let Some((topic, low)) = Store::parse_low(&key, &value) {
-            self.lows.insert(topic, low);
-            if let Some(topic) = self.topics.get_mut(&topic) {
-                topic.low = low;
+        match keys::kind(&key) {
+            KeyKind::Extent(stream) => {
+                if let Some(source) = Extent::decode(&value) {
+                    self.begin_stream(stream, source);
+                }
+                return Ok(());
             }
+            KeyKind::Own | KeyKind::Deleted(_) | KeyKind::Findings => return Ok(()),
+            KeyKind::State => {}
         }
-        if let Some(record) = Store::parse_topic(&key, &value)? {
-            self.add_topic(record);
-            return Ok(());
-        }
-        if !Store::is_portable(&key) {
-            return Ok(());
-        }
-        self.metas_bytes += key.len() + value.len();
-        self.metas.push((key, value));
-        if self.metas_bytes >= COMMIT_BYTES { self.commit() } else { Ok(()) }
+        self.state_bytes += value.len();
+        self.state.push((key, value));
+        if self.state_bytes >= COMMIT_BYTES { self.commit() } else { Ok(()) }
     }
 
-    fn take_block(
-        &mut self,
-        id: TopicId,
-        entry: IndexEntry,
-        body: Bytes,
-    ) -> Result<(), JournalError> {
-        let believable = entry.count > 0 && entry.base_offset < 1 << 62;
-        if crc32c::crc32c(&body) != entry.crc || !believable {
+    fn begin_stream(&mut self, id: StreamId, source: Extent) {
+        let Extent { log, first, bytes_before_first, .. } = source;
+        let here = Extent {
+            log,
+            first,
+            bytes_before_first,
+            head: first,
+            bytes: bytes_before_first,
+            ..Extent::default()
+        };
+        self.positions.next_owner = self.positions.next_owner.max(id.0 + 1);
+        self.streams.insert(id, Stream { source, here, tail: Vec::new(), paged: true });
+    }
+
+    fn take_block(&mut self, log: Log, entry: ChunkEntry, body: Bytes) -> Result<(), JournalError> {
+        let ChunkEntry { stream: id, header, crc, .. } = &entry;
+        if crc32c::crc32c(&body) != *crc || header.base_offset >= OFFSET_MAX {
             let error = std::io::Error::other("a block is not as it was written");
             return Err(JournalError::Backup(Arc::new(error)));
         }
-        let Some(topic) = self.topics.get_mut(&id) else { return Ok(()) };
-        if entry.base_offset < topic.index.head || entry.end_offset() <= topic.low.first {
-            // Known, or kept by nobody.
+        let id = *id;
+        if !self.streams.contains_key(&id) {
+            self.begin_stream(id, Extent { log, ..Extent::default() });
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let here = &mut stream.here;
+        let known = header.number <= here.number && here.number > 0;
+        if known || (header.end_offset() <= here.first && header.count > 0) {
+            // It came before, or is kept by nobody.
             return Ok(());
         }
-        if topic.index.head == 0 && topic.index.bytes == 0 {
-            topic.index.trim(topic.low.first, topic.low.bytes_before);
-            topic.index.bytes = topic.low.bytes_before;
-            topic.index.skip_to(topic.low.first);
+        if let Some(gap) = Gap::before(here.head, header.base_offset) {
+            self.missing.push((id, gap));
         }
-        self.done.damaged += topic.pass_over(entry.base_offset);
-        topic.index.skip_to(entry.base_offset);
-        self.positions.age_ms = self.positions.age_ms.max(entry.age_ms);
-        self.positions.last_time = self.positions.last_time.max(entry.time);
-        if self.blocks_bytes > 0 && self.blocks_bytes + body.len() > CHUNK_BYTES {
+        here.head = header.end_offset().max(here.head);
+        here.number = header.number;
+        here.last_time = here.last_time.max(header.published_at);
+        self.positions.age_ms = self.positions.age_ms.max(header.age_ms);
+        self.positions.last_time = self.positions.last_time.max(header.published_at);
+        self.done.messages += u64::from(header.count);
+        self.done.bytes += body.len() as u64;
+        let n = log as usize;
+        if self.blocks_bytes[n] > 0 && self.blocks_bytes[n] + body.len() > CHUNK_BYTES {
             self.commit()?;
         }
-        // The head tells whether the next one follows; its place is known with the chunk.
-        if let Some(topic) = self.topics.get_mut(&id) {
-            topic.index.head = entry.end_offset();
-        }
-        self.done.messages += u64::from(entry.count);
-        self.done.bytes += body.len() as u64;
-        self.blocks_bytes += body.len();
-        self.blocks.push((id, entry, body));
+        self.blocks_bytes[n] += body.len();
+        self.blocks[n].push((entry, body));
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), JournalError> {
-        let mut batch = self.store.batch();
-        for (key, value) in self.metas.drain(..) {
-            batch.put_meta(&key, &value);
+        let store = self.store.clone();
+        let mut batch = store.batch();
+        for (key, value) in self.state.drain(..) {
+            batch.put_state(&key, &value);
         }
-        self.metas_bytes = 0;
-        let blocks: Vec<_> = self.blocks.drain(..).collect();
-        self.blocks_bytes = 0;
-        if !blocks.is_empty() {
-            let stored = blocks.iter().map(|(topic, entry, body)| (*topic, *entry, body));
-            let chunk = chunk::encode_again(Sequence(self.positions.next_sequence), stored);
-            self.positions.next_sequence += 1;
-            let mut paged = HashSet::new();
-            for found in &chunk.entries {
-                let Some(topic) = self.topics.get_mut(&found.topic) else { continue };
-                if topic.index.tail.len() >= PAGE_ENTRIES && paged.insert(found.topic) {
-                    topic.index.page().iter().for_each(|page| batch.put_page(found.topic, page));
-                    topic.index.tail.clear();
-                }
-                topic.index.bytes += u64::from(found.entry.bytes);
-                topic.index.tail.push_back(found.entry);
-            }
-            batch.put_chunk(chunk.sequence, chunk.value);
+        self.state_bytes = 0;
+        for log in Log::ALL {
+            self.put_chunk(log, &mut batch);
         }
         self.positions.commits += 1;
-        batch.put_positions(self.positions);
+        batch.put_positions(&self.positions);
         batch.commit(false)
     }
 
-    /// Writes what is left and makes the directory real. With `suspect`, every topic may have lost
-    /// messages at its end, since these sequences of the source could not be read.
-    pub(super) fn finish(mut self, suspect: Option<[u64; 2]>) -> Result<Imported, JournalError> {
-        self.commit()?;
-        let mut batch = self.store.batch();
-        for (id, topic) in &mut self.topics {
-            if let Some(page) = topic.index.page() {
-                batch.put_page(*id, &page);
+    fn put_chunk(&mut self, log: Log, batch: &mut StoreBatch<'_>) {
+        let blocks = std::mem::take(&mut self.blocks[log as usize]);
+        self.blocks_bytes[log as usize] = 0;
+        if blocks.is_empty() {
+            return;
+        }
+        let next = &mut self.positions.log_mut(log).next_sequence;
+        let place = Place { log, sequence: Sequence(*next) };
+        *next += 1;
+        let part = |(entry, body): &'_ (ChunkEntry, Bytes)| (entry.stream, entry.crc, body.clone());
+        let kept: Vec<_> = blocks.iter().map(part).collect();
+        let parts: Vec<_> = blocks
+            .iter()
+            .zip(&kept)
+            .map(|((entry, _), (stream, crc, body))| Part {
+                stream: *stream,
+                header: &entry.header,
+                bodies: Bodies::Stored(body, *crc),
+            })
+            .collect();
+        let chunk = chunk::encode(place, self.positions.commits + 1, Moment::default(), &parts);
+        let mut full = Vec::new();
+        for (id, entry) in &chunk.entries {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            if entry.number > stream.source.number {
+                // No snapshot covers it: the first start has to read it.
+                stream.paged = false;
+                self.unpaged[log as usize].get_or_insert(place.sequence.0);
+                continue;
             }
-            topic.settle(suspect);
-            batch.put_low(*id, topic.low);
-            batch.put_topic(&topic.record);
+            stream.here.bytes += u64::from(entry.bytes);
+            stream.tail.push(*entry);
+            if stream.tail.len() >= PAGE_ENTRIES && !full.contains(id) {
+                full.push(*id);
+            }
+        }
+        batch.put_chunk(chunk.place, chunk.value);
+        for id in full {
+            self.put_page(id, batch);
+        }
+    }
+
+    fn put_page(&mut self, id: StreamId, batch: &mut StoreBatch<'_>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let entries: Vec<_> = stream.tail.drain(..).filter(IndexEntry::is_indexed).collect();
+        let bytes: u64 = entries.iter().map(|entry| u64::from(entry.bytes)).sum();
+        let bytes_before = stream.here.bytes.saturating_sub(bytes);
+        batch.put_page(id, &Page { bytes_before, entries });
+    }
+
+    /// Writes what is left and makes the directory real. `unreadable` are sequences of the source that
+    /// could not be read, so that every stream may have lost messages at its end.
+    pub(super) fn finish(mut self, unreadable: Option<[u64; 2]>) -> Result<Imported, JournalError> {
+        self.commit()?;
+        let store = self.store.clone();
+        let mut batch = store.batch();
+        let ids: Vec<_> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.put_page(id, &mut batch);
+            let Some(stream) = self.streams.get(&id) else { continue };
+            if let Some(gap) = Gap::before(stream.here.head, stream.source.head) {
+                self.missing.push((id, gap));
+            }
+            batch.put_state(&keys::extent(id), &stream.end().encode());
+        }
+        if !self.missing.is_empty() || unreadable.is_some() {
+            let findings = keys::encode_findings(&self.missing, unreadable);
+            batch.put_state(&keys::findings(), &findings);
         }
         self.positions.commits += 1;
         self.positions.durable_commits = self.positions.commits;
         self.positions.examined_commits = self.positions.commits;
-        self.positions.indexed_sequence = self.positions.next_sequence;
-        batch.put_positions(self.positions);
+        for log in Log::ALL {
+            let of_log = self.positions.log_mut(log);
+            of_log.indexed_sequence = self.unpaged[log as usize].unwrap_or(of_log.next_sequence);
+        }
+        batch.put_positions(&self.positions);
         batch.commit(true)?;
-        self.done.topics = self.topics.len() as u64;
+        self.done.streams = self.streams.len() as u64;
+        self.make_real()
+    }
 
-        let Positions { commits, next_sequence, next_topic_id, .. } = self.positions;
-        let extent = Extent { commits, durable_commits: commits, next_sequence };
+    fn make_real(self) -> Result<Imported, JournalError> {
+        let extent = watermark::Extent::of(&self.positions);
         let journal = self.positions.journal;
         Watermark::create(&self.making, watermark::boot_id(), journal, extent)?.close(extent)?;
-        let records = self.topics.values().map(|topic| &topic.record);
-        Roster::create(&self.making, records, next_topic_id)?;
         drop(self.store);
         let rename = || {
             std::fs::rename(&self.making, &self.directory)?;
@@ -276,37 +334,15 @@ impl Import {
     }
 }
 
-impl Topic {
-    /// The next block begins here; how many offsets before it are missing without a word.
-    fn pass_over(&mut self, next: u64) -> u64 {
-        let mut missing = 0;
-        let mut from = self.index.head;
-        let known = self.record.gaps.iter().copied().chain(self.record.certain_damage());
-        let mut known: Vec<Gap> = known.collect();
-        known.sort_unstable();
-        for gap in known {
-            if let Some(hole) = Gap::before(from, gap.from.min(next)) {
-                missing += hole.len();
-                self.record.add_damage(hole);
-            }
-            from = from.max(gap.end());
-        }
-        if let Some(hole) = Gap::before(from, next) {
-            missing += hole.len();
-            self.record.add_damage(hole);
-        }
-        missing
-    }
-
-    /// Nothing is reserved beyond what was given out, damage at the very end included.
-    fn settle(&mut self, suspect: Option<[u64; 2]>) {
-        let given_up = self.record.gaps.last().map_or(0, Gap::end);
-        let damaged = self.record.certain_damage().last().map_or(0, Gap::end);
-        let end = self.index.head.max(self.low.first).max(given_up).max(damaged);
-        self.record.reserved = end;
-        if let Some(sequences) = suspect {
-            let gap = Gap { from: end, to: end + SUSPECT_OFFSETS - 1 };
-            self.record.damage.push(Damage { gap, sequences: Some(sequences) });
-        }
+impl Stream {
+    /// Where it ends as far as pages know.
+    fn end(&self) -> Extent {
+        let (head, number) = if self.paged {
+            (self.here.head.max(self.source.head), self.here.number.max(self.source.number))
+        } else {
+            (self.source.head.max(self.here.first), self.source.number)
+        };
+        let last_time = self.here.last_time.max(self.source.last_time);
+        Extent { head, number, last_time, ..self.here }
     }
 }

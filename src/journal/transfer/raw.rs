@@ -1,13 +1,13 @@
 //! Reading a data directory that fjall would not open, file by file.
 //!
 //! Every table is opened by itself, whatever the lists of tables say, and the WAL is read by
-//! `salvage`'s reader; the newest value of each small key counts, and every block whose checksum
-//! is right. Nothing of the source is changed, or opened for writing.
+//! `salvage`'s reader; the newest value of each key counts, and every block whose checksum is right.
+//! Nothing of the source is changed, or opened for writing.
 //!
-//! fjall gives keyspaces numbers in the order they are made: 1 is `blocks`, 3 is `meta`; `index`
-//! is made anew from the chunks' directories.
+//! fjall gives keyspaces numbers in the order they are made (`store`); pages are made anew from the
+//! chunks' directories.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,19 +16,34 @@ use lsm_tree::{Cache, Checksum, InternalValue, Slice, Table};
 
 use super::Piece;
 use super::import::{Import, Imported};
-use crate::journal::index::IndexEntry;
+use crate::journal::format::chunk::{self, Found, Place};
+use crate::journal::format::entry::ChunkEntry;
+use crate::journal::format::positions;
+use crate::journal::index::Page;
 use crate::journal::salvage::{self, wal};
-use crate::journal::store::{self, Store};
+use crate::journal::state::{self, StateKey};
+use crate::journal::store::keys::{self, KeyKind};
 use crate::journal::watermark::Marks;
-use crate::journal::{JournalError, TopicRecord, chunk, roster};
-use crate::model::{Sequence, TopicId, TopicName, TopicSettings};
+use crate::journal::{JournalError, store};
+use crate::model::{Log, OwnerId, Sequence, StreamId};
 
 const BLOCKS: u64 = 1;
+const INDEX: u64 = 2;
 const META: u64 = 3;
+const SHORT: u64 = 4;
 
-/// Where a chunk is.
+/// The log that a keyspace is.
+fn log_of(keyspace: u64) -> Option<Log> {
+    match keyspace {
+        BLOCKS => Some(Log::Blocks),
+        SHORT => Some(Log::Short),
+        _ => None,
+    }
+}
+
+/// Where a chunk's bytes are.
 #[derive(Clone, Copy)]
-enum Place {
+enum Bytewise {
     Table(usize),
     Wal { file: usize, at: usize, len: usize },
 }
@@ -38,21 +53,24 @@ enum Place {
 struct Source {
     tables: Vec<Table>,
     wal: Vec<PathBuf>,
-    chunks: BTreeMap<Sequence, Place>,
-    meta: HashMap<Bytes, (u64, Option<Bytes>)>,
-    blocks: BTreeMap<(TopicId, u64), IndexEntry>,
+    chunks: BTreeMap<Place, Bytewise>,
+    state: HashMap<Bytes, (u64, Option<Bytes>)>,
+    /// By stream and number.
+    blocks: BTreeMap<(StreamId, u64), (Place, Found)>,
     /// Files that can't be read, or not all of them.
     bad: Vec<String>,
 }
 
-/// Makes a new data directory of what can be read of another one. `progress` is told the bytes of
-/// messages saved so far. Returns what was saved, and what could not be read.
+/// Makes a new data directory of what can be read of another one; files of these names are copied as
+/// they are. `progress` is told the bytes of messages saved so far. Returns what was saved, and what
+/// could not be read.
 ///
 /// # Errors
-/// The source can't be listed, or the new directory is there already or can't be written.
+/// The source can't be listed, or the new directory exists already or can't be written.
 pub fn rebuild(
     from: &Path,
     to: &Path,
+    copied: &[&str],
     mut progress: impl FnMut(u64),
 ) -> Result<(Imported, Vec<String>), JournalError> {
     let mut source = Source::default();
@@ -60,26 +78,31 @@ pub fn rebuild(
     source.read_wal(from)?;
     source.read_directories();
     let mut import = Import::begin(to)?;
-    let topics = source.give_meta(from, &mut import)?;
+    let deleted = source.give_state(&mut import)?;
     let mut saved = 0;
-    let blocks = std::mem::take(&mut source.blocks);
-    for ((topic, _), entry) in blocks {
-        if !topics.contains(&topic) {
+    for ((stream, _), (place, found)) in std::mem::take(&mut source.blocks) {
+        if deleted.contains(&OwnerId::from(stream)) {
             continue;
         }
-        let Some(chunk) = source.chunk(entry.sequence) else { continue };
+        let Some(chunk) = source.chunk(place) else { continue };
+        let Found { header, entry, .. } = found;
         if chunk::verify(&chunk, &entry).is_err() {
-            source.bad.push(format!("sequence {}: a block's checksum", entry.sequence.0));
+            source.bad.push(format!("sequence {}: a block's checksum", place.sequence.0));
             continue;
         }
-        let body = chunk::block(topic, &chunk, &entry).body;
+        let body = chunk::body(&chunk, &entry);
         saved += body.len() as u64;
-        import.take(Piece::Block { topic, entry, body })?;
+        let entry = ChunkEntry { stream, header, bytes: entry.bytes, crc: entry.crc };
+        import.take(Piece::Block { log: place.log, entry, body })?;
         progress(saved);
     }
-    let whole = source.chunks.keys().next_back().map_or(0, |last| last.0);
-    let suspect = (!source.bad.is_empty()).then_some([0, whole]);
-    Ok((import.finish(suspect)?, source.bad))
+    for name in copied {
+        // What is missing there is missing here too.
+        let _ = std::fs::copy(from.join(name), import.making().join(name));
+    }
+    let whole = source.chunks.keys().next_back().map_or(0, |last| last.sequence.0);
+    let unreadable = (!source.bad.is_empty()).then_some([0, whole]);
+    Ok((import.finish(unreadable)?, source.bad))
 }
 
 impl Source {
@@ -89,7 +112,7 @@ impl Source {
             self.bad.push(bad.to_string());
         }
         let cache = Arc::new(Cache::with_capacity_bytes(16 * 1024 * 1024));
-        for keyspace in [META, BLOCKS] {
+        for keyspace in [META, INDEX, BLOCKS, SHORT] {
             let folder = keyspaces.join(keyspace.to_string()).join("tables");
             let Ok(entries) = std::fs::read_dir(&folder) else { continue };
             let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -130,7 +153,7 @@ impl Source {
             }
         }
         // A damaged block ends the run; the ones behind it are found by their keys.
-        if keyspace == BLOCKS
+        if log_of(keyspace).is_some()
             && self.bad.last().is_some_and(|bad| bad.contains(&format!("{path:?}")))
         {
             let highest = sequence_of(table.metadata.key_range.max());
@@ -149,20 +172,21 @@ impl Source {
 
     fn take_item(&mut self, keyspace: u64, item: InternalValue, table: usize) {
         let (key, seqno) = (Bytes::from(item.key.user_key.clone()), item.key.seqno);
-        if keyspace == BLOCKS {
+        if let Some(log) = log_of(keyspace) {
             if let Some(sequence) = sequence_of(&key) {
-                self.chunks.insert(Sequence(sequence), Place::Table(table));
+                let place = Place { log, sequence: Sequence(sequence) };
+                self.chunks.insert(place, Bytewise::Table(table));
             }
             return;
         }
         let value = (!item.is_tombstone()).then(|| Bytes::from(item.value));
-        self.take_meta(key, seqno, value);
+        self.take_value(key, seqno, value);
     }
 
-    fn take_meta(&mut self, key: Bytes, seqno: u64, value: Option<Bytes>) {
-        let newest = self.meta.get(&key).is_none_or(|(known, _)| *known <= seqno);
-        if newest {
-            self.meta.insert(key, (seqno, value));
+    fn take_value(&mut self, key: Bytes, seqno: u64, value: Option<Bytes>) {
+        let newest = self.state.get(&key).is_none_or(|(known, _)| *known <= seqno);
+        if newest && Page::parse_key(&key).is_none() {
+            self.state.insert(key, (seqno, value));
         }
     }
 
@@ -200,17 +224,18 @@ impl Source {
     }
 
     fn take_wal_item(&mut self, file: usize, bytes: &[u8], item: wal::Item<'_>, seqno: u64) {
-        match (item.keyspace, item.value) {
-            (BLOCKS, Some(value)) => {
+        match (log_of(item.keyspace), item.value) {
+            (Some(log), Some(value)) => {
                 let at = value.as_ptr() as usize - bytes.as_ptr() as usize;
-                let place = Place::Wal { file, at, len: value.len() };
                 if let Some(sequence) = sequence_of(item.key) {
-                    self.chunks.entry(Sequence(sequence)).or_insert(place);
+                    let place = Place { log, sequence: Sequence(sequence) };
+                    let bytewise = Bytewise::Wal { file, at, len: value.len() };
+                    self.chunks.entry(place).or_insert(bytewise);
                 }
             }
-            (META, value) => {
+            (None, value) if matches!(item.keyspace, META | INDEX) => {
                 let value = value.map(Bytes::copy_from_slice);
-                self.take_meta(Bytes::copy_from_slice(item.key), seqno, value);
+                self.take_value(Bytes::copy_from_slice(item.key), seqno, value);
             }
             _ => {}
         }
@@ -218,24 +243,29 @@ impl Source {
 
     /// Finds out which blocks there are. One that was copied forward is there twice; either does.
     fn read_directories(&mut self) {
-        let sequences: Vec<_> = self.chunks.keys().copied().collect();
-        for sequence in sequences {
-            let directory = self.chunk(sequence).map(|chunk| chunk::directory(sequence, &chunk));
+        let places: Vec<_> = self.chunks.keys().copied().collect();
+        for place in places {
+            let directory = self.chunk(place).map(|chunk| chunk::directory(place, &chunk));
             match directory {
-                Some(Ok(found)) => {
-                    let blocks =
-                        found.into_iter().map(|f| ((f.topic, f.entry.base_offset), f.entry));
+                Some(Ok(directory)) => {
+                    let blocks = directory.blocks.into_iter();
+                    let blocks = blocks.map(|f| ((f.stream, f.entry.number), (place, f)));
                     self.blocks.extend(blocks);
                 }
-                _ => self.bad.push(format!("sequence {}: the chunk can't be read", sequence.0)),
+                _ => {
+                    let sequence = place.sequence.0;
+                    self.bad.push(format!("sequence {sequence}: the chunk can't be read"));
+                }
             }
         }
     }
 
-    fn chunk(&self, sequence: Sequence) -> Option<Bytes> {
-        match *self.chunks.get(&sequence)? {
-            Place::Table(table) => Some(Bytes::from(point(&self.tables[table], sequence)?.value)),
-            Place::Wal { file, at, len } => {
+    fn chunk(&self, place: Place) -> Option<Bytes> {
+        match *self.chunks.get(&place)? {
+            Bytewise::Table(table) => {
+                Some(Bytes::from(point(&self.tables[table], place.sequence)?.value))
+            }
+            Bytewise::Wal { file, at, len } => {
                 use std::os::unix::fs::FileExt;
                 let mut chunk = vec![0; len];
                 let file = std::fs::File::open(&self.wal[file]).ok()?;
@@ -245,41 +275,28 @@ impl Source {
         }
     }
 
-    /// Hands the small keys over; the topics whose blocks are wanted.
-    fn give_meta(
-        &self,
-        from: &Path,
-        import: &mut Import,
-    ) -> Result<BTreeSet<TopicId>, JournalError> {
-        let mut deleted = BTreeSet::new();
-        let mut topics = BTreeSet::new();
-        for (key, value) in &self.meta {
-            let (key, Some(value)) = (key.clone(), value.1.clone()) else { continue };
-            deleted.extend(Store::parse_deleted(&key));
-            if Store::is_content(&key) {
-                if let Ok(Some(record)) = Store::parse_topic(&key, &value) {
-                    topics.insert(record.id);
-                }
-                import.take(Piece::Meta { key, value })?;
-            }
-        }
-        let listed = roster::listed(from).unwrap_or_default();
-        let unknown: BTreeSet<_> = self.blocks.keys().map(|(topic, _)| *topic).collect();
-        for id in unknown {
-            if topics.contains(&id) || deleted.contains(&id) {
-                continue;
-            }
-            let name = match listed.iter().find(|listed| listed.id == id) {
-                Some(listed) => listed.name.clone(),
-                None => match TopicName::new(&format!("recovered-{id}")) {
-                    Ok(name) => name,
-                    Err(_) => continue,
+    /// Hands the state over; the owners that are deleted.
+    fn give_state(&mut self, import: &mut Import) -> Result<HashSet<OwnerId>, JournalError> {
+        let mut deleted = HashSet::new();
+        let mut found = Vec::new();
+        for (key, (_, value)) in self.state.drain() {
+            let (Some(key), Some(value)) = (StateKey::parse(key), value) else { continue };
+            match keys::kind(&key) {
+                KeyKind::Own if key.as_bytes() == positions::KEY => found.push((key, value)),
+                KeyKind::Own | KeyKind::Findings => {}
+                KeyKind::Deleted(owner) => drop(deleted.insert(owner)),
+                KeyKind::Extent(_) | KeyKind::State => match state::open(&key, &value) {
+                    Ok(value) => found.push((key, value)),
+                    Err(error) => self.bad.push(error.to_string()),
                 },
-            };
-            import.add_topic(TopicRecord::new(id, name, TopicSettings::default()));
-            topics.insert(id);
+            }
         }
-        Ok(topics)
+        for (key, value) in found {
+            if !deleted.contains(&key.owner()) {
+                import.take(Piece::State { key, value })?;
+            }
+        }
+        Ok(deleted)
     }
 }
 

@@ -1,19 +1,27 @@
 //! Taking a consistent copy of a journal while it is in use.
 //!
 //! The writer writes every tail out as a page and takes a snapshot of the store between two
-//! commits; from then on everybody goes on, and the snapshot is read at leisure. Retention drops
-//! nothing meanwhile.
+//! commits; from then on it goes on, and the snapshot is read at leisure. Nothing is dropped
+//! meanwhile.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::{Piece, stream};
-use crate::journal::chunk;
+use crate::journal::format::chunk::{self, Found, Place};
+use crate::journal::format::entry::ChunkEntry;
+use crate::journal::format::positions;
+use crate::journal::index::Extent;
+use crate::journal::machine::Machine;
 use crate::journal::shared::Shared;
+use crate::journal::state::{self, StateKey};
 use crate::journal::store::Snapshot;
+use crate::journal::store::keys::{self, KeyKind};
 use crate::journal::{Journal, JournalError};
+use crate::model::{Log, OwnerId, Sequence, StreamId};
 
 /// A consistent copy, to be read as bytes.
 pub struct Backup {
@@ -39,7 +47,7 @@ impl Drop for Hold {
     }
 }
 
-impl Journal {
+impl<M: Machine> Journal<M> {
     /// Takes a copy of everything that was committed by now.
     ///
     /// # Errors
@@ -65,36 +73,63 @@ impl Backup {
             frames += 1;
             out(stream::frame(piece))
         };
-        if !give_all(
-            &mut give,
-            self.snapshot.meta().map(|item| item.map(|(key, value)| Piece::Meta { key, value })),
-        )? {
-            return Ok(());
-        }
-        for page in self.snapshot.pages() {
-            let (topic, page) = page?;
-            let mut last = None;
-            for entry in page.entries {
-                let chunk = match last.take() {
-                    Some((sequence, chunk)) if sequence == entry.sequence => Some(chunk),
-                    _ => self.shared.store.chunk(entry.sequence).ok().flatten(),
-                };
-                let Some(chunk) = chunk.filter(|chunk| chunk::verify(chunk, &entry).is_ok()) else {
-                    // Below the low watermark it may be gone; else its absence will be told.
-                    let (offset, sequence) = (entry.base_offset, entry.sequence.0);
-                    tracing::warn!(%topic, offset, sequence, "a block is left out of the copy");
-                    continue;
-                };
-                let body = chunk::block(topic, &chunk, &entry).body;
-                last = Some((entry.sequence, chunk));
-                if !give(&Piece::Block { topic, entry, body }) {
-                    return Ok(());
-                }
+        let (mut deleted, mut logs) = (HashSet::new(), HashMap::new());
+        for item in self.snapshot.small_state().chain(self.snapshot.bulk_state()) {
+            let (key, sealed) = item?;
+            let Some(value) = content(&key, &sealed, &mut deleted)? else { continue };
+            if let (KeyKind::Extent(stream), Some(extent)) =
+                (keys::kind(&key), Extent::decode(&value))
+            {
+                logs.insert(stream, extent.log);
             }
+            if !give(&Piece::State { key, value }) {
+                return Ok(());
+            }
+        }
+        if !self.give_blocks(&logs, &mut give)? {
+            return Ok(());
         }
         let end = stream::end(frames);
         out(end);
         Ok(())
+    }
+
+    /// Gives the blocks that pages know; false when `give` wants no more.
+    fn give_blocks(
+        &self,
+        logs: &HashMap<StreamId, Log>,
+        give: &mut impl FnMut(&Piece) -> bool,
+    ) -> Result<bool, JournalError> {
+        for page in self.snapshot.pages() {
+            let (stream, page) = page?;
+            let Some(log) = logs.get(&stream).copied() else { continue };
+            let mut last: Option<(Sequence, Bytes, Vec<Found>)> = None;
+            for entry in page.entries {
+                if last.as_ref().is_none_or(|(sequence, ..)| *sequence != entry.sequence) {
+                    last = self.chunk(Place { log, sequence: entry.sequence });
+                }
+                let found = last.as_ref().and_then(|(_, chunk, found)| {
+                    let here = found.iter().find(|f| f.stream == stream && f.entry == entry)?;
+                    chunk::verify(chunk, &entry).is_ok().then_some((chunk, here))
+                });
+                let Some((chunk, found)) = found else {
+                    // Below the low watermark it may be gone; else its absence will be told.
+                    let (offset, sequence) = (entry.base_offset, entry.sequence.0);
+                    tracing::warn!(%stream, offset, sequence, "a block is left out of the copy");
+                    continue;
+                };
+                if !give(&piece(stream, log, found, chunk::body(chunk, &entry))) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn chunk(&self, place: Place) -> Option<(Sequence, Bytes, Vec<Found>)> {
+        let chunk = self.shared.store.chunk(place).ok().flatten()?;
+        let directory = chunk::directory(place, &chunk).ok()?;
+        Some((place.sequence, chunk, directory.blocks))
     }
 
     /// What stands before everything else.
@@ -103,14 +138,29 @@ impl Backup {
     }
 }
 
-fn give_all(
-    give: &mut impl FnMut(&Piece) -> bool,
-    pieces: impl Iterator<Item = Result<Piece, JournalError>>,
-) -> Result<bool, JournalError> {
-    for piece in pieces {
-        if !give(&piece?) {
-            return Ok(false);
-        }
+fn piece(stream: StreamId, log: Log, found: &Found, body: Bytes) -> Piece {
+    let (bytes, crc) = (found.entry.bytes, found.entry.crc);
+    Piece::Block {
+        log,
+        entry: ChunkEntry { stream, header: found.header.clone(), bytes, crc },
+        body,
     }
-    Ok(true)
+}
+
+/// The value of a key that belongs to the content: its checksum verified, none of a deleted owner's.
+fn content(
+    key: &StateKey,
+    sealed: &Bytes,
+    deleted: &mut HashSet<OwnerId>,
+) -> Result<Option<Bytes>, JournalError> {
+    Ok(match keys::kind(key) {
+        KeyKind::Own => (key.as_bytes() == positions::KEY).then(|| sealed.clone()),
+        KeyKind::Deleted(owner) => {
+            deleted.insert(owner);
+            None
+        }
+        KeyKind::Findings => None,
+        _ if deleted.contains(&key.owner()) => None,
+        KeyKind::Extent(_) | KeyKind::State => Some(state::open(key, sealed)?),
+    })
 }

@@ -1,25 +1,27 @@
 //! A journal's content as a run of bytes: what a backup is.
 //!
 //! ```text
-//! "weir backup 1\n", then frames: length u32 · crc u32 · kind u8 · content
-//! kind 1  meta   key length u16 · key · value
-//! kind 2  block  topic u32 · epoch u32 · base_offset u64 · count u32 · time u64 · age u64 · crc u32 · body
+//! "weir backup 2\n", then frames: length u32 · crc u32 · kind u8 · content
+//! kind 1  state  key bytes · value
+//! kind 2  block  log u8 · entry as in a chunk, its times relative to 0 · body
 //! kind 3  end    frames before it u64
 //! ```
 //!
 //! Integers are little endian; a frame's length counts kind and content, its crc is CRC32C over
-//! them. Without its end a backup is cut short, and not taken.
+//! them. Without its end a backup is cut short, and refused; so is anything behind the end.
 
 use std::io::{self, Read};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::Piece;
-use crate::journal::index::IndexEntry;
-use crate::model::{Epoch, Sequence, Timestamp, TopicId};
+use crate::journal::format::entry::{self, Moment};
+use crate::journal::format::varint;
+use crate::journal::state::StateKey;
+use crate::model::Log;
 
-const MAGIC: &[u8] = b"weir backup 1\n";
-const META: u8 = 1;
+const MAGIC: &[u8] = b"weir backup 2\n";
+const STATE: u8 = 1;
 const BLOCK: u8 = 2;
 const END: u8 = 3;
 /// Longest frame taken; blocks are as long as the largest request body at most.
@@ -32,30 +34,25 @@ pub(super) fn begin() -> Bytes {
 
 /// A piece as a frame.
 pub(super) fn frame(piece: &Piece) -> Bytes {
-    let mut content = BytesMut::new();
+    let mut content = Vec::new();
     match piece {
-        Piece::Meta { key, value } => {
-            content.put_u8(META);
-            content.put_u16_le(key.len() as u16);
-            content.put_slice(key);
+        Piece::State { key, value } => {
+            content.push(STATE);
+            varint::put_bytes(&mut content, key.as_bytes());
             content.put_slice(value);
         }
-        Piece::Block { topic, entry, body } => {
-            content.put_u8(BLOCK);
-            content.put_u32_le(topic.0);
-            content.put_u32_le(entry.epoch.0);
-            content.put_u64_le(entry.base_offset);
-            content.put_u32_le(entry.count);
-            content.put_u64_le(entry.time.0);
-            content.put_u64_le(entry.age_ms);
-            content.put_u32_le(entry.crc);
+        Piece::Block { log, entry, body } => {
+            content.push(BLOCK);
+            content.push(*log as u8);
+            let measure = (entry.bytes, entry.crc);
+            entry::encode(&mut content, entry.stream, &entry.header, Moment::default(), measure);
             content.put_slice(body);
         }
     }
     framed(&content)
 }
 
-/// The end, behind so many frames.
+/// The end, behind N frames.
 pub(super) fn end(frames: u64) -> Bytes {
     let mut content = BytesMut::new();
     content.put_u8(END);
@@ -106,8 +103,11 @@ impl<R: Read> Reader<R> {
         }
         let content = Bytes::from(content);
         if content[0] == END {
-            let whole = content.get(1..9).is_some_and(|n| n == self.frames.to_le_bytes());
-            return if whole { Ok(None) } else { Err(damaged("frames are missing")) };
+            if content[1..] != self.frames.to_le_bytes() {
+                return Err(damaged("frames are missing"));
+            }
+            let more = self.from.read(&mut [0])?;
+            return if more == 0 { Ok(None) } else { Err(damaged("bytes follow the end")) };
         }
         self.frames += 1;
         parse(&content).map(Some).ok_or_else(|| damaged("a frame is of no kind that is known"))
@@ -116,30 +116,22 @@ impl<R: Read> Reader<R> {
 
 fn parse(content: &Bytes) -> Option<Piece> {
     let mut rest = &content[..];
-    let at = |rest: &[u8]| content.len() - rest.len();
+    let rest = &mut rest;
+    let behind = |rest: &[u8]| content.slice(content.len() - rest.len()..);
     match rest.try_get_u8().ok()? {
-        META => {
-            let key_len = usize::from(rest.try_get_u16_le().ok()?);
-            let from = at(rest);
-            (rest.len() >= key_len).then(|| Piece::Meta {
-                key: content.slice(from..from + key_len),
-                value: content.slice(from + key_len..),
-            })
+        STATE => {
+            let key = StateKey::parse(Bytes::copy_from_slice(varint::take_bytes(rest)?))?;
+            Some(Piece::State { key, value: behind(rest) })
         }
-        BLOCK if rest.len() >= 40 => {
-            let topic = TopicId(rest.get_u32_le());
-            let entry = IndexEntry {
-                epoch: Epoch(rest.get_u32_le()),
-                base_offset: rest.get_u64_le(),
-                count: rest.get_u32_le(),
-                time: Timestamp(rest.get_u64_le()),
-                age_ms: rest.get_u64_le(),
-                crc: rest.get_u32_le(),
-                sequence: Sequence(0),
-                position: 0,
-                bytes: rest.len() as u32,
-            };
-            Some(Piece::Block { topic, entry, body: content.slice(at(rest)..) })
+        BLOCK => {
+            let code = usize::from(rest.try_get_u8().ok()?);
+            let log = *Log::ALL.get(code)?;
+            let entry = entry::decode(rest, Moment::default())?;
+            (entry.bytes as usize == rest.len()).then(|| Piece::Block {
+                log,
+                entry,
+                body: behind(rest),
+            })
         }
         _ => None,
     }
@@ -152,22 +144,24 @@ fn damaged(what: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::format::entry::ChunkEntry;
+    use crate::model::{BlockHeader, Epoch, StreamId, Timestamp};
 
     fn sample() -> (Vec<u8>, Vec<Piece>) {
-        let entry = IndexEntry {
+        let header = BlockHeader {
             epoch: Epoch(2),
+            number: 4,
             base_offset: 7,
-            count: 1,
-            sequence: Sequence(0),
-            position: 0,
-            bytes: 3,
-            time: Timestamp(5),
+            ingest_base: 7,
+            published_at: Timestamp(5),
             age_ms: 6,
-            crc: 9,
+            ..BlockHeader::default()
         };
+        let entry = ChunkEntry { stream: StreamId(3), header, bytes: 3, crc: 9 };
+        let key = StateKey::new(StreamId(3).into(), b't', b"");
         let pieces = vec![
-            Piece::Meta { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") },
-            Piece::Block { topic: TopicId(3), entry, body: Bytes::from_static(b"abc") },
+            Piece::State { key, value: Bytes::from_static(b"v") },
+            Piece::Block { log: Log::Short, entry, body: Bytes::from_static(b"abc") },
         ];
         let frames: Vec<_> = pieces.iter().flat_map(frame).collect();
         ([&begin()[..], &frames, &end(2)].concat(), pieces)
@@ -190,5 +184,6 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(read(&flipped).is_err(), "bit {bit}");
         }
+        assert!(read(&[&bytes[..], &[0]].concat()).is_err(), "bytes behind the end");
     }
 }

@@ -86,10 +86,11 @@ mod tests {
         }
         let block = builder.finish().unwrap();
         Arc::new(PlacedBlock {
-            topic: TopicId(1),
+            stream: TopicId(1).outgoing(),
             epoch: Epoch::FIRST,
             base_offset,
             count: block.count(),
+            ingest_base: base_offset,
             published_at: Timestamp(1_000),
             body: block.body().clone(),
             derived: Derived::default(),

@@ -19,8 +19,8 @@ pub use window::{Refused, Resend, SendWindow};
 
 use crate::actors::directory::{TopicHandle, TopicState, Unavailable};
 use crate::actors::ingest::Ingest;
-use crate::journal::{AppendError, Appended};
 use crate::model::Block;
+use crate::topics::{AppendError, Appended};
 
 /// How long a publish waits for a topic that is being brought back before its sender is told to
 /// come again.

@@ -14,8 +14,8 @@
 
 use std::collections::VecDeque;
 
-use crate::journal::Appended;
 use crate::model::Block;
+use crate::topics::Appended;
 
 /// Blocks to hand over again, by place, in order.
 pub type Resend = Vec<(u64, Block)>;
@@ -127,8 +127,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::journal::Worth;
     use crate::model::{AckLevel, BlockBuilder, Lane, LanePosition, Record};
+    use crate::topics::Durability;
 
     fn block() -> Block {
         let mut builder = BlockBuilder::default();
@@ -137,8 +137,8 @@ mod tests {
     }
 
     fn at() -> Appended {
-        let worth = Worth { ack_level: AckLevel::Sync, loss_bound_ms: 0 };
-        Appended { base_offset: 0, worth, exceptions: Arc::default() }
+        let durability = Durability { ack_level: AckLevel::Sync, loss_bound_ms: 0 };
+        Appended { base_offset: 0, durability, not_stored: Arc::default() }
     }
 
     fn tags<T>(answered: Vec<(T, Appended)>) -> Vec<T> {

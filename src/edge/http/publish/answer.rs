@@ -1,21 +1,21 @@
 //! What a publisher is told.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::web::Data;
 use serde_json::json;
 
+use super::Stored;
 use super::collect::nothing;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::error::Problem;
 use crate::edge::http::waiting::Preference;
-use crate::journal::{Appended, Exception, Outcome};
 use crate::model::{Receipt, Stage};
 use crate::patterns::request_acknowledge::{Until, receipt};
+use crate::topics::{Appended, NotStored, Outcome};
 
 /// The answer to one message, held back until it has come as far as is asked for.
 pub(super) async fn one(
@@ -28,7 +28,7 @@ pub(super) async fn one(
     let outcome = appended.outcomes().next();
     let (offset, duplicate) = match outcome {
         Some(Outcome::Stored(offset)) => (offset, false),
-        Some(Outcome::Not(Exception::Duplicate(Some(offset)))) => (offset, true),
+        Some(Outcome::Not(NotStored::Duplicate(Some(offset)))) => (offset, true),
         _ => return Err(Problem::message_id_conflict()),
     };
     let stage = match (until, preference.wait) {
@@ -49,33 +49,34 @@ pub(super) async fn one(
         "receipt": receipt,
         "topic": topic.name(),
         "stage": stage,
-        "ack_level": appended.worth.ack_level,
-        "loss_bound_ms": appended.worth.loss_bound_ms,
+        "ack_level": appended.durability.ack_level,
+        "loss_bound_ms": appended.durability.loss_bound_ms,
         "offset": offset,
         "duplicate": duplicate,
     })))
 }
 
-/// One result a message, in the order sent: its own fault, or what became of the block that all
-/// the others went into. As they went together, a temporary error is all the others' answer.
+/// One result a message, in the order sent: its own fault, or what became of the block that it went
+/// into. As the messages of a block go together, a temporary error is all theirs.
 pub(super) fn many(
     edge: &Edge,
     checked: Vec<Result<(), Problem>>,
-    stored: Option<Result<(Arc<TopicHandle>, Appended), Problem>>,
+    stored: Option<Result<Stored, Problem>>,
 ) -> HttpResponse {
     let (mut accepted, mut rejected) = (0u64, 0u64);
     let mut first_error = None;
     // Written out at once: a tree of all results would cost many times their text.
     let mut results = String::new();
-    let mut outcomes =
-        stored.iter().filter_map(|stored| stored.as_ref().ok()).flat_map(|(_, a)| a.outcomes());
+    let parts = stored.iter().flatten().flat_map(|stored| &stored.parts);
+    let mut outcomes = parts.flat_map(|(count, part)| part.outcomes().take(*count as usize));
     for fault in checked {
         results.push_str(if results.is_empty() { "" } else { "," });
         let problem = match (fault, &stored) {
-            (Ok(()), Some(Ok((topic, _)))) => {
-                let (offset, duplicate) = match outcomes.next() {
+            (Ok(()), Some(Ok(Stored { topic, refused, .. }))) => {
+                let outcome = outcomes.next();
+                let (offset, duplicate) = match outcome {
                     Some(Outcome::Stored(offset)) => (Some(offset), false),
-                    Some(Outcome::Not(Exception::Duplicate(offset))) => (offset, true),
+                    Some(Outcome::Not(NotStored::Duplicate(offset))) => (offset, true),
                     _ => (None, false),
                 };
                 if let Some(sequence) = offset {
@@ -88,7 +89,10 @@ pub(super) fn many(
                     );
                     continue;
                 }
-                Problem::message_id_conflict()
+                match (outcome, refused) {
+                    (None, Some(problem)) => problem.clone(),
+                    _ => Problem::message_id_conflict(),
+                }
             }
             (Ok(()), Some(Err(problem))) => problem.clone(),
             (Ok(()), None) => nothing(),

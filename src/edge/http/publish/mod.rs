@@ -21,10 +21,10 @@ use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
 use crate::faults::{self, Seam};
-use crate::journal::Appended;
 use crate::metrics::{self, Way};
-use crate::model::{Block, TopicName};
+use crate::model::{BLOCK_BYTES_MAX, Block, TopicName};
 use crate::patterns::{one_way, request_acknowledge};
+use crate::topics::Appended;
 use collect::{Collected, collect};
 
 /// What a one-way block costs the byte budget beside its bytes: a task and a mailbox's entry.
@@ -66,8 +66,9 @@ pub(super) async fn publish(
     if !one {
         return Ok(answer::many(&edge, checked, stored));
     }
-    let (topic, appended) = stored.transpose()?.ok_or_else(collect::nothing)?;
-    answer::one(&edge, &topic, &appended, until, preference).await
+    let Stored { topic, parts, .. } = stored.transpose()?.ok_or_else(collect::nothing)?;
+    let (_, appended) = parts.first().ok_or_else(collect::nothing)?;
+    answer::one(&edge, &topic, appended, until, preference).await
 }
 
 fn accepted(edge: &Edge, path: &str) -> Result<TopicName, Problem> {
@@ -77,18 +78,38 @@ fn accepted(edge: &Edge, path: &str) -> Result<TopicName, Problem> {
     topic_name(path)
 }
 
+/// What became of a request's messages. They are one block, unless that is too large to be stored as
+/// a whole.
+struct Stored {
+    topic: Arc<TopicHandle>,
+    /// The parts that are stored, with how many messages each had.
+    parts: Vec<(u32, Appended)>,
+    /// Why the messages behind them are not, if so.
+    refused: Option<Problem>,
+}
+
 async fn store(
     edge: &Edge,
     name: &TopicName,
     block: Block,
     begun: Instant,
-) -> Result<(Arc<TopicHandle>, Appended), Problem> {
-    let (messages, bytes) = (u64::from(block.count()), block.body().len() as u64);
+) -> Result<Stored, Problem> {
     let topic = edge.supervisor.ensure_topic(name).await?;
-    let appended = request_acknowledge::publish(&topic, block).await?;
-    metrics::passed(Way::Http, messages, bytes);
+    let (mut parts, mut refused) = (Vec::new(), None);
+    for part in block.split(BLOCK_BYTES_MAX) {
+        let (messages, bytes) = (part.count(), part.body().len() as u64);
+        match request_acknowledge::publish(&topic, part).await {
+            Ok(appended) => parts.push((messages, appended)),
+            Err(error) if parts.is_empty() => return Err(error.into()),
+            Err(error) => {
+                refused = Some(error.into());
+                break;
+            }
+        }
+        metrics::passed(Way::Http, messages.into(), bytes);
+    }
     metrics::acknowledged(Way::Http, begun.elapsed());
-    Ok((topic, appended))
+    Ok(Stored { topic, parts, refused })
 }
 
 /// Takes messages that nobody waits for: answered when they have been read, whatever becomes of
@@ -128,11 +149,9 @@ pub(super) async fn one_way(
                 let Ok(topic) = edge.supervisor.ensure_topic(&name).await else {
                     return metrics::one_way_dropped(messages);
                 };
-                let bytes = block.body().len() as u64;
-                match one_way::send(&topic, block).await {
-                    true => metrics::passed(Way::OneWay, messages, bytes),
-                    false => metrics::one_way_dropped(messages),
-                }
+                let (stored, bytes) = one_way::send(&topic, block).await;
+                metrics::passed(Way::OneWay, stored, bytes);
+                metrics::one_way_dropped(messages - stored);
                 drop(permit);
             };
             actix_web::rt::spawn(sent);

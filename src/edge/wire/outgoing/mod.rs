@@ -8,7 +8,9 @@ mod msgpack;
 
 use std::sync::Arc;
 
-use crate::model::{Gap, PlacedBlock, Receipt, ReceiptKey, Record, RecordError, Timestamp};
+use crate::model::{
+    Gap, PlacedBlock, Receipt, ReceiptKey, Record, RecordError, Timestamp, TopicId,
+};
 use crate::patterns::publish_subscribe::{Found, walk};
 
 /// How messages are written one after another.
@@ -96,7 +98,8 @@ struct Heading<'a> {
 
 impl Heading<'_> {
     fn receipt(&self, offset: u64) -> uuid::Uuid {
-        self.receipts.seal(Receipt { topic: self.block.topic, sequence: offset })
+        let topic = TopicId::of_outgoing(self.block.stream);
+        self.receipts.seal(Receipt { topic, sequence: offset })
     }
 }
 
@@ -224,7 +227,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{BlockBuilder, Derived, Epoch, TopicId};
+    use crate::model::{BlockBuilder, Derived, Epoch};
 
     fn placed(records: &[Record<'_>]) -> Arc<PlacedBlock> {
         let mut builder = BlockBuilder::default();
@@ -233,10 +236,11 @@ mod tests {
         }
         let block = builder.finish().unwrap();
         Arc::new(PlacedBlock {
-            topic: TopicId(1),
+            stream: TopicId(1).outgoing(),
             epoch: Epoch::FIRST,
             base_offset: 5,
             count: block.count(),
+            ingest_base: 5,
             published_at: Timestamp(0),
             body: block.body().clone(),
             derived: Derived::default(),

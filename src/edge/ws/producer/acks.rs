@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::edge::error::Problem;
 use crate::edge::wire::{Encoding, Frame, Mark, ReceiptToken};
-use crate::journal::{Appended, Exception, Outcome};
 use crate::model::{Receipt, ReceiptKey, TopicId};
+use crate::topics::{Appended, NotStored, Outcome};
 
 /// `?acks=`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,12 @@ impl Marks {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Takes the first ones off.
+    pub(super) fn take(&mut self, count: usize) -> Self {
+        let after = self.0.split_off(count.min(self.0.len()));
+        Self(std::mem::replace(&mut self.0, after))
     }
 
     /// What the ids take up.
@@ -122,8 +128,8 @@ impl AckList {
             let ack = |(id, outcome)| {
                 let (offset, duplicate) = match outcome {
                     Outcome::Stored(offset) => (Some(offset), false),
-                    Outcome::Not(Exception::Duplicate(offset)) => (offset, true),
-                    Outcome::Not(Exception::Conflict) => {
+                    Outcome::Not(NotStored::Duplicate(offset)) => (offset, true),
+                    Outcome::Not(NotStored::Conflict) => {
                         return Ack::Refused { id, error: &conflict };
                     }
                 };
@@ -131,12 +137,12 @@ impl AckList {
             };
             return self.acks(answered.into_iter().map(ack).collect()).into_iter().collect();
         }
-        let conflicting = answered.iter().filter(|(_, o)| *o == Outcome::Not(Exception::Conflict));
+        let conflicting = answered.iter().filter(|(_, o)| *o == Outcome::Not(NotStored::Conflict));
         let errors = conflicting.map(|(id, _)| Ack::Refused { id, error: &conflict });
         let errors = self.acks(errors.collect());
         let mut frames = Vec::new();
         if self.form == Acks::Range {
-            let taken = answered.iter().filter(|(_, o)| *o != Outcome::Not(Exception::Conflict));
+            let taken = answered.iter().filter(|(_, o)| *o != Outcome::Not(NotStored::Conflict));
             let runs = runs(taken.filter_map(|(id, _)| id.number()));
             frames.extend(runs.into_iter().map(|acked| self.encoding.frame(&RangeFrame { acked })));
         }
@@ -183,8 +189,8 @@ fn runs(ids: impl Iterator<Item = u64>) -> Vec<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Worth;
     use crate::model::AckLevel;
+    use crate::topics::Durability;
 
     /// Marks of these numbers; 0 stands for none.
     fn marks(ids: &[u64]) -> Marks {
@@ -202,16 +208,16 @@ mod tests {
         AckList::new(form, TopicId(1), ReceiptKey::new([0; 16]))
     }
 
-    fn at(base_offset: u64, exceptions: &[(u32, Exception)]) -> Appended {
-        let worth = Worth { ack_level: AckLevel::Sync, loss_bound_ms: 0 };
-        Appended { base_offset, worth, exceptions: exceptions.into() }
+    fn at(base_offset: u64, not_stored: &[(u32, NotStored)]) -> Appended {
+        let durability = Durability { ack_level: AckLevel::Sync, loss_bound_ms: 0 };
+        Appended { base_offset, durability, not_stored: not_stored.into() }
     }
 
     #[test]
     fn what_was_not_stored_is_answered_one_by_one() {
         let ids = marks(&[1, 2, 3, 4]);
-        let exceptions = [(0, Exception::Duplicate(Some(3))), (2, Exception::Conflict)];
-        let frames = list(Acks::Each).stored(&ids, &at(7, &exceptions));
+        let not_stored = [(0, NotStored::Duplicate(Some(3))), (2, NotStored::Conflict)];
+        let frames = list(Acks::Each).stored(&ids, &at(7, &not_stored));
         let frame: serde_json::Value = serde_json::from_str(text(&frames[0])).unwrap();
         assert_eq!(
             (&frame["acks"][0]["offset"], &frame["acks"][0]["duplicate"]),
@@ -220,13 +226,13 @@ mod tests {
         assert_eq!(frame["acks"][1]["offset"], 7);
         assert_eq!(frame["acks"][2]["error"]["code"], "message-id-conflict");
         assert_eq!(frame["acks"][3]["offset"], 8);
-        let frames = list(Acks::Range).stored(&ids, &at(7, &exceptions));
+        let frames = list(Acks::Range).stored(&ids, &at(7, &not_stored));
         assert_eq!(
             frames[..2].iter().map(text).collect::<Vec<_>>(),
             [r#"{"acked":{"from":1,"to":2}}"#, r#"{"acked":{"from":4,"to":4}}"#]
         );
         assert!(text(&frames[2]).contains("message-id-conflict"));
-        assert_eq!(list(Acks::None).stored(&ids, &at(7, &exceptions)).len(), 1);
+        assert_eq!(list(Acks::None).stored(&ids, &at(7, &not_stored)).len(), 1);
     }
 
     #[test]

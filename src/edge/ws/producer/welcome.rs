@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::ws::Protocol;
-use crate::journal::Worth;
+use crate::topics::Durability;
 
 /// A producer that numbers its messages under a name.
 pub(in crate::edge::ws) struct Named {
@@ -21,7 +21,7 @@ pub(super) fn welcome(
     edge: &Edge,
     topic: &TopicHandle,
     protocol: Protocol,
-    worth: Worth,
+    durability: Durability,
     resume_after: Option<u64>,
 ) -> Value {
     let settings = topic.settings();
@@ -33,8 +33,8 @@ pub(super) fn welcome(
         },
         "message_bytes_max": edge.message_bytes_max(&settings),
         "mode": settings.mode,
-        "ack_level": worth.ack_level,
-        "loss_bound_ms": worth.loss_bound_ms,
+        "ack_level": durability.ack_level,
+        "loss_bound_ms": durability.loss_bound_ms,
     });
     if let Some(id) = resume_after {
         welcome["resume_after"] = id.into();

@@ -1,0 +1,110 @@
+//! How far the journal is safe: syncing, saying so, beginning and leaving it in order.
+
+use std::collections::BTreeSet;
+
+use super::Writer;
+use super::gathered::Gathered;
+use super::pages::Written;
+use crate::journal::JournalError;
+use crate::journal::index::PageStart;
+use crate::journal::machine::{Machine, Now};
+use crate::journal::shared::log_ends;
+use crate::journal::store::keys;
+use crate::journal::unit::Unit;
+use crate::journal::watermark::Extent;
+use crate::model::StreamId;
+
+impl<M: Machine> Writer<M> {
+    /// Makes everything committed durable.
+    pub(super) fn sync(&mut self) -> Result<(), JournalError> {
+        {
+            let _in_store = self.watchdog.enter();
+            self.shared.store.sync()?;
+        }
+        self.made_durable()
+    }
+
+    pub(super) fn made_durable(&mut self) -> Result<(), JournalError> {
+        self.positions.durable_commits = self.positions.commits;
+        self.sync_at = None;
+        self.watermark.note(self.extent())
+    }
+
+    pub(super) fn extent(&self) -> Extent {
+        Extent::of(&self.positions)
+    }
+
+    /// Writes down what recovery found out, before anything is served: the machine's unit and every
+    /// tail, so that it is found out once. `stale` pages were not built on.
+    pub(in crate::journal) fn begin(
+        &mut self,
+        mut unit: Unit,
+        now: Now,
+        examined: bool,
+        stale: Vec<(StreamId, PageStart)>,
+    ) -> Result<(), JournalError> {
+        let mut commit = Gathered::new(now);
+        let write = examined || !unit.is_empty();
+        self.take(&mut unit, &mut commit)?;
+        if !write {
+            return Ok(());
+        }
+        let mut batch_pages = BTreeSet::new();
+        if examined {
+            let tails = self.all_tails();
+            for stream in &tails {
+                let page = self.streams.get(stream).and_then(|s| s.state.read_index().page());
+                batch_pages.extend(page.and_then(|page| page.start()).map(|at| (*stream, at)));
+            }
+            self.positions.examined_commits = self.positions.commits + 1;
+            self.write_pages(tails, |batch| {
+                let gone = stale.iter().filter(|page| !batch_pages.contains(page));
+                gone.for_each(|(stream, start)| batch.remove_page(*stream, *start));
+                batch.remove_state(&keys::findings());
+            })?;
+        }
+        commit.need = crate::journal::unit::SyncNeed::Now;
+        if commit.is_empty() { self.sync() } else { self.commit(commit) }
+    }
+
+    fn all_tails(&self) -> Vec<StreamId> {
+        self.pages.iter().flat_map(super::PageQueue::all).collect()
+    }
+
+    /// Writes every tail out, so that no chunk is known to memory alone.
+    pub(super) fn write_tails(&mut self) -> Result<(), JournalError> {
+        let tails = self.all_tails();
+        self.write_pages(tails, |_| {})
+    }
+
+    fn write_pages(
+        &mut self,
+        mut tails: Vec<StreamId>,
+        more: impl FnOnce(&mut crate::journal::store::StoreBatch<'_>),
+    ) -> Result<(), JournalError> {
+        let store = self.shared.store.clone();
+        let mut batch = store.batch();
+        let mut written = Written::default();
+        self.put_pages(&mut tails, &mut batch, &mut written);
+        written.put_into(&mut batch);
+        more(&mut batch);
+        let ends = log_ends(&self.positions);
+        let indexed = self.first_unpaged(&tails);
+        self.write(batch, ends, indexed, false)?;
+        self.enter_into_index(&[], &tails);
+        self.machine.committed();
+        Ok(())
+    }
+
+    /// Gives back what was reserved, leaves the next start nothing to read, and syncs.
+    pub(super) fn close(&mut self) -> Result<(), JournalError> {
+        let mut commit = Gathered::new(self.now());
+        let mut unit = self.take_unit();
+        self.machine.closing(&mut unit);
+        self.take(&mut unit, &mut commit)?;
+        self.commit(commit)?;
+        self.write_tails()?;
+        self.sync()?;
+        self.watermark.close(self.extent())
+    }
+}

@@ -1,0 +1,58 @@
+//! One commit in the making: whole units of many requests, and whom to answer.
+
+use tokio::sync::oneshot;
+
+use super::packer::Packer;
+use super::pages::Written;
+use crate::journal::JournalError;
+use crate::journal::machine::{Machine, Now};
+use crate::journal::unit::SyncNeed;
+use crate::model::{OwnerId, StreamId};
+
+/// See the module.
+pub(super) struct Gathered<M: Machine> {
+    pub(super) packer: Packer,
+    pub(super) messages: u64,
+    pub(super) bytes: usize,
+    pub(super) now: Now,
+    pub(super) need: SyncNeed,
+    /// State and extents; the last value of each key.
+    pub(super) written: Written,
+    pub(super) trims: Vec<(StreamId, u64)>,
+    pub(super) deleted: Vec<OwnerId>,
+    pub(super) replies: Vec<M::Reply>,
+    pub(super) stop: Option<oneshot::Sender<Result<(), JournalError>>>,
+}
+
+impl<M: Machine> Gathered<M> {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            packer: Packer::default(),
+            messages: 0,
+            bytes: 0,
+            now,
+            need: SyncNeed::None,
+            written: Written::default(),
+            trims: Vec::new(),
+            deleted: Vec::new(),
+            replies: Vec::new(),
+            stop: None,
+        }
+    }
+
+    /// Nothing has to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.packer.is_empty()
+            && self.written.state.is_empty()
+            && self.written.extents.is_empty()
+            && self.trims.is_empty()
+            && self.deleted.is_empty()
+    }
+
+    /// Forgets the state that was to be written of an owner that is deleted.
+    pub(super) fn forget(&mut self, owner: OwnerId) {
+        self.written.state.retain(|key, _| key.owner() != owner);
+        self.written.extents.retain(|stream, _| OwnerId::from(*stream) != owner);
+        self.trims.retain(|(stream, _)| OwnerId::from(*stream) != owner);
+    }
+}

@@ -1,0 +1,158 @@
+//! The writer and the index: which tails go out with a commit, and what it adds to them.
+
+use std::collections::hash_map::Entry;
+
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::packer::Packed;
+use super::page_queue::PageQueue;
+use super::{Writer, WriterStream};
+use crate::journal::index::{Extent, PAGE_ENTRIES};
+use crate::journal::machine::Machine;
+use crate::journal::reclaim::Deleted;
+use crate::journal::shared::log_ends;
+use crate::journal::state::StateKey;
+use crate::journal::store::{StoreBatch, keys};
+use crate::model::{Log, OwnerId, StreamId};
+
+/// What a commit writes beside chunks and pages; each key once.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) state: FxHashMap<StateKey, Option<Bytes>>,
+    pub(super) extents: FxHashMap<StreamId, Extent>,
+}
+
+impl Written {
+    pub(super) fn put_into(&self, batch: &mut StoreBatch<'_>) {
+        for (key, value) in &self.state {
+            match value {
+                Some(value) => batch.put_state(key, value),
+                None => batch.remove_state(key),
+            }
+        }
+        for (stream, extent) in &self.extents {
+            batch.put_state(&keys::extent(*stream), &extent.encode());
+        }
+    }
+}
+
+impl<M: Machine> Writer<M> {
+    pub(super) fn queue_of(&mut self, stream: &WriterStream) -> &mut PageQueue {
+        &mut self.pages[stream.state.log as usize]
+    }
+
+    /// Streams whose tails are to be written out with this commit: the old ones, and those that
+    /// this commit would make longer than a page.
+    pub(super) fn due_pages(&self, packed: &[Packed]) -> Vec<StreamId> {
+        let mut due: Vec<_> = self.pages.iter().flat_map(PageQueue::due).collect();
+        for (stream, _) in packed.iter().flat_map(|packed| &packed.chunk.entries) {
+            let Some(known) = self.streams.get(stream) else { continue };
+            if known.tail >= PAGE_ENTRIES && !due.contains(stream) {
+                due.push(*stream);
+            }
+        }
+        due
+    }
+
+    /// Puts tails into a batch as pages, where the machine covers what their blocks did; the others
+    /// are left out of `streams` and stay tails.
+    pub(super) fn put_pages(
+        &mut self,
+        streams: &mut Vec<StreamId>,
+        batch: &mut StoreBatch<'_>,
+        written: &mut Written,
+    ) {
+        streams.retain(|stream| {
+            let covered = self.put_page(*stream, batch, written);
+            if !covered && let Some(known) = self.streams.get(stream) {
+                let first = known.state.read_index().tail.front().map(|entry| entry.sequence);
+                let queue = &mut self.pages[known.state.log as usize];
+                first.into_iter().for_each(|first| queue.hold(first, *stream));
+            }
+            covered
+        });
+    }
+
+    fn put_page(
+        &mut self,
+        stream: StreamId,
+        batch: &mut StoreBatch<'_>,
+        written: &mut Written,
+    ) -> bool {
+        let Some(known) = self.streams.get(&stream) else { return true };
+        let (page, extent) = {
+            let index = known.state.read_index();
+            (index.page(), index.extent)
+        };
+        if !self.cover(stream, extent.first, written) {
+            return false;
+        }
+        page.iter().for_each(|page| batch.put_page(stream, page));
+        written.extents.insert(stream, extent);
+        true
+    }
+
+    /// Has the machine put what the stream's blocks did into the commit's state.
+    pub(super) fn cover(&mut self, stream: StreamId, first: u64, written: &mut Written) -> bool {
+        let Some(number) = self.streams.get(&stream).map(|known| known.number) else { return true };
+        let mut unit = self.take_unit();
+        let covered = self.machine.cover(stream, number, first, &mut unit);
+        for (key, value) in unit.state.drain(..) {
+            // What a request has put in this very commit is newer.
+            if let Entry::Vacant(vacant) = written.state.entry(key) {
+                vacant.insert(value);
+            }
+        }
+        self.put_back_unit(unit);
+        covered
+    }
+
+    /// Shows a commit that has returned to readers.
+    pub(super) fn enter_into_index(&mut self, packed: &[Packed], paged: &[StreamId]) {
+        for stream in paged {
+            let Some(known) = self.streams.get_mut(stream) else { continue };
+            let mut index = known.state.write_index();
+            if let Some(first) = index.tail.front() {
+                self.pages[known.state.log as usize].remove(first.sequence, *stream);
+            }
+            index.tail.clear();
+            known.tail = 0;
+        }
+        for log in Log::ALL {
+            let of_log = packed.iter().map(|packed| &packed.chunk).filter(|c| c.place.log == log);
+            let mut usage = self.shared.log(log).lock_usage();
+            for chunk in of_log {
+                let mut weight = 0;
+                for (stream, entry) in &chunk.entries {
+                    // A stream deleted by this very commit has no index any more.
+                    let Some(known) = self.streams.get_mut(stream) else { continue };
+                    let mut index = known.state.write_index();
+                    if index.tail.is_empty() {
+                        self.pages[log as usize].insert(entry.sequence, *stream);
+                    }
+                    assert!(index.push(*entry), "a machine gives offsets without holes");
+                    known.tail = index.tail.len();
+                    weight += entry.weight();
+                }
+                usage.add(chunk.place.sequence, weight);
+            }
+        }
+    }
+
+    /// Hands streams that a commit has deleted to reclaiming. Their blocks of that very commit are in
+    /// no index and count for nothing.
+    pub(super) fn note_deleted(&mut self, deleted: &[OwnerId]) {
+        let ends = log_ends(&self.positions);
+        for owner in deleted {
+            let (mut first, mut tail, mut log) = (0, Vec::new(), Log::Blocks);
+            if let Some(state) = self.going.remove(owner) {
+                let index = state.read_index();
+                (first, log) = (index.extent.first, state.log);
+                tail = index.tail.iter().copied().collect();
+            }
+            let deleted = Deleted { ends, log, counted: true, first, tail, reclaimed: false };
+            self.shared.lock_deleted().insert(*owner, deleted);
+        }
+    }
+}

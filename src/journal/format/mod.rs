@@ -1,0 +1,9 @@
+//! What the journal's bytes mean: one file a format, each with its reader.
+//!
+//! `format.md` beside this module describes all of them. Nothing here does I/O.
+
+pub(crate) mod chunk;
+pub(crate) mod entry;
+mod extras;
+pub(in crate::journal) mod positions;
+pub(crate) mod varint;

@@ -1,0 +1,125 @@
+//! Which blocks of a stream are to go: too old, too many bytes, or given up.
+
+use std::sync::atomic::Ordering;
+
+use crate::journal::JournalError;
+use crate::journal::command::Trim;
+use crate::journal::index::{IndexEntry, PageStart};
+use crate::journal::shared::StreamState;
+use crate::journal::store::Store;
+use crate::model::StreamId;
+
+/// Blocks given up with one step, so that memory stays bounded and the writer is not held up.
+const STEP_BLOCKS: usize = 4_096;
+
+/// What a look at a stream gave.
+#[derive(Debug, Default)]
+pub(in crate::journal) struct Walked {
+    pub(in crate::journal) trim: Option<Trim>,
+    /// There may be more to go.
+    pub(in crate::journal) more: bool,
+    /// Age of the first block that stays.
+    oldest_age_ms: Option<u64>,
+}
+
+/// What a stream has to give up by its limits.
+pub(super) fn expire(
+    store: &Store,
+    stream: StreamId,
+    state: &StreamState,
+    now_ms: u64,
+) -> Result<Walked, JournalError> {
+    let limits = state.limits();
+    let oldest_ms = now_ms.saturating_sub(limits.age_ms);
+    let (first, kept, head) = {
+        let extent = &state.read_index().extent;
+        (extent.first, extent.bytes_kept(), extent.head)
+    };
+    let known = state.oldest_age_ms.load(Ordering::Relaxed);
+    let young = known > oldest_ms || limits.age_ms == u64::MAX;
+    if first == head || (young && kept <= limits.bytes) {
+        return Ok(Walked::default());
+    }
+    let goes = |entry: &IndexEntry, gone_bytes: u64| {
+        let too_old = entry.age_ms < oldest_ms;
+        // One block too large for the limit is kept until the next one comes.
+        let too_many = kept.saturating_sub(gone_bytes) > limits.bytes;
+        too_old || (too_many && entry.end_offset() < head)
+    };
+    let walked = walk(store, stream, state, goes)?;
+    if let Some(age_ms) = walked.oldest_age_ms {
+        state.oldest_age_ms.store(age_ms.saturating_add(1), Ordering::Relaxed);
+    } else if !walked.more {
+        state.oldest_age_ms.store(0, Ordering::Relaxed);
+    }
+    Ok(walked)
+}
+
+/// Walks a stream's blocks from the low watermark on, as long as `goes`, which is told the bytes that
+/// have gone before.
+pub(in crate::journal) fn walk(
+    store: &Store,
+    stream: StreamId,
+    state: &StreamState,
+    goes: impl Fn(&IndexEntry, u64) -> bool,
+) -> Result<Walked, JournalError> {
+    let (first, bytes_before) = {
+        let extent = &state.read_index().extent;
+        (extent.first, extent.bytes_before_first)
+    };
+    let mut trim = Trim { stream, first, bytes_before, pages: Vec::new(), gone: Vec::new() };
+    let mut walked = Walked::default();
+    'pages: for (start, entries) in entries(store, stream, state, first)? {
+        let mut last = None;
+        for entry in entries {
+            if entry.end_offset() <= first {
+                last = Some(entry.end_offset());
+                continue;
+            }
+            let gone_bytes = trim.bytes_before - bytes_before;
+            if trim.gone.len() == STEP_BLOCKS || !goes(&entry, gone_bytes) {
+                walked.oldest_age_ms = Some(entry.age_ms);
+                break 'pages;
+            }
+            trim.first = entry.end_offset();
+            trim.bytes_before += u64::from(entry.bytes);
+            last = Some(entry.end_offset());
+            trim.gone.push(entry);
+        }
+        // Every entry of this page is below the low watermark.
+        if last == Some(trim.first) {
+            trim.pages.extend(start);
+        }
+    }
+    walked.more = trim.gone.len() == STEP_BLOCKS;
+    walked.trim = (trim.first > first).then_some(trim);
+    Ok(walked)
+}
+
+/// A stream's entries from the page that holds `first` on, with the page's beginning; those of the
+/// tail at last, without one.
+fn entries(
+    store: &Store,
+    stream: StreamId,
+    state: &StreamState,
+    first: u64,
+) -> Result<impl Iterator<Item = (Option<PageStart>, Vec<IndexEntry>)> + use<>, JournalError> {
+    // The tail first: what leaves it meanwhile is met twice rather than never.
+    let tail: Vec<_> = state.read_index().tail.iter().copied().collect();
+    let tail_number = tail.first().map_or(u64::MAX, |entry| entry.number);
+    let page = store.page_at(stream, first)?;
+    let from = page.and_then(|page| page.start()).unwrap_or(PageStart::at(first));
+    let mut pages = Vec::new();
+    let mut blocks = 0;
+    for page in store.pages_from(stream, from) {
+        let page = page?;
+        let start = page.start();
+        if start.is_some_and(|start| start.number >= tail_number) || blocks > STEP_BLOCKS {
+            break;
+        }
+        blocks += page.entries.len();
+        pages.push((start, page.entries));
+    }
+    let rest = if blocks > STEP_BLOCKS { Vec::new() } else { tail };
+    Ok(pages.into_iter().chain([(None, rest)]))
+}

@@ -1,0 +1,162 @@
+//! What a fold remembers of inputs: ids, named producers, origins. It is saved by tag and key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Buf;
+
+use super::producers::{Known, Producers};
+use super::window::{self, Window};
+use super::{Inputs, Saved};
+use crate::journal::format::varint;
+use crate::model::{Incarnation, LastId, Origin, WindowSettings};
+
+/// The tag of a piece of the window; its number (`u64` BE) follows.
+pub(in crate::topics) const PIECE: u8 = 0x81;
+/// The tag of a named producer; its name follows.
+pub(in crate::topics) const NAME: u8 = 0x82;
+/// The tag of an origin; its ingest id (`u32` BE) follows.
+pub(in crate::topics) const ORIGIN: u8 = 0x83;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    pub(super) window: Window,
+    pub(super) producers: Producers,
+    origins: Origins,
+}
+
+/// How far each origin's inputs are known, by ingest id.
+#[derive(Debug, Default)]
+struct Origins {
+    known: BTreeMap<u32, Progress>,
+    changed: BTreeMap<u32, ()>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    incarnation: Incarnation,
+    /// The next ingest sequence.
+    next: u64,
+}
+
+impl Remembered {
+    pub(super) fn bytes(&self) -> usize {
+        self.window.bytes() + self.producers.bytes() + self.origins.known.len() * 64
+    }
+
+    pub(super) fn is_saved(&self) -> bool {
+        self.window.is_saved() && self.producers.is_saved() && self.origins.changed.is_empty()
+    }
+
+    /// Takes what a header says of its inputs.
+    pub(super) fn take(&mut self, inputs: &Inputs, settings: WindowSettings, names_max: usize) {
+        let extras = &inputs.extras;
+        if let Some(gap) = extras.gap {
+            self.window.forget(gap);
+        }
+        for (place, print) in &extras.fingerprints {
+            let (ingest, offset) = inputs.place(*place);
+            if inputs.seen {
+                self.window.set_offset(print.id, ingest, offset);
+            } else {
+                self.window.enter(*print, ingest, offset, inputs.age_ms);
+            }
+        }
+        if inputs.seen {
+            return;
+        }
+        if !extras.fingerprints.is_empty() {
+            self.window.expire(inputs.age_ms, settings);
+        }
+        for run in &extras.runs {
+            self.producers.advance(&run.name, &run.last, inputs.age_ms, names_max);
+        }
+        if let Some(Origin { ingest_id, incarnation }) = extras.origin {
+            let next = inputs.ingest_base;
+            self.origins.known.insert(ingest_id, Progress { incarnation, next });
+            self.origins.changed.insert(ingest_id, ());
+        }
+    }
+
+    pub(super) fn save(&mut self, number: u64) -> Vec<Saved> {
+        let (piece, useless) = self.window.save(number);
+        let mut saved: Vec<Saved> =
+            useless.into_iter().map(|n| (PIECE, n.to_be_bytes().to_vec(), None)).collect();
+        saved.extend(piece.map(|piece| (PIECE, number.to_be_bytes().to_vec(), Some(piece))));
+        let names = self.producers.save().into_iter();
+        saved.extend(names.map(|(name, value)| (NAME, name.as_bytes().to_vec(), value)));
+        for (id, ()) in std::mem::take(&mut self.origins.changed) {
+            let value = self.origins.known.get(&id).map(Progress::encode);
+            saved.push((ORIGIN, id.to_be_bytes().to_vec(), value));
+        }
+        saved
+    }
+
+    /// Takes a saved value back; false when it can't be read.
+    pub(super) fn restore(&mut self, tag: u8, rest: &[u8], value: &[u8]) -> bool {
+        match tag {
+            PIECE => rest
+                .try_into()
+                .is_ok_and(|number| self.window.restore(u64::from_be_bytes(number), value)),
+            NAME => self.producers.restore(rest, value),
+            ORIGIN => {
+                let (Ok(id), Some(progress)) = (rest.try_into(), Progress::decode(value)) else {
+                    return false;
+                };
+                self.origins.known.insert(u32::from_be_bytes(id), progress);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Progress {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        varint::put(&mut out, self.incarnation.0);
+        varint::put(&mut out, self.next);
+        out
+    }
+
+    fn decode(mut rest: &[u8]) -> Option<Self> {
+        let incarnation = Incarnation(varint::take(&mut rest)?);
+        let next = varint::take(&mut rest)?;
+        (!rest.has_remaining()).then_some(Self { incarnation, next })
+    }
+}
+
+/// Saves inputs whose topic's snapshot is not loaded: what they change needs none of it.
+pub(super) fn save_cold(pending: &[Inputs], number: u64) -> Vec<Saved> {
+    let mut saved = Vec::new();
+    let prints = pending.iter().flat_map(|inputs| {
+        inputs.extras.fingerprints.iter().map(|(place, print)| {
+            let (ingest, offset) = inputs.place(*place);
+            (*print, ingest, offset, inputs.age_ms)
+        })
+    });
+    let mut prints = prints.peekable();
+    if prints.peek().is_some() {
+        let piece = window::piece(prints);
+        saved.push((PIECE, number.to_be_bytes().to_vec(), Some(piece)));
+    }
+    let mut names: BTreeMap<Arc<str>, (LastId, u64)> = BTreeMap::new();
+    let mut origins = BTreeMap::new();
+    for inputs in pending.iter().filter(|inputs| !inputs.seen) {
+        for run in &inputs.extras.runs {
+            names.insert(run.name.clone(), (run.last.clone(), inputs.age_ms));
+        }
+        if let Some(Origin { ingest_id, incarnation }) = inputs.extras.origin {
+            origins.insert(ingest_id, Progress { incarnation, next: inputs.ingest_base });
+        }
+    }
+    for (name, (last, age_ms)) in names {
+        let value = Known::new(last, age_ms).encode();
+        saved.push((NAME, name.as_bytes().to_vec(), Some(value)));
+    }
+    for (id, progress) in origins {
+        saved.push((ORIGIN, id.to_be_bytes().to_vec(), Some(progress.encode())));
+    }
+    saved
+}

@@ -1,0 +1,200 @@
+//! What a topic is: one plain state machine that the journal's writer thread hosts.
+//!
+//! The journal knows streams, keys and units; this module says what they mean. [`Topics`] is the handle
+//! that the rest of the broker has; behind it the [machine](machine) turns each request into one unit:
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `catalogue`, `change`, `record` | which topics there are, and what may be changed |
+//! | `append`, `deduplicate` | storing a block: who is refused, what is new, which numbers it gets |
+//! | `fold/` | what a topic knows of its messages: ids, named producers, origins, its numbers |
+//! | `memory` | how much of that is in memory |
+//! | `epochs` | gaps, damage, reserved offsets |
+//! | `retention` | how much is kept |
+//! | `start`, `roster` | what a start finds, and what it does about losses |
+//! | `state` | under which keys all that is kept |
+//! | `view`, `reader` | what readers see |
+//! | `verify`, `transfer` | checking, restoring and saving a directory |
+//!
+//! Adding a durable fact to a topic is one file here: its part of [`Request`], the keys it keeps state
+//! under, and, if it follows from messages, its part of the fold.
+//!
+//! Invariants: only the machine gives offsets, ingest sequences and stamps; a topic's knowledge of its
+//! messages is a fold over the headers of its blocks and nothing else; a request that panics has no
+//! effect but that its topic is quarantined.
+
+mod append;
+mod catalogue;
+mod change;
+mod deduplicate;
+mod epochs;
+mod fold;
+mod machine;
+mod memory;
+mod reader;
+mod record;
+mod request;
+mod retention;
+mod roster;
+mod start;
+mod state;
+mod transfer;
+mod verify;
+mod view;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+pub use change::{CatalogueEvent, TopicChange, TopicChangeError, TopicChanged};
+pub use reader::{ReadError, TopicExtent};
+pub use record::{Damage, TopicRecord};
+pub use request::{Append, AppendError, Appended, Durability, NotStored, Outcome};
+pub use transfer::{Restored, rebuild, restore};
+pub use verify::{Checked, CheckedTopic, Verification, verify};
+
+use crate::clock::Clock;
+use crate::journal::{Backup, Journal, JournalError, JournalObserver, StorageSettings, Streams};
+use crate::model::{Incarnation, MessageIdKey, ReceiptKey, TopicId};
+use machine::{MachineSettings, TopicsMachine};
+use request::Request;
+use view::Views;
+
+/// Learns from the writer thread what is safe and what the catalogue has become.
+pub trait TopicsObserver: JournalObserver {
+    /// The catalogue has changed, durably. Called before whoever asked for it is answered.
+    fn changed(&self, event: &CatalogueEvent);
+}
+
+/// All topics. Cloning shares them.
+#[derive(Clone)]
+pub struct Topics {
+    journal: Journal<TopicsMachine>,
+    streams: Streams,
+    views: Views,
+    receipt_key: ReceiptKey,
+    message_id_key: MessageIdKey,
+}
+
+/// The topics, and what a start has found.
+pub struct Opened {
+    /// The handle.
+    pub topics: Topics,
+    /// Every topic, by name.
+    pub records: Vec<TopicRecord>,
+}
+
+impl Topics {
+    /// Opens the journal in a data directory and recovers its topics.
+    ///
+    /// # Errors
+    /// [`JournalError`]: in use, not writable, or not to be opened; the file is named then, and
+    /// nothing was changed but a log that was repaired before.
+    pub fn open(
+        settings: &StorageSettings,
+        clock: Clock,
+        observer: Arc<dyn TopicsObserver>,
+    ) -> Result<Opened, JournalError> {
+        let views = Views::default();
+        let machine = MachineSettings {
+            names_max: settings.producer_names_max,
+            fold_bytes_max: settings.fold_bytes_max,
+        };
+        let make = |directory: &Path| {
+            let (views, observer) = (views.clone(), observer.clone());
+            Ok(TopicsMachine::new(directory.to_owned(), machine, views, observer))
+        };
+        let view = |machine: &TopicsMachine| {
+            let records = machine.catalogue.iter().map(|topic| topic.record.clone());
+            (records.collect::<Vec<_>>(), machine.receipt_secret, machine.message_id_secret)
+        };
+        let (journal, (mut records, receipts, message_ids)) =
+            Journal::open(settings, clock, observer.clone(), make, view)?;
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        let topics = Self {
+            streams: journal.streams(),
+            journal,
+            views,
+            receipt_key: ReceiptKey::new(receipts),
+            message_id_key: MessageIdKey::new(message_ids),
+        };
+        Ok(Opened { topics, records })
+    }
+
+    /// Hands a block to the writer. The answer comes on the block's own oneshot.
+    pub fn append(&self, append: Append) {
+        self.journal.ask(Request::Append(append));
+    }
+
+    /// Creates, changes or deletes a topic; durable when answered.
+    ///
+    /// # Errors
+    /// What the change ran into, or [`JournalError::Stopped`].
+    pub async fn change(&self, change: TopicChange) -> Result<TopicChanged, TopicChangeError> {
+        self.ask(|reply| Request::Change(change, reply)).await
+    }
+
+    /// A barrier: when it is answered, every block sent before it is stored or refused, and blocks
+    /// of incarnations before the given one will be refused. Answers the topic's head then.
+    ///
+    /// # Errors
+    /// [`AppendError::TopicDeleted`], or the journal has stopped.
+    pub async fn fence(
+        &self,
+        topic: TopicId,
+        incarnation: Incarnation,
+    ) -> Result<u64, AppendError> {
+        self.ask(|reply| Request::Fence(topic, incarnation, reply)).await
+    }
+
+    /// The last durable id of a named producer; `None` when the name is not known. Whatever was
+    /// appended before is stored or refused when this is answered.
+    ///
+    /// # Errors
+    /// [`AppendError::TopicDeleted`], or the journal has stopped.
+    pub async fn last_id(&self, topic: TopicId, name: &str) -> Result<Option<u64>, AppendError> {
+        self.ask(|reply| Request::LastId(topic, name.into(), reply)).await
+    }
+
+    /// Commits what waits, writes the index out, syncs, and ends the writer thread.
+    ///
+    /// # Errors
+    /// The last write failed, or the journal has stopped already.
+    pub async fn stop(&self) -> Result<(), JournalError> {
+        self.journal.stop().await
+    }
+
+    /// Takes a copy of everything that was committed by now.
+    ///
+    /// # Errors
+    /// [`JournalError::Held`] while another copy is being taken; the journal has stopped, or can't
+    /// write.
+    pub async fn backup(&self) -> Result<Backup, JournalError> {
+        self.journal.backup().await
+    }
+
+    /// Publishing is refused since the disk is full.
+    pub fn is_storage_full(&self) -> bool {
+        self.streams.is_storage_full()
+    }
+
+    /// The key message ids are hashed with, for block builders.
+    pub fn message_id_key(&self) -> &MessageIdKey {
+        &self.message_id_key
+    }
+
+    /// The key receipts are sealed with.
+    pub fn receipt_key(&self) -> &ReceiptKey {
+        &self.receipt_key
+    }
+
+    async fn ask<T, E: From<JournalError>>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+    ) -> Result<T, E> {
+        let (reply, answer) = oneshot::channel();
+        self.journal.ask(request(reply));
+        answer.await.unwrap_or(Err(JournalError::Stopped.into()))
+    }
+}

@@ -1,0 +1,166 @@
+//! Reading a topic: its outgoing stream, with gaps passed over and damage reported.
+//!
+//! Invariants: a reader sees only what is committed at its topic's level; what is missing without
+//! having been announced is damage, which quarantines the topic; damage costs its own offsets only.
+
+use std::sync::Arc;
+
+use super::Topics;
+use super::record::Damage;
+use super::request::Request;
+use super::view::View;
+use crate::journal::{JournalError, ReadLimits, StreamReadError};
+use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};
+
+/// A topic's extent, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicExtent {
+    /// Low watermark: offset of the first message kept.
+    pub first: u64,
+    /// Offset of the next message.
+    pub head: u64,
+    /// Messages kept.
+    pub messages: u64,
+    /// Bytes of the blocks kept.
+    pub bytes: u64,
+    /// Some of its messages are damaged, and nobody has accepted that yet.
+    pub damaged: bool,
+}
+
+/// Why a read gave nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The topic does not exist (any more).
+    #[error("topic {0} does not exist")]
+    NoSuchTopic(TopicId),
+    /// What was asked for is no longer kept.
+    #[error("the first message kept is {first}")]
+    Gone {
+        /// The topic's low watermark.
+        first: u64,
+    },
+    /// What was asked for has not been written yet.
+    #[error("the next message will be {head}")]
+    Ahead {
+        /// The topic's head.
+        head: u64,
+    },
+    /// What was asked for can't be read any more. Other offsets can.
+    #[error("the messages from {} to {} are damaged", .0.from, .0.to)]
+    Damaged(Gap),
+    /// The store failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Topics {
+    /// How far a topic reaches; `None` when there is no such topic.
+    pub fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
+        let extent = self.streams.extent(topic.outgoing())?;
+        let view = self.views.of(topic);
+        Some(TopicExtent {
+            first: extent.first,
+            head: extent.head,
+            messages: view.messages(extent.first, extent.head),
+            bytes: extent.bytes,
+            damaged: !view.damage.is_empty() || view.given_up,
+        })
+    }
+
+    /// What of the topic is damaged and not accepted yet.
+    pub fn damage(&self, topic: TopicId) -> Vec<Damage> {
+        self.views.of(topic).damage.clone()
+    }
+
+    /// The topic's announced gaps that reach into what is kept, in order.
+    pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
+        let view = self.views.of(topic);
+        if view.gaps.is_empty() {
+            return Vec::new();
+        }
+        let first = self.streams.extent(topic.outgoing()).map_or(0, |extent| extent.first);
+        view.gaps.iter().copied().filter(|gap| gap.to >= first).collect()
+    }
+
+    /// Reads the blocks from the one that holds `from` on, at least one if there is one, and no
+    /// more once a limit is reached. `from` at the head gives none. Blocks the calling thread on
+    /// the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`]: no such topic, not kept any more, not yet written, or damaged.
+    pub fn read(
+        &self,
+        topic: TopicId,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+        let stream = topic.outgoing();
+        let mut from = from;
+        loop {
+            let view = self.views.of(topic);
+            let extent = self.streams.extent(stream).ok_or(ReadError::NoSuchTopic(topic))?;
+            if from >= extent.first && from < extent.head {
+                if let Some(damage) = view.damage_at(from) {
+                    return Err(ReadError::Damaged(damage));
+                }
+                if let Some(gap) = view.gap_at(from) {
+                    from = gap.end();
+                    continue;
+                }
+            }
+            let until = view.damage_after(from);
+            let blocks = match self.streams.read(stream, from, until, limits) {
+                Err(StreamReadError::Damaged(gap)) => return Err(self.damaged(topic, gap)),
+                read => read.map_err(|error| of_stream(topic, error))?,
+            };
+            return match self.unannounced(topic, &view, from, until, &blocks) {
+                None => Ok(blocks),
+                Some(gap) => Err(self.damaged(topic, gap)),
+            };
+        }
+    }
+
+    /// Offsets that are missing before the first of these blocks, and that nothing speaks of.
+    fn unannounced(
+        &self,
+        topic: TopicId,
+        view: &View,
+        from: u64,
+        until: u64,
+        blocks: &[Arc<PlacedBlock>],
+    ) -> Option<Gap> {
+        let extent = self.streams.extent(topic.outgoing())?;
+        let next = blocks.first().map_or(until.min(extent.head), |block| block.base_offset);
+        let gap = Gap::before(from, next)?;
+        // It may have gone meanwhile, or have been found already.
+        let known = gap.from < extent.first || *self.views.of(topic) != *view;
+        (!known).then_some(gap)
+    }
+
+    /// The first offset whose message was published at `time` or later; the head when there is
+    /// none. Blocks the calling thread on the disk.
+    ///
+    /// # Errors
+    /// [`ReadError::NoSuchTopic`], or the store failed.
+    pub fn offset_at(&self, topic: TopicId, time: Timestamp) -> Result<u64, ReadError> {
+        let found = self.streams.offset_at(topic.outgoing(), time);
+        found.map_err(|error| of_stream(topic, error))
+    }
+
+    /// Quarantines what is damaged. A machine that has stopped takes no note; the next start finds it
+    /// again.
+    fn damaged(&self, topic: TopicId, gap: Gap) -> ReadError {
+        self.journal.ask(Request::Damaged(topic, gap));
+        ReadError::Damaged(gap)
+    }
+}
+
+fn of_stream(topic: TopicId, error: StreamReadError) -> ReadError {
+    match error {
+        StreamReadError::NoSuchStream(_) => ReadError::NoSuchTopic(topic),
+        StreamReadError::Gone { first } => ReadError::Gone { first },
+        StreamReadError::Ahead { head } => ReadError::Ahead { head },
+        StreamReadError::Damaged(gap) => ReadError::Damaged(gap),
+        StreamReadError::Journal(error) => ReadError::Journal(error),
+    }
+}

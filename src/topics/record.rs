@@ -1,0 +1,105 @@
+//! A topic's record: what the catalogue keeps of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Epoch, Gap, StreamId, TopicId, TopicName, TopicSettings};
+
+/// A topic as the catalogue keeps it: JSON under its key `t`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicRecord {
+    /// Its number on disk.
+    #[serde(skip)]
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// Its present epoch.
+    pub epoch: Epoch,
+    /// What was chosen for it.
+    pub settings: TopicSettings,
+    /// Offsets that hold no message and were announced, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// What is damaged and not accepted yet; the topic is quarantined while there is any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<Damage>,
+    /// The stream of its raw messages, where its mode needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<StreamId>,
+}
+
+/// Messages that were acknowledged and can't be read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The offsets, or, for a suspect, those that may be affected.
+    #[serde(flatten)]
+    pub gap: Gap,
+    /// Only for a suspect: the damage is in these sequences of the journal, both included, and
+    /// hides whose messages they held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequences: Option<[u64; 2]>,
+}
+
+impl TopicRecord {
+    /// A new topic.
+    pub(super) fn new(id: TopicId, name: TopicName, settings: TopicSettings) -> Self {
+        let (gaps, damage, ingest) = (Vec::new(), Vec::new(), None);
+        Self { id, name, epoch: Epoch::FIRST, settings, gaps, damage, ingest }
+    }
+
+    /// Offsets that are known to be damaged, in order.
+    pub(super) fn certain_damage(&self) -> Vec<Gap> {
+        let certain = self.damage.iter().filter(|damage| damage.sequences.is_none());
+        certain.map(|damage| damage.gap).collect()
+    }
+
+    /// Offsets that are known to hold no message, in order.
+    pub(super) fn holes(&self) -> Vec<Gap> {
+        let mut holes = self.certain_damage();
+        holes.extend(&self.gaps);
+        holes.sort_unstable();
+        holes
+    }
+
+    /// Notes damage, joined with what it touches; false when it was known.
+    pub(super) fn add_damage(&mut self, gap: Gap) -> bool {
+        let mut certain = self.certain_damage();
+        if certain.iter().any(|known| known.from <= gap.from && gap.to <= known.to) {
+            return false;
+        }
+        gap.add_to(&mut certain);
+        self.damage.retain(|damage| damage.sequences.is_some());
+        self.damage.extend(certain.into_iter().map(|gap| Damage { gap, sequences: None }));
+        true
+    }
+
+    /// The end is not before what was given up.
+    pub(super) fn head_min(&self) -> u64 {
+        self.gaps.last().map_or(0, Gap::end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_noted_once_and_joined() {
+        let name = TopicName::new("a").unwrap();
+        let mut record = TopicRecord::new(TopicId(1), name, TopicSettings::default());
+        assert!(record.add_damage(Gap { from: 5, to: 9 }));
+        assert!(!record.add_damage(Gap { from: 6, to: 7 }));
+        assert!(record.add_damage(Gap { from: 10, to: 11 }));
+        assert_eq!(record.certain_damage(), [Gap { from: 5, to: 11 }]);
+        record.gaps = vec![Gap { from: 1, to: 2 }];
+        assert_eq!(record.holes(), [Gap { from: 1, to: 2 }, Gap { from: 5, to: 11 }]);
+    }
+
+    #[test]
+    fn a_record_comes_back_but_for_its_number() {
+        let name = TopicName::new("a").unwrap();
+        let mut record = TopicRecord::new(TopicId(0), name, TopicSettings::default());
+        record.damage = vec![Damage { gap: Gap { from: 1, to: 2 }, sequences: Some([3, 4]) }];
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<TopicRecord>(&json).unwrap(), record);
+    }
+}

@@ -1,0 +1,225 @@
+//! What the machine does while the journal is opened: loading, replaying, and saying what is lost.
+//!
+//! Invariant: what is found out is in the unit that is committed and synced before anything is served.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::catalogue::Topic;
+use super::fold::{Core, Fold, Side};
+use super::machine::{TopicsMachine, window_of};
+use super::record::TopicRecord;
+use super::retention;
+use super::roster::{self, Listed, Roster};
+use super::state::{self, Small};
+use crate::journal::{
+    Findings, JournalError, Now, StateKey, StreamEnd, StreamLimits, SyncNeed, Unit, random,
+};
+use crate::model::{
+    BlockHeader, Epoch, Gap, Log, OwnerId, StreamId, TopicId, TopicName, TopicSettings,
+};
+
+/// What was loaded and is not in the catalogue yet.
+pub(super) struct Start {
+    directory: PathBuf,
+    topics: HashMap<TopicId, Loaded>,
+    secrets: HashMap<String, [u8; 16]>,
+    listed: Option<Vec<Listed>>,
+}
+
+#[derive(Default)]
+struct Loaded {
+    record: Option<TopicRecord>,
+    reserved: u64,
+    core: Option<Core>,
+    fold: Option<Fold>,
+    /// Its record was lost.
+    adopted: bool,
+}
+
+impl Start {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        let (topics, secrets) = (HashMap::new(), HashMap::new());
+        Self { directory, topics, secrets, listed: None }
+    }
+
+    /// The record of a topic that was loaded.
+    pub(super) fn record(&self, topic: TopicId) -> Option<&TopicRecord> {
+        self.topics.get(&topic)?.record.as_ref()
+    }
+
+    /// Takes the header of a block that no snapshot may cover.
+    pub(super) fn replay(&mut self, topic: TopicId, side: Side, header: &BlockHeader) {
+        let Some(loaded) = self.topics.get_mut(&topic) else { return };
+        if let Some(fold) = loaded.fold.as_mut() {
+            fold.apply(side, header);
+        }
+    }
+
+    /// The roster, read when it is first needed.
+    fn listed(&mut self) -> &[Listed] {
+        let directory = &self.directory;
+        self.listed.get_or_insert_with(|| roster::listed(directory).unwrap_or_default())
+    }
+}
+
+impl TopicsMachine {
+    pub(super) fn load_small(&mut self, key: &StateKey, value: &Bytes) -> Result<(), JournalError> {
+        if key.owner() == OwnerId::JOURNAL {
+            if let (Some(word), Ok(secret)) = (key.as_word(), value[..].try_into()) {
+                self.start.secrets.insert(word.to_owned(), secret);
+            }
+            return Ok(());
+        }
+        let id = TopicId(key.owner().0);
+        let parsed = state::parse(key, value)?;
+        let names_max = self.settings.names_max;
+        let loaded = self.start.topics.entry(id).or_default();
+        match parsed {
+            Small::Record(record) => {
+                if let Some(ingest) = record.ingest {
+                    self.ingest_of.insert(ingest, id);
+                }
+                let window = window_of(&record.settings);
+                loaded.fold.get_or_insert_with(|| Fold::new(window, names_max));
+                loaded.record = Some(record);
+            }
+            Small::Reserved(reserved) => loaded.reserved = reserved,
+            Small::Fold(core) => {
+                loaded.fold = Some(Fold::cold(core, names_max));
+                loaded.core = Some(core);
+            }
+            Small::Other => {}
+        }
+        Ok(())
+    }
+
+    /// A topic whose record is lost, but not its messages.
+    pub(super) fn adopt_stream(&mut self, stream: StreamId, header: &BlockHeader) {
+        let id = TopicId(stream.0);
+        let listed = self.start.listed().iter().find(|listed| listed.id == id);
+        let name = match listed {
+            Some(listed) => Ok(listed.name.clone()),
+            None => TopicName::new(&format!("recovered-{id}")),
+        };
+        let Ok(name) = name else { return };
+        self.adopt_topic(id, name, header.epoch.max(Epoch::FIRST));
+    }
+
+    fn adopt_topic(&mut self, id: TopicId, name: TopicName, epoch: Epoch) {
+        tracing::error!(topic = %name, "the record of this topic is lost");
+        let settings = TopicSettings::default();
+        let record = TopicRecord { epoch, ..TopicRecord::new(id, name, settings) };
+        let fold = self.new_fold(&settings);
+        let loaded = self.start.topics.entry(id).or_default();
+        loaded.record = Some(record);
+        loaded.adopted = true;
+        loaded.fold.get_or_insert(fold);
+    }
+
+    /// Topics of which nothing is left but their name on the roster.
+    fn adopt_listed(&mut self, unit: &mut Unit) {
+        let listed = self.start.listed().to_vec();
+        for Listed { id, name, .. } in listed {
+            let topics = &self.start.topics;
+            let named = topics.values().flat_map(|l| &l.record).any(|record| record.name == name);
+            if !named && !topics.contains_key(&id) {
+                unit.reserve_owner(id.into());
+                unit.open_stream(id.outgoing(), Log::Blocks);
+                self.adopt_topic(id, name, Epoch::FIRST);
+            }
+        }
+    }
+
+    pub(super) fn finish_start(
+        &mut self,
+        mut findings: Findings,
+        ends: &dyn Fn(StreamId) -> Option<StreamEnd>,
+        now: &Now,
+        unit: &mut Unit,
+    ) -> Result<(), JournalError> {
+        self.take_secrets(findings.new, unit)?;
+        if findings.damaged {
+            self.adopt_listed(unit);
+        }
+        let loaded = std::mem::take(&mut self.start.topics);
+        for (id, Loaded { record, reserved, fold, adopted, .. }) in loaded {
+            let (Some(record), Some(fold)) = (record, fold) else { continue };
+            let mut topic = Topic::new(record, fold);
+            topic.reserved = reserved;
+            topic.fold.core.epoch = topic.record.epoch;
+            let mut changed = adopted;
+            if let Some(end) = ends(id.outgoing()) {
+                changed |= topic.follow(&end);
+            }
+            for gap in findings.missing.remove(&id.outgoing()).unwrap_or_default() {
+                changed |= topic.damaged(gap);
+            }
+            if let Some(suspect) = &findings.suspect[Log::Blocks as usize]
+                && suspect.suspects(id.outgoing())
+            {
+                topic.suspect(suspect.sequences, suspect.messages_max);
+                changed = true;
+            }
+            if !findings.complete {
+                topic.begin_epoch(now, unit);
+            }
+            if changed {
+                state::put_record(&topic, unit);
+            }
+            unit.limit(id.outgoing(), retention::limits(&topic.record.settings));
+            if let Some(ingest) = topic.record.ingest {
+                unit.limit(ingest, StreamLimits::NONE);
+            }
+            self.views.show(&topic.record, false);
+            self.catalogue.enter(topic);
+        }
+        unit.need(SyncNeed::Now);
+        let records = self.catalogue.iter().map(|topic| &topic.record);
+        let roster = Roster::create(&self.start.directory, records)?;
+        self.set_roster(roster);
+        Ok(())
+    }
+
+    fn take_secrets(&mut self, new: bool, unit: &mut Unit) -> Result<(), JournalError> {
+        for word in [state::RECEIPTS, state::MESSAGE_IDS] {
+            let secret = match self.start.secrets.get(word) {
+                Some(secret) => *secret,
+                None if new => {
+                    let secret = random::<16>()?;
+                    unit.put(StateKey::word(word), secret.to_vec());
+                    secret
+                }
+                None => {
+                    let what = format!("`{word}` is missing or has a wrong length");
+                    return Err(JournalError::Metadata(what));
+                }
+            };
+            match word {
+                state::RECEIPTS => self.receipt_secret = secret,
+                _ => self.message_id_secret = secret,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Topic {
+    /// The fold goes on where the stream ends: blocks that are lost may have moved it. Where the fold
+    /// knows of messages beyond the stream's end, they are lost; true then.
+    fn follow(&mut self, end: &StreamEnd) -> bool {
+        let lost = Gap::before(end.head, self.fold.core.head);
+        let lost = lost.map_or(Vec::new(), |gap| gap.without(&self.record.holes()));
+        let damaged = lost.into_iter().filter(|gap| self.damaged(*gap)).count() > 0;
+        let core = &mut self.fold.core;
+        let moved = end.head.saturating_sub(core.head);
+        core.head += moved;
+        core.ingest_head += moved;
+        core.processed_head = core.processed_head.max(core.ingest_head);
+        core.number = core.number.max(end.number);
+        core.last_time = core.last_time.max(end.last_time);
+        damaged
+    }
+}
