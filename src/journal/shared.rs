@@ -87,6 +87,8 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct StreamState {
     pub(super) log: Log,
+    /// Number of its last block, that of the commit in the making included. The writer's alone.
+    number: AtomicU64,
     index: RwLock<StreamIndex>,
     limit_age_ms: AtomicU64,
     limit_bytes: AtomicU64,
@@ -98,11 +100,22 @@ impl StreamState {
     pub(super) fn new(index: StreamIndex) -> Arc<Self> {
         Arc::new(Self {
             log: index.extent.log,
+            number: AtomicU64::new(index.extent.number),
             index: RwLock::new(index),
             limit_age_ms: AtomicU64::new(u64::MAX),
             limit_bytes: AtomicU64::new(u64::MAX),
             oldest_age_ms: AtomicU64::new(0),
         })
+    }
+
+    /// Number of its last block, that of the commit in the making included.
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// The next block's number.
+    pub(super) fn next_number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn limits(&self) -> StreamLimits {

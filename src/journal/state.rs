@@ -6,6 +6,7 @@
 //! Invariant: a value comes back with its checksum verified, or as an error that names the key.
 
 use bytes::{Buf, BufMut, Bytes};
+use smallvec::SmallVec;
 
 use super::JournalError;
 use crate::model::OwnerId;
@@ -19,29 +20,32 @@ pub(super) const EXTENT: u8 = b'e';
 
 /// The key of a value.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StateKey(Bytes);
+pub struct StateKey(SmallVec<[u8; INLINE_BYTES]>);
+
+/// Most keys are as short as this, and take no memory of their own.
+const INLINE_BYTES: usize = 24;
 
 impl StateKey {
     /// The key of an owner with this tag, and what else tells it from others.
     pub fn new(owner: OwnerId, tag: u8, rest: &[u8]) -> Self {
-        let mut key = Vec::with_capacity(5 + rest.len());
-        key.put_u32(owner.0);
-        key.put_u8(tag);
-        key.put_slice(rest);
-        Self(key.into())
+        let mut key = SmallVec::with_capacity(5 + rest.len());
+        key.extend_from_slice(&owner.0.to_be_bytes());
+        key.push(tag);
+        key.extend_from_slice(rest);
+        Self(key)
     }
 
     /// A key of what all share.
     pub fn word(word: &str) -> Self {
-        let mut key = Vec::with_capacity(4 + word.len());
-        key.put_u32(OwnerId::JOURNAL.0);
-        key.put_slice(word.as_bytes());
-        Self(key.into())
+        let mut key = SmallVec::with_capacity(4 + word.len());
+        key.extend_from_slice(&OwnerId::JOURNAL.0.to_be_bytes());
+        key.extend_from_slice(word.as_bytes());
+        Self(key)
     }
 
     /// A key as it was stored; `None` for one that is too short.
-    pub(super) fn parse(key: Bytes) -> Option<Self> {
-        (key.len() >= 5).then_some(Self(key))
+    pub(super) fn parse(key: &[u8]) -> Option<Self> {
+        (key.len() >= 5).then(|| Self(key.into()))
     }
 
     /// Whose it is.
@@ -123,7 +127,7 @@ mod tests {
         assert!(key.is_bulk() && !key.is_critical());
         assert!(StateKey::new(OwnerId(7), b't', b"").is_critical());
         assert_eq!(StateKey::word("secret/x").as_word(), Some("secret/x"));
-        assert!(StateKey::parse(Bytes::from_static(b"abcd")).is_none());
+        assert!(StateKey::parse(b"abcd").is_none());
     }
 
     #[test]

@@ -17,13 +17,16 @@ use super::record::{Record, RecordError};
 /// one would make all others wait.
 pub const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Encoded messages on their way to the journal. Cloning shares the bytes.
+/// Encoded messages on their way to the journal. It is one pointer, and cloning shares all of it.
 #[derive(Clone)]
-pub struct Block {
+pub struct Block(Arc<Content>);
+
+#[derive(Clone)]
+struct Content {
     body: Bytes,
     count: u32,
     /// The messages that have an id, by their place in the block, in order.
-    fingerprints: Arc<[(u32, Fingerprint)]>,
+    fingerprints: Vec<(u32, Fingerprint)>,
     named: Option<NamedRun>,
     trace: Option<TraceParent>,
     _charge: Option<Arc<dyn Send + Sync>>,
@@ -40,54 +43,62 @@ pub struct NamedRun {
 
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Block").field("count", &self.count).field("body", &self.body).finish()
+        f.debug_struct("Block").field("count", &self.0.count).field("body", &self.0.body).finish()
     }
 }
 
 impl Block {
+    fn of(body: Bytes, count: u32, fingerprints: Vec<(u32, Fingerprint)>) -> Self {
+        let (named, trace, _charge) = (None, None, None);
+        Self(Arc::new(Content { body, count, fingerprints, named, trace, _charge }))
+    }
+
     /// A block that was stored before: its records as they are encoded.
     pub fn stored(body: Bytes, count: u32) -> Self {
-        Self { body, count, fingerprints: Arc::default(), named: None, trace: None, _charge: None }
+        Self::of(body, count, Vec::new())
     }
 
     /// The block, holding on to `charge` until its last clone is dropped: what its bytes take of
     /// some budget, wherever they are.
-    pub fn charged(self, charge: impl Send + Sync + 'static) -> Self {
-        Self { _charge: Some(Arc::new(charge)), ..self }
+    pub fn charged(mut self, charge: impl Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0)._charge = Some(Arc::new(charge));
+        self
     }
 
     /// The block, as a named producer numbered it.
-    pub fn numbered(self, named: NamedRun) -> Self {
-        debug_assert_eq!(named.ids.len(), self.count as usize);
-        Self { named: Some(named), ..self }
+    pub fn numbered(mut self, named: NamedRun) -> Self {
+        debug_assert_eq!(named.ids.len(), self.0.count as usize);
+        Arc::make_mut(&mut self.0).named = Some(named);
+        self
     }
 
     /// The block, as a part of a trace.
-    pub fn traced(self, trace: Option<TraceParent>) -> Self {
-        Self { trace, ..self }
+    pub fn traced(mut self, trace: Option<TraceParent>) -> Self {
+        Arc::make_mut(&mut self.0).trace = trace;
+        self
     }
 
     /// The trace it belongs to.
     pub fn trace(&self) -> Option<&TraceParent> {
-        self.trace.as_ref()
+        self.0.trace.as_ref()
     }
 
     /// What its messages' own ids say, by place in the block, in order.
     pub fn fingerprints(&self) -> &[(u32, Fingerprint)] {
-        &self.fingerprints
+        &self.0.fingerprints
     }
 
     /// The numbers a named producer gave its messages.
     pub fn named(&self) -> Option<&NamedRun> {
-        self.named.as_ref()
+        self.0.named.as_ref()
     }
 
     /// The block without some of its messages, given by place; `None` when nothing is left.
     pub fn without(&self, leave_out: impl Fn(u32) -> bool) -> Option<Self> {
-        let mut body = BytesMut::with_capacity(self.body.len());
-        let mut rest = &self.body[..];
+        let mut body = BytesMut::with_capacity(self.body().len());
+        let mut rest = &self.body()[..];
         let mut kept = Vec::new();
-        for place in 0..self.count {
+        for place in 0..self.count() {
             let record = Record::take_encoded(&mut rest).unwrap_or_default();
             if !leave_out(place) {
                 body.extend_from_slice(record);
@@ -97,25 +108,26 @@ impl Block {
         let moved = |(place, print): &(u32, Fingerprint)| {
             kept.binary_search(place).ok().map(|now| (now as u32, *print))
         };
-        (!kept.is_empty()).then(|| Self {
+        let content = || Content {
             body: body.freeze(),
             count: kept.len() as u32,
-            fingerprints: self.fingerprints.iter().filter_map(moved).collect(),
+            fingerprints: self.fingerprints().iter().filter_map(moved).collect(),
             named: None,
-            trace: self.trace.clone(),
-            _charge: self._charge.clone(),
-        })
+            trace: self.0.trace.clone(),
+            _charge: self.0._charge.clone(),
+        };
+        (!kept.is_empty()).then(|| Self(Arc::new(content())))
     }
 
     /// The block in parts, in order, of at most so many bytes or of a single message.
     pub fn split(self, bytes_max: usize) -> Vec<Self> {
-        if self.body.len() <= bytes_max {
+        if self.body().len() <= bytes_max {
             return vec![self];
         }
         let mut parts = Vec::new();
-        let (mut rest, mut first) = (&self.body[..], 0);
+        let (mut rest, mut first) = (&self.body()[..], 0);
         let (mut bytes_from, mut bytes) = (0, 0);
-        for place in 0..self.count {
+        for place in 0..self.count() {
             let record = Record::take_encoded(&mut rest).unwrap_or_default().len();
             if bytes > 0 && bytes + record > bytes_max {
                 parts.push(self.part(first..place, bytes_from..bytes_from + bytes));
@@ -123,7 +135,7 @@ impl Block {
             }
             bytes += record;
         }
-        parts.push(self.part(first..self.count, bytes_from..self.body.len()));
+        parts.push(self.part(first..self.count(), bytes_from..self.body().len()));
         parts
     }
 
@@ -136,24 +148,24 @@ impl Block {
             name: run.name.clone(),
             ids: run.ids[places.start as usize..places.end as usize].into(),
         };
-        Self {
-            body: self.body.slice(bytes),
+        Self(Arc::new(Content {
+            body: self.body().slice(bytes),
             count: places.end - places.start,
-            fingerprints: self.fingerprints.iter().filter_map(moved).collect(),
-            named: self.named.as_ref().map(numbered),
-            trace: self.trace.clone(),
-            _charge: self._charge.clone(),
-        }
+            fingerprints: self.fingerprints().iter().filter_map(moved).collect(),
+            named: self.named().map(numbered),
+            trace: self.0.trace.clone(),
+            _charge: self.0._charge.clone(),
+        }))
     }
 
     /// The encoded records.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        &self.0.body
     }
 
     /// How many messages it holds; at least one.
     pub fn count(&self) -> u32 {
-        self.count
+        self.0.count
     }
 }
 
@@ -209,8 +221,8 @@ impl BlockBuilder {
         }
         let count = std::mem::take(&mut self.count);
         let body = self.body.split().freeze();
-        let fingerprints = std::mem::take(&mut self.fingerprints).into();
-        Some(Block { body, count, fingerprints, named: None, trace: None, _charge: None })
+        let fingerprints = std::mem::take(&mut self.fingerprints);
+        Some(Block::of(body, count, fingerprints))
     }
 }
 

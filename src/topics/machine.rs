@@ -175,7 +175,9 @@ impl Machine for TopicsMachine {
         }
         Ok(match request {
             Request::Append(append) => self.append(append, now, state, unit)?,
-            Request::Change(change, reply) => Reply::Changed(reply, self.change(change, now, unit)),
+            Request::Change(change, reply) => {
+                Reply::Changed(reply, self.change(*change, now, unit))
+            }
             Request::Fence(topic, incarnation, reply) => {
                 let topic = self.catalogue.get_mut(topic).ok_or(AppendError::TopicDeleted);
                 Reply::Fenced(

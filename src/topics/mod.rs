@@ -132,7 +132,7 @@ impl Topics {
     /// # Errors
     /// What the change ran into, or [`JournalError::Stopped`].
     pub async fn change(&self, change: TopicChange) -> Result<TopicChanged, TopicChangeError> {
-        self.ask(|reply| Request::Change(change, reply)).await
+        self.ask(|reply| Request::Change(Box::new(change), reply)).await
     }
 
     /// A barrier: when it is answered, every block sent before it is stored or refused, and blocks

@@ -120,7 +120,7 @@ pub enum Request {
     /// Store a block.
     Append(Append),
     /// Change the catalogue.
-    Change(TopicChange, Answer<TopicChanged, TopicChangeError>),
+    Change(Box<TopicChange>, Answer<TopicChanged, TopicChangeError>),
     /// Refuse blocks of earlier incarnations from now on; answers the topic's head.
     Fence(TopicId, Incarnation, Answer<u64>),
     /// A named producer's last id, behind everything sent before.

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 
 use super::catalogue::Topic;
-use super::fold::{Core, Saved};
+use super::fold::Core;
 use super::record::TopicRecord;
 use crate::journal::{JournalError, StateKey, Unit};
 use crate::model::{OwnerId, TopicId};
@@ -62,15 +62,11 @@ pub(super) fn put_reserved(topic: &Topic, unit: &mut Unit) {
 /// Puts what has changed in a topic's snapshot.
 pub(super) fn put_snapshot(topic: &mut Topic, unit: &mut Unit) {
     let owner = OwnerId::from(topic.record.id);
-    for (tag, rest, value) in topic.fold.save() {
-        put_saved(owner, (tag, rest, value), unit);
-    }
-}
-
-fn put_saved(owner: OwnerId, (tag, rest, value): Saved, unit: &mut Unit) {
-    let key = StateKey::new(owner, tag, &rest);
-    match value {
-        Some(value) => unit.put(key, value),
-        None => unit.remove(key),
-    }
+    topic.fold.save(&mut |tag, rest, value| {
+        let key = StateKey::new(owner, tag, rest);
+        match value {
+            Some(value) => unit.put(key, value),
+            None => unit.remove(key),
+        }
+    });
 }

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::Writer;
 use super::gathered::Gathered;
-use super::{Writer, WriterStream};
 use crate::journal::JournalError;
 use crate::journal::command::Command;
 use crate::journal::index::StreamIndex;
@@ -78,16 +78,16 @@ impl<M: Machine> Writer<M> {
         }
         for (stream, limits) in unit.limits.drain(..) {
             if let Some(known) = self.streams.get(&stream) {
-                known.state.set_limits(limits);
+                known.set_limits(limits);
             }
         }
         for append in unit.appends.drain(..) {
             let UnitAppend { stream, header, block, .. } = &append;
             commit.messages += u64::from(header.count);
             commit.bytes += block.as_ref().map_or(0, |block| block.body().len());
-            let known = self.streams.get_mut(stream);
+            let known = self.streams.get(stream);
             let known = known.ok_or(JournalError::Internal("a unit appends to no stream"))?;
-            commit.packer.add(append, known.state.log, &mut known.number);
+            commit.packer.add(append, known);
         }
         commit.written.state.extend(unit.state.drain(..));
         commit.trims.append(&mut unit.trims);
@@ -99,12 +99,8 @@ impl<M: Machine> Writer<M> {
 
     /// Shows a stream to readers.
     pub(super) fn enter_stream(&mut self, stream: StreamId, state: Arc<StreamState>) {
-        let (number, tail) = {
-            let index = state.read_index();
-            (index.extent.number, index.tail.len())
-        };
         self.shared.streams.insert(stream, state.clone());
-        self.streams.insert(stream, WriterStream { state, number, tail });
+        self.streams.insert(stream, state);
     }
 
     fn take_deletion(&mut self, owner: OwnerId, commit: &mut Gathered<M>) {
@@ -112,9 +108,10 @@ impl<M: Machine> Writer<M> {
         let stream = StreamId(owner.0);
         if let Some(known) = self.streams.remove(&stream) {
             self.shared.streams.remove(&stream);
-            let first = known.state.read_index().tail.front().map(|entry| entry.sequence);
-            first.into_iter().for_each(|first| self.queue_of(&known).remove(first, stream));
-            self.going.insert(owner, known.state);
+            let first = known.read_index().tail.front().map(|entry| entry.sequence);
+            let queue = &mut self.pages[known.log as usize];
+            first.into_iter().for_each(|first| queue.remove(first, stream));
+            self.going.insert(owner, known);
         }
         commit.deleted.push(owner);
     }

@@ -51,13 +51,13 @@ impl<M: Machine> Writer<M> {
         }
         let mut batch_pages = BTreeSet::new();
         if examined {
-            let tails = self.all_tails();
+            let tails = self.take_tails(false);
             for stream in &tails {
-                let page = self.streams.get(stream).and_then(|s| s.state.read_index().page());
+                let page = self.streams.get(stream).and_then(|s| s.read_index().page());
                 batch_pages.extend(page.and_then(|page| page.start()).map(|at| (*stream, at)));
             }
             self.positions.examined_commits = self.positions.commits + 1;
-            self.write_pages(tails, |batch| {
+            self.write_pages(tails, false, |batch| {
                 let gone = stale.iter().filter(|page| !batch_pages.contains(page));
                 gone.for_each(|(stream, start)| batch.remove_page(*stream, *start));
                 batch.remove_state(&keys::findings());
@@ -67,29 +67,31 @@ impl<M: Machine> Writer<M> {
         if commit.is_empty() { self.sync() } else { self.commit(commit) }
     }
 
-    fn all_tails(&self) -> Vec<StreamId> {
-        self.pages.iter().flat_map(super::PageQueue::all).collect()
+    fn take_tails(&mut self, held: bool) -> Vec<StreamId> {
+        self.pages.iter_mut().flat_map(|queue| queue.take_all(held)).collect()
     }
 
-    /// Writes every tail out, so that no chunk is known to memory alone.
-    pub(super) fn write_tails(&mut self) -> Result<(), JournalError> {
-        let tails = self.all_tails();
-        self.write_pages(tails, |_| {})
+    /// Writes every tail out, so that no chunk is known to memory alone; those whose blocks the
+    /// machine does not cover only if `all_the_same`.
+    pub(super) fn write_tails(&mut self, all_the_same: bool) -> Result<(), JournalError> {
+        let tails = self.take_tails(all_the_same);
+        self.write_pages(tails, all_the_same, |_| {})
     }
 
     fn write_pages(
         &mut self,
         mut tails: Vec<StreamId>,
+        all_the_same: bool,
         more: impl FnOnce(&mut crate::journal::store::StoreBatch<'_>),
     ) -> Result<(), JournalError> {
         let store = self.shared.store.clone();
         let mut batch = store.batch();
         let mut written = Written::default();
-        self.put_pages(&mut tails, &mut batch, &mut written);
+        self.put_pages(&mut tails, all_the_same, &mut batch, &mut written);
         written.put_into(&mut batch);
         more(&mut batch);
         let ends = log_ends(&self.positions);
-        let indexed = self.first_unpaged(&tails);
+        let indexed = self.first_unpaged();
         self.write(batch, ends, indexed, false)?;
         self.enter_into_index(&[], &tails);
         self.machine.committed();
@@ -103,7 +105,7 @@ impl<M: Machine> Writer<M> {
         self.machine.closing(&mut unit);
         self.take(&mut unit, &mut commit)?;
         self.commit(commit)?;
-        self.write_tails()?;
+        self.write_tails(false)?;
         self.sync()?;
         self.watermark.close(self.extent())
     }

@@ -35,7 +35,7 @@ impl<M: Machine> Writer<M> {
             Housekeeping::Trim(trims) => self.trim(trims),
             Housekeeping::Move(moved) => self.move_blocks(moved),
             Housekeeping::Sweep => self.sweep(),
-            Housekeeping::WriteTails => self.write_tails(),
+            Housekeeping::WriteTails => self.write_tails(false),
             Housekeeping::Reclaim(reclaimed) => {
                 self.write_alone(false, |batch, _| put_reclaimed(batch, &reclaimed))
             }
@@ -62,7 +62,7 @@ impl<M: Machine> Writer<M> {
         let mut batch = store.batch();
         let mut ends = log_ends(&self.positions);
         fill(&mut batch, &mut ends);
-        let indexed = self.first_unpaged(&[]);
+        let indexed = self.first_unpaged();
         self.write(batch, ends, indexed, sync)
     }
 
@@ -72,7 +72,7 @@ impl<M: Machine> Writer<M> {
         let mut written = Written::default();
         self.put_trims(&mut trims, &mut batch, &mut written);
         written.put_into(&mut batch);
-        let (ends, indexed) = (log_ends(&self.positions), self.first_unpaged(&[]));
+        let (ends, indexed) = (log_ends(&self.positions), self.first_unpaged());
         self.write(batch, ends, indexed, false)?;
         self.trimmed(&trims);
         self.machine.committed();
@@ -104,7 +104,7 @@ impl<M: Machine> Writer<M> {
         let store = self.shared.store.clone();
         let mut batch = store.batch();
         self.put_moved(&mut batch, &chunk, &moved)?;
-        let indexed = self.first_unpaged(&[]);
+        let indexed = self.first_unpaged();
         self.write(batch, ends, indexed, false)?;
         let mut usage = self.shared.log(Log::Blocks).lock_usage();
         moved.iter().for_each(|moved| usage.remove(moved.entry.sequence, moved.entry.weight()));

@@ -82,7 +82,7 @@ pub(super) struct Writer<M: Machine> {
     watchdog: Watchdog,
     watermark: Watermark,
     space: DiskSpace,
-    streams: FxHashMap<StreamId, WriterStream>,
+    streams: FxHashMap<StreamId, Arc<StreamState>>,
     /// Streams that the commit in the making deletes.
     going: HashMap<OwnerId, Arc<StreamState>>,
     /// What the last commit said.
@@ -98,15 +98,6 @@ pub(super) struct Writer<M: Machine> {
     patience: Duration,
     /// Kept for its allocations.
     unit: Unit,
-}
-
-/// What only the writer knows of a stream.
-struct WriterStream {
-    state: Arc<StreamState>,
-    /// Number of its last block, that of the commit in the making included.
-    number: u64,
-    /// Entries in its tail.
-    tail: usize,
 }
 
 impl<M: Machine> Writer<M> {
@@ -184,7 +175,8 @@ impl<M: Machine> Writer<M> {
             match self.next_command() {
                 Ok((_, Command::Housekeeping(work, reply))) => self.housekeep(work, reply)?,
                 Ok((_, Command::Snapshot(reply))) => {
-                    self.write_tails()?;
+                    // A copy holds what pages know of, and must not miss anything.
+                    self.write_tails(true)?;
                     let _ = reply.send(Ok(self.shared.store.snapshot()));
                 }
                 Ok((turn, command)) => {

@@ -7,10 +7,13 @@
 //! exceeds [`CHUNK_BYTES`] only when a single block does; a stream's blocks are numbered without
 //! holes.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use crate::journal::format::chunk::{self, Bodies, CHUNK_BYTES, Chunk, Part, Place};
 use crate::journal::format::entry::Moment;
+use crate::journal::shared::StreamState;
 use crate::journal::unit::UnitAppend;
 use crate::model::{Block, BlockHeader, Log, Sequence, StreamId};
 
@@ -26,23 +29,23 @@ pub(super) struct Packer {
 #[derive(Debug)]
 struct Group {
     stream: StreamId,
-    log: Log,
+    state: Arc<StreamState>,
     header: BlockHeader,
     blocks: Vec<Block>,
     bytes: usize,
     visible: bool,
 }
 
-/// A chunk, and which of its blocks readers are notified of.
+/// A chunk, and of each of its blocks the stream, and whether readers are notified of it.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub(super) chunk: Chunk,
-    pub(super) visible: Vec<bool>,
+    pub(super) blocks: Vec<(Arc<StreamState>, bool)>,
 }
 
 impl Packer {
-    /// Adds a block to a stream of that log, whose last block has the given number.
-    pub(super) fn add(&mut self, append: UnitAppend, log: Log, number: &mut u64) {
+    /// Adds a block to its stream.
+    pub(super) fn add(&mut self, append: UnitAppend, state: &Arc<StreamState>) {
         let UnitAppend { stream, mut header, block, visible } = append;
         let bytes = block.as_ref().map_or(0, |block| block.body().len());
         if let Some(group) = self.open.get(&stream).map(|at| &mut self.groups[*at])
@@ -54,11 +57,10 @@ impl Packer {
             group.blocks.extend(block);
             return;
         }
-        *number += 1;
-        header.number = *number;
+        header.number = state.next_number();
         self.open.insert(stream, self.groups.len());
-        let blocks = block.into_iter().collect();
-        self.groups.push(Group { stream, log, header, blocks, bytes, visible });
+        let (state, blocks) = (state.clone(), block.into_iter().collect());
+        self.groups.push(Group { stream, state, header, blocks, bytes, visible });
     }
 
     /// There is nothing to pack.
@@ -71,27 +73,27 @@ impl Packer {
         let mut packed = Vec::new();
         for log in Log::ALL {
             let mut place = Place { log, sequence: next[log as usize] };
-            let (mut parts, mut visible, mut bytes) = (Vec::new(), Vec::new(), 0);
-            let mut close = |parts: &mut Vec<Part<'_>>, visible: &mut Vec<bool>| {
+            let (mut parts, mut blocks, mut bytes) = (Vec::new(), Vec::new(), 0);
+            let mut close = |parts: &mut Vec<Part<'_>>, blocks: &mut Vec<_>| {
                 let chunk = chunk::encode(place, commit, moment, parts);
-                packed.push(Packed { chunk, visible: std::mem::take(visible) });
+                packed.push(Packed { chunk, blocks: std::mem::take(blocks) });
                 place.sequence = place.sequence.next();
                 parts.clear();
             };
-            for group in self.groups.iter().filter(|group| group.log == log) {
+            for group in self.groups.iter().filter(|group| group.state.log == log) {
                 let full =
                     bytes + group.bytes > CHUNK_BYTES || parts.len() == usize::from(u16::MAX);
                 if !parts.is_empty() && full {
-                    close(&mut parts, &mut visible);
+                    close(&mut parts, &mut blocks);
                     bytes = 0;
                 }
                 bytes += group.bytes;
                 let bodies = Bodies::Sent(&group.blocks);
                 parts.push(Part { stream: group.stream, header: &group.header, bodies });
-                visible.push(group.visible);
+                blocks.push((group.state.clone(), group.visible));
             }
             if !parts.is_empty() {
-                close(&mut parts, &mut visible);
+                close(&mut parts, &mut blocks);
             }
         }
         packed
@@ -101,6 +103,7 @@ impl Packer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::index::StreamIndex;
     use crate::model::{BlockBuilder, Record};
 
     /// A chunk's sequence, and stream, first offset and messages of its blocks.
@@ -109,7 +112,7 @@ mod tests {
     #[derive(Default)]
     struct Streams {
         packer: Packer,
-        numbers: FxHashMap<u32, u64>,
+        states: FxHashMap<u32, Arc<StreamState>>,
         heads: FxHashMap<u32, u64>,
     }
 
@@ -130,7 +133,8 @@ mod tests {
             *head += 1;
             let append = UnitAppend { stream: StreamId(stream), header, block, visible: true };
             let log = if stream < 10 { Log::Blocks } else { Log::Short };
-            self.packer.add(append, log, self.numbers.entry(stream).or_default());
+            let new = || StreamState::new(StreamIndex::new(log));
+            self.packer.add(append, self.states.entry(stream).or_insert_with(new));
         }
 
         fn layout(&self) -> Vec<Layout> {
@@ -150,7 +154,7 @@ mod tests {
             streams.add(stream, 100);
         }
         assert_eq!(streams.layout(), [(9, vec![(1, 0, 3), (2, 0, 2)])]);
-        assert_eq!(streams.numbers[&1], 1, "one block");
+        assert_eq!(streams.states[&1].number(), 1, "one block");
     }
 
     #[test]
@@ -166,7 +170,7 @@ mod tests {
             (12, vec![(1, 4, 1)]),
         ];
         assert_eq!(streams.layout(), expected);
-        assert_eq!(streams.numbers[&1], 4);
+        assert_eq!(streams.states[&1].number(), 4);
     }
 
     #[test]

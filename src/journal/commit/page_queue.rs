@@ -21,6 +21,11 @@ impl PageQueue {
     const AGE_CHUNKS: u64 = 2_048;
     /// Bytes of chunks after which a tail is old.
     const AGE_BYTES: u64 = 64 * 1024 * 1024;
+    /// Tails for which these hold; with more of them tails may grow as much older, so that a page
+    /// does not hold ever less.
+    const TAILS: u64 = 32 * 1024;
+    /// At most that much older.
+    const OLDER_MAX: u64 = 4;
     /// Most pages written with one commit because of age, so that no commit stalls.
     const PAGES_A_COMMIT: usize = 256;
 
@@ -44,33 +49,41 @@ impl PageQueue {
     /// Counts what a commit writes.
     pub(super) fn written(&mut self, next_sequence: Sequence, bytes: u64) {
         self.bytes_since += bytes;
-        let by_chunks = next_sequence.0.checked_sub(Self::AGE_CHUNKS).map(Sequence);
+        let older = (self.waiting.len() as u64 / Self::TAILS).clamp(1, Self::OLDER_MAX);
+        let by_chunks = next_sequence.0.checked_sub(Self::AGE_CHUNKS * older).map(Sequence);
         self.due_before = self.due_before.max(by_chunks);
-        if self.bytes_since >= Self::AGE_BYTES {
+        if self.bytes_since >= Self::AGE_BYTES * older {
             self.bytes_since = 0;
             self.due_before = Some(next_sequence);
         }
     }
 
-    /// The streams whose tails are to be written out with the next commit.
-    pub(super) fn due(&self) -> impl Iterator<Item = StreamId> {
+    /// Takes off the streams whose tails are to be written out with the next commit.
+    pub(super) fn take_due(&mut self) -> Vec<StreamId> {
         let due_before = self.due_before.unwrap_or_default();
-        self.waiting
-            .iter()
-            .take_while(move |(first, _)| *first < due_before)
-            .take(Self::PAGES_A_COMMIT)
-            .map(|(_, stream)| *stream)
+        let mut due = Vec::new();
+        while due.len() < Self::PAGES_A_COMMIT
+            && let Some((first, stream)) = self.waiting.first().copied()
+            && first < due_before
+        {
+            self.waiting.pop_first();
+            due.push(stream);
+        }
+        due
     }
 
-    /// Every stream with a tail that may go out.
-    pub(super) fn all(&self) -> impl Iterator<Item = StreamId> {
-        self.waiting.iter().map(|(_, stream)| *stream)
+    /// Takes off every stream with a tail that may go out; with `held`, the others too.
+    pub(super) fn take_all(&mut self, held: bool) -> Vec<StreamId> {
+        let mut taken = std::mem::take(&mut self.waiting);
+        if held {
+            taken.append(&mut self.held);
+        }
+        taken.into_iter().map(|(_, stream)| stream).collect()
     }
 
-    /// The first sequence that holds a block no page knows, leaving out the given streams.
-    pub(super) fn first_unpaged(&self, except: &[StreamId]) -> Option<Sequence> {
-        let kept = |(_, stream): &&(Sequence, StreamId)| !except.contains(stream);
-        let firsts = [&self.waiting, &self.held].map(|tails| tails.iter().find(kept));
+    /// The first sequence that holds a block no page knows.
+    pub(super) fn first_unpaged(&self) -> Option<Sequence> {
+        let firsts = [self.waiting.first(), self.held.first()];
         firsts.into_iter().flatten().map(|(first, _)| *first).min()
     }
 }
@@ -82,21 +95,30 @@ mod tests {
     #[test]
     fn old_tails_are_due_and_the_oldest_left_bounds_recovery() {
         let mut queue = PageQueue::default();
-        let due = |queue: &PageQueue| queue.due().collect::<Vec<_>>();
         queue.insert(Sequence(1), StreamId(1));
         queue.insert(Sequence(3_000), StreamId(2));
         queue.written(Sequence(3_001), 1);
-        assert_eq!(due(&queue), [StreamId(1)]);
-        assert_eq!(queue.first_unpaged(&[]), Some(Sequence(1)));
-        assert_eq!(queue.first_unpaged(&[StreamId(1)]), Some(Sequence(3_000)));
+        assert_eq!(queue.first_unpaged(), Some(Sequence(1)));
+        assert_eq!(queue.take_due(), [StreamId(1)]);
+        assert_eq!(queue.first_unpaged(), Some(Sequence(3_000)));
+        queue.insert(Sequence(2_999), StreamId(1));
         queue.written(Sequence(3_002), PageQueue::AGE_BYTES);
-        assert_eq!(due(&queue), [StreamId(1), StreamId(2)]);
-        queue.hold(Sequence(1), StreamId(1));
-        assert_eq!(due(&queue), [StreamId(2)]);
-        assert_eq!(
-            queue.first_unpaged(&[StreamId(2)]),
-            Some(Sequence(1)),
-            "held, but not forgotten"
-        );
+        queue.hold(Sequence(2_999), StreamId(1));
+        assert_eq!(queue.take_due(), [StreamId(2)]);
+        assert_eq!(queue.first_unpaged(), Some(Sequence(2_999)), "held, but not forgotten");
+        assert!(queue.take_all(false).is_empty());
+        assert_eq!(queue.take_all(true), [StreamId(1)]);
+    }
+
+    #[test]
+    fn many_tails_may_grow_older() {
+        let mut queue = PageQueue::default();
+        for n in 0..2 * PageQueue::TAILS as u32 {
+            queue.insert(Sequence(1), StreamId(n));
+        }
+        queue.written(Sequence(2 * PageQueue::AGE_CHUNKS), 1);
+        assert!(queue.take_due().is_empty());
+        queue.written(Sequence(2 * PageQueue::AGE_CHUNKS + 2), 1);
+        assert_eq!(queue.take_due().len(), PageQueue::PAGES_A_COMMIT);
     }
 }

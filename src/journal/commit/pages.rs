@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::Writer;
 use super::packer::Packed;
 use super::page_queue::PageQueue;
-use super::{Writer, WriterStream};
 use crate::journal::index::{Extent, PAGE_ENTRIES};
 use crate::journal::machine::Machine;
 use crate::journal::reclaim::Deleted;
@@ -38,36 +38,41 @@ impl Written {
 }
 
 impl<M: Machine> Writer<M> {
-    pub(super) fn queue_of(&mut self, stream: &WriterStream) -> &mut PageQueue {
-        &mut self.pages[stream.state.log as usize]
-    }
-
     /// Streams whose tails are to be written out with this commit: the old ones, and those that
     /// this commit would make longer than a page.
-    pub(super) fn due_pages(&self, packed: &[Packed]) -> Vec<StreamId> {
-        let mut due: Vec<_> = self.pages.iter().flat_map(PageQueue::due).collect();
-        for (stream, _) in packed.iter().flat_map(|packed| &packed.chunk.entries) {
-            let Some(known) = self.streams.get(stream) else { continue };
-            if known.tail >= PAGE_ENTRIES && !due.contains(stream) {
-                due.push(*stream);
+    pub(super) fn due_pages(&mut self, packed: &[Packed]) -> Vec<StreamId> {
+        let mut due: Vec<_> = self.pages.iter_mut().flat_map(PageQueue::take_due).collect();
+        for Packed { chunk, blocks } in packed {
+            for ((stream, _), (known, _)) in chunk.entries.iter().zip(blocks) {
+                let index = known.read_index();
+                if index.tail.len() < PAGE_ENTRIES || !self.streams.contains_key(stream) {
+                    continue;
+                }
+                if !due.contains(stream) {
+                    let first = index.tail.front().map(|entry| entry.sequence);
+                    let queue = &mut self.pages[known.log as usize];
+                    first.into_iter().for_each(|first| queue.remove(first, *stream));
+                    due.push(*stream);
+                }
             }
         }
         due
     }
 
-    /// Puts tails into a batch as pages, where the machine covers what their blocks did; the others
-    /// are left out of `streams` and stay tails.
+    /// Puts tails into a batch as pages, where the machine covers what their blocks did, or all the
+    /// same; the others are left out of `streams` and stay tails.
     pub(super) fn put_pages(
         &mut self,
         streams: &mut Vec<StreamId>,
+        all_the_same: bool,
         batch: &mut StoreBatch<'_>,
         written: &mut Written,
     ) {
         streams.retain(|stream| {
-            let covered = self.put_page(*stream, batch, written);
+            let covered = self.put_page(*stream, all_the_same, batch, written);
             if !covered && let Some(known) = self.streams.get(stream) {
-                let first = known.state.read_index().tail.front().map(|entry| entry.sequence);
-                let queue = &mut self.pages[known.state.log as usize];
+                let first = known.read_index().tail.front().map(|entry| entry.sequence);
+                let queue = &mut self.pages[known.log as usize];
                 first.into_iter().for_each(|first| queue.hold(first, *stream));
             }
             covered
@@ -77,15 +82,16 @@ impl<M: Machine> Writer<M> {
     fn put_page(
         &mut self,
         stream: StreamId,
+        all_the_same: bool,
         batch: &mut StoreBatch<'_>,
         written: &mut Written,
     ) -> bool {
         let Some(known) = self.streams.get(&stream) else { return true };
         let (page, extent) = {
-            let index = known.state.read_index();
+            let index = known.read_index();
             (index.page(), index.extent)
         };
-        if !self.cover(stream, extent.first, written) {
+        if !self.cover(stream, extent.first, written) && !all_the_same {
             return false;
         }
         page.iter().for_each(|page| batch.put_page(stream, page));
@@ -95,7 +101,9 @@ impl<M: Machine> Writer<M> {
 
     /// Has the machine put what the stream's blocks did into the commit's state.
     pub(super) fn cover(&mut self, stream: StreamId, first: u64, written: &mut Written) -> bool {
-        let Some(number) = self.streams.get(&stream).map(|known| known.number) else { return true };
+        let Some(number) = self.streams.get(&stream).map(|known| known.number()) else {
+            return true;
+        };
         let mut unit = self.take_unit();
         let covered = self.machine.cover(stream, number, first, &mut unit);
         for (key, value) in unit.state.drain(..) {
@@ -111,32 +119,29 @@ impl<M: Machine> Writer<M> {
     /// Shows a commit that has returned to readers.
     pub(super) fn enter_into_index(&mut self, packed: &[Packed], paged: &[StreamId]) {
         for stream in paged {
-            let Some(known) = self.streams.get_mut(stream) else { continue };
-            let mut index = known.state.write_index();
+            let Some(known) = self.streams.get(stream) else { continue };
+            let mut index = known.write_index();
             if let Some(first) = index.tail.front() {
-                self.pages[known.state.log as usize].remove(first.sequence, *stream);
+                self.pages[known.log as usize].remove(first.sequence, *stream);
             }
             index.tail.clear();
-            known.tail = 0;
         }
-        for log in Log::ALL {
-            let of_log = packed.iter().map(|packed| &packed.chunk).filter(|c| c.place.log == log);
-            let mut usage = self.shared.log(log).lock_usage();
-            for chunk in of_log {
-                let mut weight = 0;
-                for (stream, entry) in &chunk.entries {
-                    // A stream deleted by this very commit has no index any more.
-                    let Some(known) = self.streams.get_mut(stream) else { continue };
-                    let mut index = known.state.write_index();
-                    if index.tail.is_empty() {
-                        self.pages[log as usize].insert(entry.sequence, *stream);
-                    }
-                    assert!(index.push(*entry), "a machine gives offsets without holes");
-                    known.tail = index.tail.len();
-                    weight += entry.weight();
+        for Packed { chunk, blocks } in packed {
+            let log = chunk.place.log;
+            let mut weight = 0;
+            for ((stream, entry), (known, _)) in chunk.entries.iter().zip(blocks) {
+                // A stream deleted by this very commit has no index any more.
+                if !self.going.is_empty() && !self.streams.contains_key(stream) {
+                    continue;
                 }
-                usage.add(chunk.place.sequence, weight);
+                let mut index = known.write_index();
+                if index.tail.is_empty() {
+                    self.pages[log as usize].insert(entry.sequence, *stream);
+                }
+                assert!(index.push(*entry), "a machine gives offsets without holes");
+                weight += entry.weight();
             }
+            self.shared.log(log).lock_usage().add(chunk.place.sequence, weight);
         }
     }
 

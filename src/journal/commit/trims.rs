@@ -17,7 +17,7 @@ impl<M: Machine> Writer<M> {
         for (stream, first) in wanted {
             let Some(known) = self.streams.get(stream) else { continue };
             let below = |entry: &IndexEntry, _: u64| entry.end_offset() <= *first;
-            let found = reclaim::walk(&self.shared.store, *stream, &known.state, below)?;
+            let found = reclaim::walk(&self.shared.store, *stream, known, below)?;
             trims.extend(found.trim);
         }
         Ok(trims)
@@ -34,7 +34,7 @@ impl<M: Machine> Writer<M> {
         trims.retain(|Trim { stream, first, bytes_before, pages, .. }| {
             let Some(known) = self.streams.get(stream) else { return false };
             let paged = written.extents.get(stream).copied();
-            let end = paged.unwrap_or_else(|| end_of_known(&known.state.read_index(), *first));
+            let end = paged.unwrap_or_else(|| end_of_known(&known.read_index(), *first));
             if !self.cover(*stream, *first, written) {
                 return false;
             }
@@ -48,17 +48,16 @@ impl<M: Machine> Writer<M> {
     /// Shows readers the low watermarks that are durable now.
     pub(super) fn trimmed(&mut self, trims: &[Trim]) {
         for Trim { stream, first, bytes_before, gone, .. } in trims {
-            let Some(known) = self.streams.get_mut(stream) else { continue };
-            let log = known.state.log;
+            let Some(known) = self.streams.get(stream) else { continue };
+            let log = known.log;
             {
                 let mut usage = self.shared.log(log).lock_usage();
                 gone.iter().for_each(|entry| usage.remove(entry.sequence, entry.weight()));
             }
-            let mut index = known.state.write_index();
+            let mut index = known.write_index();
             let before = index.tail.front().map(|entry| entry.sequence);
             index.trim(*first, *bytes_before);
             let after = index.tail.front().map(|entry| entry.sequence);
-            known.tail = index.tail.len();
             drop(index);
             let queue = &mut self.pages[log as usize];
             if before != after {

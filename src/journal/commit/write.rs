@@ -17,7 +17,7 @@ use crate::journal::shared::log_ends;
 use crate::journal::store::{StoreBatch, keys};
 use crate::journal::unit::SyncNeed;
 use crate::metrics;
-use crate::model::{Log, Sequence, StreamId};
+use crate::model::{Log, Sequence};
 
 impl<M: Machine> Writer<M> {
     /// Makes a commit real, then answers everybody.
@@ -45,8 +45,8 @@ impl<M: Machine> Writer<M> {
     /// Notifies the observer of what readers may see.
     fn show(&self, packed: &[Packed]) {
         let mut blocks = Vec::new();
-        for Packed { chunk, visible } in packed {
-            let shown = chunk.entries.iter().zip(visible).filter(|(_, visible)| **visible);
+        for Packed { chunk, blocks: packed } in packed {
+            let shown = chunk.entries.iter().zip(packed).filter(|(_, (_, visible))| *visible);
             blocks.extend(
                 shown.map(|((stream, entry), _)| {
                     Arc::new(chunk::block(*stream, &chunk.value, entry))
@@ -70,7 +70,7 @@ impl<M: Machine> Writer<M> {
         for Packed { chunk, .. } in &packed {
             batch.put_chunk(chunk.place, chunk.value.clone());
         }
-        self.put_pages(&mut due, &mut batch, &mut commit.written);
+        self.put_pages(&mut due, false, &mut batch, &mut commit.written);
         self.put_trims(&mut trims, &mut batch, &mut commit.written);
         commit.written.put_into(&mut batch);
         for owner in &commit.deleted {
@@ -80,7 +80,7 @@ impl<M: Machine> Writer<M> {
         // A busy writer has no idle moment for the sync that is promised in between.
         let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
         let sync = commit.need == SyncNeed::Now || overdue;
-        let indexed = self.first_unpaged(&due);
+        let indexed = self.first_unpaged();
         let begun = Instant::now();
         self.write(batch, ends, indexed, sync)?;
         let took = begun.elapsed();
@@ -116,9 +116,9 @@ impl<M: Machine> Writer<M> {
     }
 
     /// The first sequence of each log with a block that no page knows, but for those of the commit in
-    /// the making; streams that are paged by it left out.
-    pub(super) fn first_unpaged(&self, paged: &[StreamId]) -> [Option<u64>; 2] {
-        Log::ALL.map(|log| self.pages[log as usize].first_unpaged(paged).map(|first| first.0))
+    /// the making.
+    pub(super) fn first_unpaged(&self) -> [Option<u64>; 2] {
+        Log::ALL.map(|log| self.pages[log as usize].first_unpaged().map(|first| first.0))
     }
 
     /// Waits while fjall is far behind in writing tables. Its own brake looks at one keyspace at a

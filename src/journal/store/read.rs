@@ -120,9 +120,9 @@ impl Store {
         let prefix = owner.0.to_be_bytes();
         let mut keys = Vec::new();
         for guard in self.meta.prefix(prefix).chain(self.index.prefix(prefix)) {
-            let key = Bytes::from(guard.key()?);
+            let key = guard.key()?;
             if Page::parse_key(&key).is_none() {
-                keys.extend(StateKey::parse(key));
+                keys.extend(StateKey::parse(&key));
             }
         }
         Ok(keys)
@@ -139,8 +139,8 @@ fn sequence(guard: fjall::Guard) -> Result<Sequence, JournalError> {
 /// A key of state and its value as it is stored.
 pub(super) fn keyed(guard: fjall::Guard) -> Result<(StateKey, Bytes), JournalError> {
     let (key, value) = guard.into_inner()?;
-    let key = StateKey::parse(Bytes::from(key))
-        .ok_or_else(|| JournalError::Metadata("a key is too short".into()))?;
+    let key =
+        StateKey::parse(&key).ok_or_else(|| JournalError::Metadata("a key is too short".into()))?;
     Ok((key, Bytes::from(value)))
 }
 

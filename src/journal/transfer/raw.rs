@@ -280,7 +280,7 @@ impl Source {
         let mut deleted = HashSet::new();
         let mut found = Vec::new();
         for (key, (_, value)) in self.state.drain() {
-            let (Some(key), Some(value)) = (StateKey::parse(key), value) else { continue };
+            let (Some(key), Some(value)) = (StateKey::parse(&key), value) else { continue };
             match keys::kind(&key) {
                 KeyKind::Own if key.as_bytes() == positions::KEY => found.push((key, value)),
                 KeyKind::Own | KeyKind::Findings => {}

@@ -120,7 +120,7 @@ fn parse(content: &Bytes) -> Option<Piece> {
     let behind = |rest: &[u8]| content.slice(content.len() - rest.len()..);
     match rest.try_get_u8().ok()? {
         STATE => {
-            let key = StateKey::parse(Bytes::copy_from_slice(varint::take_bytes(rest)?))?;
+            let key = StateKey::parse(varint::take_bytes(rest)?)?;
             Some(Piece::State { key, value: behind(rest) })
         }
         BLOCK => {

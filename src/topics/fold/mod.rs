@@ -48,8 +48,8 @@ pub(super) enum Follows {
     AfterHole,
 }
 
-/// What a snapshot consists of: a tag, what follows it in the key, and the value; `None` removes it.
-pub(super) type Saved = (u8, Vec<u8>, Option<Vec<u8>>);
+/// Puts a part of a snapshot: its tag, what follows that in the key, and the value; `None` removes it.
+pub(super) type Put<'a> = &'a mut dyn FnMut(u8, &[u8], Option<Vec<u8>>);
 
 /// See the module.
 #[derive(Debug)]
@@ -184,22 +184,23 @@ impl Fold {
         self.memory.remembered().map_or(0, Remembered::bytes)
     }
 
-    /// The snapshot's changes since the last one.
-    pub(super) fn save(&mut self) -> Vec<Saved> {
+    /// Puts the snapshot's changes since the last one.
+    pub(super) fn save(&mut self, put: Put<'_>) {
         let number = self.core.next_piece;
-        let mut saved = match &mut self.memory {
-            Memory::Cold(pending) => {
-                let pending = std::mem::take(pending);
-                remembered::save_cold(&pending, number)
-            }
-            Memory::Warm(remembered) => remembered.save(number),
+        let (mut new_piece, mut any) = (false, false);
+        let note: Put<'_> = &mut |tag, rest, value| {
+            new_piece |= tag == PIECE && value.is_some();
+            any = true;
+            put(tag, rest, value);
         };
-        if saved.iter().any(|(tag, _, value)| *tag == PIECE && value.is_some()) {
-            self.core.next_piece += 1;
+        match &mut self.memory {
+            Memory::Cold(pending) if pending.is_empty() => {}
+            Memory::Cold(pending) => remembered::save_cold(&std::mem::take(pending), number, note),
+            Memory::Warm(remembered) => remembered.save(number, note),
         }
-        self.core.stored |= !saved.is_empty();
-        saved.push((Core::TAG, Vec::new(), Some(self.core.encode())));
-        saved
+        self.core.next_piece += u64::from(new_piece);
+        self.core.stored |= any;
+        put(Core::TAG, b"", Some(self.core.encode()));
     }
 
     /// What is known of a message. The fold must be warm.

@@ -7,7 +7,7 @@ use bytes::Buf;
 
 use super::producers::{Known, Producers};
 use super::window::{self, Window};
-use super::{Inputs, Saved};
+use super::{Inputs, Put};
 use crate::journal::format::varint;
 use crate::model::{Incarnation, LastId, Origin, WindowSettings};
 
@@ -79,18 +79,19 @@ impl Remembered {
         }
     }
 
-    pub(super) fn save(&mut self, number: u64) -> Vec<Saved> {
+    /// Puts what has changed since the last time; a piece gets the number.
+    pub(super) fn save(&mut self, number: u64, put: Put<'_>) {
         let (piece, useless) = self.window.save(number);
-        let mut saved: Vec<Saved> =
-            useless.into_iter().map(|n| (PIECE, n.to_be_bytes().to_vec(), None)).collect();
-        saved.extend(piece.map(|piece| (PIECE, number.to_be_bytes().to_vec(), Some(piece))));
-        let names = self.producers.save().into_iter();
-        saved.extend(names.map(|(name, value)| (NAME, name.as_bytes().to_vec(), value)));
-        for (id, ()) in std::mem::take(&mut self.origins.changed) {
-            let value = self.origins.known.get(&id).map(Progress::encode);
-            saved.push((ORIGIN, id.to_be_bytes().to_vec(), value));
+        useless.iter().for_each(|n| put(PIECE, &n.to_be_bytes(), None));
+        if piece.is_some() {
+            put(PIECE, &number.to_be_bytes(), piece);
         }
-        saved
+        for (name, value) in self.producers.save() {
+            put(NAME, name.as_bytes(), value);
+        }
+        for (id, ()) in std::mem::take(&mut self.origins.changed) {
+            put(ORIGIN, &id.to_be_bytes(), self.origins.known.get(&id).map(Progress::encode));
+        }
     }
 
     /// Takes a saved value back; false when it can't be read.
@@ -128,8 +129,7 @@ impl Progress {
 }
 
 /// Saves inputs whose topic's snapshot is not loaded: what they change needs none of it.
-pub(super) fn save_cold(pending: &[Inputs], number: u64) -> Vec<Saved> {
-    let mut saved = Vec::new();
+pub(super) fn save_cold(pending: &[Inputs], number: u64, put: Put<'_>) {
     let prints = pending.iter().flat_map(|inputs| {
         inputs.extras.fingerprints.iter().map(|(place, print)| {
             let (ingest, offset) = inputs.place(*place);
@@ -138,8 +138,7 @@ pub(super) fn save_cold(pending: &[Inputs], number: u64) -> Vec<Saved> {
     });
     let mut prints = prints.peekable();
     if prints.peek().is_some() {
-        let piece = window::piece(prints);
-        saved.push((PIECE, number.to_be_bytes().to_vec(), Some(piece)));
+        put(PIECE, &number.to_be_bytes(), Some(window::piece(prints)));
     }
     let mut names: BTreeMap<Arc<str>, (LastId, u64)> = BTreeMap::new();
     let mut origins = BTreeMap::new();
@@ -152,11 +151,9 @@ pub(super) fn save_cold(pending: &[Inputs], number: u64) -> Vec<Saved> {
         }
     }
     for (name, (last, age_ms)) in names {
-        let value = Known::new(last, age_ms).encode();
-        saved.push((NAME, name.as_bytes().to_vec(), Some(value)));
+        put(NAME, name.as_bytes(), Some(Known::new(last, age_ms).encode()));
     }
     for (id, progress) in origins {
-        saved.push((ORIGIN, id.to_be_bytes().to_vec(), Some(progress.encode())));
+        put(ORIGIN, &id.to_be_bytes(), Some(progress.encode()));
     }
-    saved
 }
