@@ -43,7 +43,7 @@ const BLOCKS: usize = 4_096;
 const TOPICS: [usize; 2] = [10_000, 100_000];
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// The measure of a commit, as in the journal's writer.
-const COMMIT_MESSAGES: usize = 1_000;
+const COMMIT_MESSAGES: usize = 2_000;
 
 /// Something that stores blocks and answers when they are safe.
 trait Log {
@@ -231,9 +231,6 @@ fn append(criterion: &mut Criterion) {
             }
         }
         compare(criterion, (2_000, topics), &many, &bare_file, &blocks);
-        if let Some(many) = LazyCell::get(&many) {
-            runtime.block_on(many.journal.stop()).expect("it stops");
-        }
     }
 }
 

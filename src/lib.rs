@@ -19,7 +19,7 @@
 //!                     journal::commit              one thread: topics take turns
 //!                       │  topics: the machine     one request, one unit: offsets, stamps, what is new,
 //!                       │  it hosts                what becomes of settings; a fold over block headers
-//!                       │  units, packed           a commit has ≤ 1,000 messages or 1 MiB: chunks of
+//!                       │  units, packed           a commit has ≤ 2,000 messages or 1 MiB: chunks of
 //!                       │                          ~32 KiB, index pages, state; one fjall batch, one sync
 //!          ┌────────────┼─────────────────────┐
 //!          ▼            ▼                     ▼

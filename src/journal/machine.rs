@@ -180,9 +180,16 @@ pub trait Machine: Send + 'static {
     /// A request of this turn panicked; what it did to the machine is to be given up.
     fn panicked(&mut self, turn: Turn);
 
-    /// A start will not read the stream's blocks up to this number again: puts what they did into
-    /// state. `first` is the stream's low watermark. False when it can't: a start is to read them.
-    fn cover(&mut self, stream: StreamId, number: u64, first: u64, unit: &mut Unit) -> bool;
+    /// A start will not read the blocks again that the stream has now: puts what they did into state.
+    /// False when it can't: a start is to read them. `first` is the stream's low watermark, `last`
+    /// gives the number of any stream's last block, up to which the state then stands for all.
+    fn cover(
+        &mut self,
+        stream: StreamId,
+        first: u64,
+        last: &dyn Fn(StreamId) -> u64,
+        unit: &mut Unit,
+    ) -> bool;
 
     /// Makes durable outside the journal what has to be before the commit.
     ///

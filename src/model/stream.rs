@@ -20,7 +20,9 @@ impl OwnerId {
 
 /// A run of blocks in the journal. A topic's outgoing stream, which readers see, has the topic's
 /// own number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct StreamId(pub u32);
 

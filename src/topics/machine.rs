@@ -215,19 +215,24 @@ impl Machine for TopicsMachine {
         self.views.show(&topic.record, true);
     }
 
-    fn cover(&mut self, stream: StreamId, number: u64, first: u64, unit: &mut Unit) -> bool {
+    fn cover(
+        &mut self,
+        stream: StreamId,
+        first: u64,
+        last: &dyn Fn(StreamId) -> u64,
+        unit: &mut Unit,
+    ) -> bool {
         let (topic, side) = self.topic_of(stream);
         let Some(topic) = self.catalogue.get_mut(topic) else { return true };
         if topic.given_up {
             // What it knows may be half of a request: a start learns it from the blocks again.
             return false;
         }
-        match side {
-            Side::Ingest => topic.fold.core.raw_number = number,
-            Side::Outgoing => {
-                topic.fold.core.number = number;
-                topic.forget_gaps_before(first);
-            }
+        let core = &mut topic.fold.core;
+        core.number = last(topic.record.id.outgoing());
+        core.raw_number = topic.record.ingest.map_or(core.raw_number, last);
+        if side == Side::Outgoing {
+            topic.forget_gaps_before(first);
         }
         state::put_snapshot(topic, unit);
         true

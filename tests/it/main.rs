@@ -33,3 +33,4 @@ mod seen;
 mod stopping;
 mod topics;
 mod transfer;
+mod units;

@@ -90,7 +90,10 @@ impl<M: Machine> Writer<M> {
             commit.packer.add(append, known);
         }
         commit.written.state.extend(unit.state.drain(..));
-        commit.trims.append(&mut unit.trims);
+        for (stream, first) in unit.trims.drain(..) {
+            let furthest = commit.trims.entry(stream).or_default();
+            *furthest = first.max(*furthest);
+        }
         for owner in unit.deleted.drain(..) {
             self.take_deletion(owner, commit);
         }

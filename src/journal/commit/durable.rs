@@ -43,7 +43,7 @@ impl<M: Machine> Writer<M> {
         examined: bool,
         stale: Vec<(StreamId, PageStart)>,
     ) -> Result<(), JournalError> {
-        let mut commit = Gathered::new(now);
+        let mut commit = Gathered::new(now, 0);
         let write = examined || !unit.is_empty();
         self.take(&mut unit, &mut commit)?;
         if !write {
@@ -71,23 +71,23 @@ impl<M: Machine> Writer<M> {
         self.pages.iter_mut().flat_map(|queue| queue.take_all(held)).collect()
     }
 
-    /// Writes every tail out, so that no chunk is known to memory alone; those whose blocks the
-    /// machine does not cover only if `all_the_same`.
-    pub(super) fn write_tails(&mut self, all_the_same: bool) -> Result<(), JournalError> {
-        let tails = self.take_tails(all_the_same);
-        self.write_pages(tails, all_the_same, |_| {})
+    /// Writes tails out, so that no chunk is known to memory alone; with `all`, those of streams that
+    /// the machine does not cover, too.
+    pub(super) fn write_tails(&mut self, all: bool) -> Result<(), JournalError> {
+        let tails = self.take_tails(all);
+        self.write_pages(tails, all, |_| {})
     }
 
     fn write_pages(
         &mut self,
         mut tails: Vec<StreamId>,
-        all_the_same: bool,
+        all: bool,
         more: impl FnOnce(&mut crate::journal::store::StoreBatch<'_>),
     ) -> Result<(), JournalError> {
         let store = self.shared.store.clone();
         let mut batch = store.batch();
         let mut written = Written::default();
-        self.put_pages(&mut tails, all_the_same, &mut batch, &mut written);
+        self.put_pages(&mut tails, all, &mut batch, &mut written);
         written.put_into(&mut batch);
         more(&mut batch);
         let ends = log_ends(&self.positions);
@@ -100,7 +100,7 @@ impl<M: Machine> Writer<M> {
 
     /// Gives back what was reserved, leaves the next start nothing to read, and syncs.
     pub(super) fn close(&mut self) -> Result<(), JournalError> {
-        let mut commit = Gathered::new(self.now());
+        let mut commit = Gathered::new(self.now(), 0);
         let mut unit = self.take_unit();
         self.machine.closing(&mut unit);
         self.take(&mut unit, &mut commit)?;

@@ -1,5 +1,6 @@
 //! One commit in the making: whole units of many requests, and whom to answer.
 
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::packer::Packer;
@@ -18,24 +19,26 @@ pub(super) struct Gathered<M: Machine> {
     pub(super) need: SyncNeed,
     /// State and extents; the last value of each key.
     pub(super) written: Written,
-    pub(super) trims: Vec<(StreamId, u64)>,
+    /// The furthest of each stream.
+    pub(super) trims: FxHashMap<StreamId, u64>,
     pub(super) deleted: Vec<OwnerId>,
     pub(super) replies: Vec<M::Reply>,
     pub(super) stop: Option<oneshot::Sender<Result<(), JournalError>>>,
 }
 
 impl<M: Machine> Gathered<M> {
-    pub(super) fn new(now: Now) -> Self {
+    /// A commit that is expected to take about so many requests.
+    pub(super) fn new(now: Now, expected: usize) -> Self {
         Self {
-            packer: Packer::default(),
+            packer: Packer::with_capacity(expected),
             messages: 0,
             bytes: 0,
             now,
             need: SyncNeed::None,
             written: Written::default(),
-            trims: Vec::new(),
+            trims: FxHashMap::default(),
             deleted: Vec::new(),
-            replies: Vec::new(),
+            replies: Vec::with_capacity(expected),
             stop: None,
         }
     }
@@ -53,6 +56,6 @@ impl<M: Machine> Gathered<M> {
     pub(super) fn forget(&mut self, owner: OwnerId) {
         self.written.state.retain(|key, _| key.owner() != owner);
         self.written.extents.retain(|stream, _| OwnerId::from(*stream) != owner);
-        self.trims.retain(|(stream, _)| OwnerId::from(*stream) != owner);
+        self.trims.retain(|stream, _| OwnerId::from(*stream) != owner);
     }
 }

@@ -81,7 +81,7 @@ impl<M: Machine> Writer<M> {
 
     /// Has the machine sweep what is idle.
     fn sweep(&mut self) -> Result<(), JournalError> {
-        let mut commit = Gathered::new(self.now());
+        let mut commit = Gathered::new(self.now(), 0);
         let mut unit = self.take_unit();
         self.machine.sweep(&commit.now, StateReader(&self.shared.store), &mut unit)?;
         let swept = !unit.is_empty();

@@ -52,7 +52,7 @@ use page_queue::PageQueue;
 use watchdog::Watchdog;
 
 /// Messages after which a commit takes no more.
-const COMMIT_MESSAGES: u64 = 1_000;
+const COMMIT_MESSAGES: u64 = 2_000;
 /// Bytes after which a commit takes no more.
 const COMMIT_BYTES: usize = 1024 * 1024;
 /// Full memtables that may wait to be written as tables: twice what four keyspaces reach by themselves
@@ -255,7 +255,7 @@ impl<M: Machine> Writer<M> {
         turn: Turn,
         first: Command<M::Request>,
     ) -> Result<Gathered<M>, JournalError> {
-        let mut commit = Gathered::new(self.now());
+        let mut commit = Gathered::new(self.now(), self.pacing.expected());
         let begun = Instant::now();
         let mut next = Some((turn, first));
         while let Some((turn, command)) = next {

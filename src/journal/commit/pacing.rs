@@ -34,6 +34,11 @@ impl CommitPacing {
         self.messages = 0;
     }
 
+    /// How many messages the next commit is likely to have.
+    pub(super) fn expected(&self) -> usize {
+        self.messages as usize
+    }
+
     /// More is to be expected, and worth waiting for.
     pub(super) fn expects_more(&self, gathered: u64, since: Instant) -> bool {
         gathered < self.messages && since.elapsed() < (self.took / PART).min(WAIT_MAX)

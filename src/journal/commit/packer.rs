@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::journal::format::chunk::{self, Bodies, CHUNK_BYTES, Chunk, Part, Place};
 use crate::journal::format::entry::Moment;
@@ -44,6 +44,12 @@ pub(super) struct Packed {
 }
 
 impl Packer {
+    /// One that is expected to take about so many blocks.
+    pub(super) fn with_capacity(expected: usize) -> Self {
+        let open = FxHashMap::with_capacity_and_hasher(expected, FxBuildHasher);
+        Self { groups: Vec::with_capacity(expected), open }
+    }
+
     /// Adds a block to its stream.
     pub(super) fn add(&mut self, append: UnitAppend, state: &Arc<StreamState>) {
         let UnitAppend { stream, mut header, block, visible } = append;

@@ -1,7 +1,5 @@
 //! The writer and the index: which tails go out with a commit, and what it adds to them.
 
-use std::collections::hash_map::Entry;
-
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
@@ -59,17 +57,18 @@ impl<M: Machine> Writer<M> {
         due
     }
 
-    /// Puts tails into a batch as pages, where the machine covers what their blocks did, or all the
-    /// same; the others are left out of `streams` and stay tails.
+    /// Puts tails into a batch as pages, where the machine covers what their blocks did; the others
+    /// are left out of `streams` and stay tails. With `all` they are put as pages, too, but their
+    /// streams' extents stay behind, so that whoever takes the content reads the blocks again.
     pub(super) fn put_pages(
         &mut self,
         streams: &mut Vec<StreamId>,
-        all_the_same: bool,
+        all: bool,
         batch: &mut StoreBatch<'_>,
         written: &mut Written,
     ) {
         streams.retain(|stream| {
-            let covered = self.put_page(*stream, all_the_same, batch, written);
+            let covered = self.put_page(*stream, all, batch, written);
             if !covered && let Some(known) = self.streams.get(stream) {
                 let first = known.read_index().tail.front().map(|entry| entry.sequence);
                 let queue = &mut self.pages[known.log as usize];
@@ -82,7 +81,7 @@ impl<M: Machine> Writer<M> {
     fn put_page(
         &mut self,
         stream: StreamId,
-        all_the_same: bool,
+        all: bool,
         batch: &mut StoreBatch<'_>,
         written: &mut Written,
     ) -> bool {
@@ -91,27 +90,22 @@ impl<M: Machine> Writer<M> {
             let index = known.read_index();
             (index.page(), index.extent)
         };
-        if !self.cover(stream, extent.first, written) && !all_the_same {
-            return false;
+        let covered = self.cover(stream, extent.first, written);
+        if covered {
+            written.extents.insert(stream, extent);
         }
-        page.iter().for_each(|page| batch.put_page(stream, page));
-        written.extents.insert(stream, extent);
-        true
+        page.iter().filter(|_| covered || all).for_each(|page| batch.put_page(stream, page));
+        covered
     }
 
     /// Has the machine put what the stream's blocks did into the commit's state.
     pub(super) fn cover(&mut self, stream: StreamId, first: u64, written: &mut Written) -> bool {
-        let Some(number) = self.streams.get(&stream).map(|known| known.number()) else {
-            return true;
-        };
         let mut unit = self.take_unit();
-        let covered = self.machine.cover(stream, number, first, &mut unit);
-        for (key, value) in unit.state.drain(..) {
-            // What a request has put in this very commit is newer.
-            if let Entry::Vacant(vacant) = written.state.entry(key) {
-                vacant.insert(value);
-            }
-        }
+        let streams = &self.streams;
+        let last = |stream: StreamId| streams.get(&stream).map_or(0, |known| known.number());
+        let covered = self.machine.cover(stream, first, &last, &mut unit);
+        // All requests of the commit have been applied, so this is the newest there is.
+        written.state.extend(unit.state.drain(..));
         self.put_back_unit(unit);
         covered
     }

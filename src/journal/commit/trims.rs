@@ -1,5 +1,7 @@
 //! Moving low watermarks: what a unit gives up, and what reclaiming found to be too old.
 
+use rustc_hash::FxHashMap;
+
 use super::Writer;
 use super::pages::Written;
 use crate::journal::JournalError;
@@ -12,7 +14,10 @@ use crate::model::StreamId;
 
 impl<M: Machine> Writer<M> {
     /// What units give up, as trims.
-    pub(super) fn trims(&self, wanted: &[(StreamId, u64)]) -> Result<Vec<Trim>, JournalError> {
+    pub(super) fn trims(
+        &self,
+        wanted: &FxHashMap<StreamId, u64>,
+    ) -> Result<Vec<Trim>, JournalError> {
         let mut trims = Vec::new();
         for (stream, first) in wanted {
             let Some(known) = self.streams.get(stream) else { continue };

@@ -27,7 +27,7 @@ use crate::model::{Gap, Log, OwnerId, StreamId};
 use scan::Scan;
 
 /// The most messages one commit can hold: a full one and one more block of the largest frame.
-const COMMIT_MESSAGES_MAX: u64 = 101_000;
+const COMMIT_MESSAGES_MAX: u64 = 102_000;
 /// Offsets that a stream goes on behind when what an import lost at its end can't be known.
 const IMPORT_SUSPECT_OFFSETS: u64 = 1 << 20;
 
@@ -38,7 +38,7 @@ pub(super) struct Recovered {
     pub(super) deleted: HashMap<OwnerId, Deleted>,
     pub(super) positions: Positions,
     pub(super) findings: Findings,
-    /// Something was missing: it has to be written down what is there.
+    /// Something was missing or could not be kept in memory: it has to be written down what is there.
     pub(super) examined: bool,
     /// Pages that are not to be built on.
     pub(super) stale_pages: Vec<(StreamId, PageStart)>,
@@ -96,7 +96,7 @@ pub(super) fn recover<M: Machine>(
     let mut scan = Scan::new(store, machine, &mut loaded.streams, &loaded.deleted, &mut positions);
     scan.resume(&holes)?;
     scan.run()?;
-    let (lost, last_seen) = scan.finish();
+    let (lost, last_seen, paged) = scan.finish();
     let mut findings = Findings { complete, new, damaged: !holes.is_empty(), ..Default::default() };
     let hidden: u64 = holes.iter().map(|hole| hole.commits.end() - hole.commits.start() + 1).sum();
     findings.suspect = lost.map(|lost| {
@@ -106,7 +106,7 @@ pub(super) fn recover<M: Machine>(
         Some(Suspect { sequences, messages_max, last_seen: last_seen.clone() })
     });
     let Loaded { mut streams, deleted, imported } = loaded;
-    let examined = !holes.is_empty() || imported.is_some();
+    let examined = !holes.is_empty() || imported.is_some() || paged;
     if let Some((missing, unreadable)) = imported {
         take_imported(&mut findings, &mut streams, missing, unreadable);
     }

@@ -31,6 +31,8 @@ pub(super) struct Scan<'a, M> {
     last_seen: HashMap<StreamId, Sequence>,
     /// Streams that no owner has spoken of yet.
     orphans: HashSet<StreamId>,
+    /// Pages were written whose streams' extents don't speak of them yet.
+    paged: bool,
     /// Where streams ended by pages that are not built on: offset and block number.
     known_end: HashMap<StreamId, (u64, u64)>,
 }
@@ -67,12 +69,25 @@ impl<'a, M: Machine> Scan<'a, M> {
     ) -> Self {
         let (last_seen, known_end) = (HashMap::new(), HashMap::new());
         let (lost, orphans) = (Default::default(), HashSet::new());
-        Self { store, machine, streams, deleted, positions, lost, last_seen, orphans, known_end }
+        let paged = false;
+        Self {
+            store,
+            machine,
+            streams,
+            deleted,
+            positions,
+            lost,
+            last_seen,
+            orphans,
+            paged,
+            known_end,
+        }
     }
 
-    /// What is lost, by log, and where each stream was seen last.
-    pub(super) fn finish(self) -> ([Lost; 2], HashMap<StreamId, Sequence>) {
-        (self.lost, self.last_seen)
+    /// What is lost, by log, where each stream was seen last, and whether tails have to be written out
+    /// before anything else is.
+    pub(super) fn finish(self) -> ([Lost; 2], HashMap<StreamId, Sequence>, bool) {
+        (self.lost, self.last_seen, self.paged)
     }
 
     /// Lets every stream continue where its extent says; where there are holes, after the last page up
@@ -248,6 +263,7 @@ impl<'a, M: Machine> Scan<'a, M> {
         self.positions.commits += 1;
         batch.put_positions(self.positions);
         batch.commit(false)?;
+        self.paged = true;
         stream.index.tail.clear();
         Ok(())
     }
