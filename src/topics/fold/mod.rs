@@ -155,10 +155,12 @@ impl Fold {
         if !saved.iter().all(|(tag, rest, value)| remembered.restore(*tag, rest, value)) {
             return false;
         }
+        remembered.producers.keep_within(self.names_max);
         gaps.iter().for_each(|gap| remembered.window.forget(*gap));
         for inputs in std::mem::take(pending) {
             remembered.take(&inputs, self.core.window, self.names_max);
         }
+        remembered.window.expire(0, self.core.window);
         self.memory = Memory::Warm(Box::new(remembered));
         true
     }
@@ -280,3 +282,6 @@ impl Inputs {
         (ingest, self.offset_base.map_or(NOT_KNOWN, |base| base + u64::from(place)))
     }
 }
+
+#[cfg(test)]
+mod tests;

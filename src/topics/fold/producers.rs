@@ -81,6 +81,13 @@ impl Producers {
         self.changed.insert(name.clone());
     }
 
+    /// Forgets names that are too many: those of a cold fold were saved without counting.
+    pub(super) fn keep_within(&mut self, max: usize) {
+        if self.names.len() > max {
+            self.forget_oldest(self.names.len() - max);
+        }
+    }
+
     fn forget_oldest(&mut self, how_many: usize) {
         let mut ages: Vec<_> =
             self.names.iter().map(|(name, known)| (known.age_ms, name.clone())).collect();

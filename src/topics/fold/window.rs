@@ -6,7 +6,8 @@
 //! removed once none of its ids is remembered. So the window outlives both restarts and the messages
 //! themselves.
 //!
-//! Invariants: ids leave in the order they came; an id used anew after it left is another entry.
+//! Invariants: ids leave in the order they came; an id used anew after it left is another entry. A
+//! window that is made larger may find ids again that had left the smaller one.
 
 use std::collections::VecDeque;
 
@@ -92,13 +93,17 @@ impl Window {
         settings: WindowSettings,
     ) -> Seen {
         let oldest_ms = now_ms.saturating_sub(settings.ms);
-        match self.find(print.id) {
-            Some(entry) if entry.age_ms < oldest_ms || settings.messages == 0 => Seen::New,
-            None => Seen::New,
-            Some(Entry { payload, ingest, offset, .. }) if *payload == print.payload => {
-                Seen::Duplicate { ingest: *ingest, offset: *offset }
-            }
-            Some(_) => Seen::Conflict,
+        let place = self.by_id.find(hash(print.id), |place| self.at(*place).id == print.id);
+        let Some(place) = place.copied() else { return Seen::New };
+        let entry = self.at(place);
+        // How many came since, this one included: what a restored snapshot holds may be too many.
+        let since = self.order.len() - place.wrapping_sub(self.gone) as usize;
+        if entry.age_ms < oldest_ms || since as u64 > settings.messages {
+            return Seen::New;
+        }
+        match entry.payload == print.payload {
+            true => Seen::Duplicate { ingest: entry.ingest, offset: entry.offset },
+            false => Seen::Conflict,
         }
     }
 
