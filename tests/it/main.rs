@@ -16,6 +16,7 @@ mod crashes;
 mod damage;
 mod error_table;
 mod events;
+mod fixtures;
 mod forms;
 mod hostile_http;
 mod hostile_sockets;

@@ -46,6 +46,46 @@ async fn a_commit_that_fails_ends_the_process_and_acknowledges_nothing() {
 }
 
 #[tokio::test]
+async fn a_panic_on_the_writer_thread_costs_its_own_topic_until_the_next_start() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().join("data");
+    let broker = Broker::start(&data);
+    let id = |id: &str| json!({ "messages": [{ "data": 1, "message_id": id }] }).to_string();
+    const BATCH: &str = "application/vnd.weir.messages+json";
+    for topic in ["doomed", "other"] {
+        assert_eq!(broker.publish(topic, BATCH, id("a")).await.status(), StatusCode::ACCEPTED);
+    }
+    broker.plan(json!({ "seam": "machine-appending", "nth": 1, "action": "panic" })).await;
+    problem(broker.publish("doomed", "x/y", "2").await, 503, "quarantined").await;
+    problem(broker.publish("doomed", "x/y", "3").await, 503, "quarantined").await;
+    assert_eq!(broker.json("/v1/topics/doomed").await["state"], "quarantined");
+    assert_eq!(broker.read_all("doomed").await.len(), 1, "what is there can be read");
+    assert_eq!(broker.publish("other", "x/y", "2").await.status(), StatusCode::ACCEPTED);
+    // A change of the catalogue that panics changes nothing, and the writer goes on.
+    broker.plan(json!({ "seam": "machine-changing", "nth": 1, "action": "panic" })).await;
+    let url = broker.url("/v1/topics/new");
+    let made = broker.http.put(&url).json(&json!({})).send().await.unwrap();
+    problem(made, 500, "internal").await;
+    problem(broker.get("/v1/topics/new").await, 404, "topic-not-found").await;
+    let made = broker.http.put(&url).json(&json!({})).send().await.unwrap();
+    assert_eq!(made.status(), StatusCode::CREATED);
+    // A copy misses nothing of it, and neither does a start after a kill.
+    let copy = broker.get("/v1/backup").await.bytes().await.unwrap();
+    broker.kill();
+    let restored = directory.path().join("restored");
+    weir::topics::restore(&copy[..], &restored, |_| {}).await.unwrap();
+    for data in [&data, &restored] {
+        let broker = Broker::start(data);
+        assert_eq!(broker.json("/v1/topics/doomed").await["state"], "running");
+        let again: Value = broker.publish("doomed", BATCH, id("a")).await.json().await.unwrap();
+        assert_eq!(again["results"][0]["duplicate"], true, "{again}");
+        let answer: Value = broker.publish("doomed", "x/y", "4").await.json().await.unwrap();
+        assert_eq!(answer["offset"], 1, "offsets go on where they ended");
+        assert_eq!(broker.read_all("other").await.len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_takes_its_time_only_delays() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));

@@ -275,3 +275,26 @@ async fn beyond_its_credit_a_socket_is_not_read_and_nothing_is_lost() {
     }
     assert_eq!(broker.read_all("t").await.len(), 500);
 }
+
+#[tokio::test]
+async fn a_body_that_is_too_large_for_one_block_is_stored_in_parts_and_in_order() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let messages: Vec<_> = (0..12)
+        .map(|n| json!({ "data": format!("{n}-{}", "x".repeat(1_000_000)), "message_id": n.to_string() }))
+        .collect();
+    let batch = json!({ "messages": messages }).to_string();
+    const BATCH: &str = "application/vnd.weir.messages+json";
+    for duplicate in [false, true] {
+        let answer: Value = broker.publish("t", BATCH, batch.clone()).await.json().await.unwrap();
+        assert_eq!(answer["accepted"], 12, "{answer}");
+        for (n, result) in answer["results"].as_array().unwrap().iter().enumerate() {
+            assert_eq!((&result["offset"], &result["duplicate"]), (&json!(n), &json!(duplicate)));
+        }
+    }
+    let mut tail = Socket::tail(&broker, "t", "0").await;
+    for n in 0..12 {
+        let message = tail.messages(1).await.remove(0);
+        assert!(message["data"].as_str().unwrap().starts_with(&format!("{n}-x")));
+    }
+}
