@@ -5,7 +5,7 @@
 //! holding one is never stale until the topic is deleted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use actix::{Actor, Addr};
 use dashmap::DashMap;
@@ -109,10 +109,8 @@ pub struct TopicHandle {
     name: TopicName,
     /// With the version of the change that made it so.
     record: RwLock<(u64, TopicRecord)>,
-    /// Its ingest logger.
-    pub ingest: Slot<IngestLogger>,
-    /// Its topic actor.
-    pub topic: Slot<Topic>,
+    /// Made on first use: most of many topics rest.
+    slots: OnceLock<Slots>,
     /// Producer sockets open now.
     pub producers: AtomicUsize,
     restarts: AtomicU64,
@@ -122,8 +120,14 @@ pub struct TopicHandle {
     pub(super) deleted: AtomicBool,
     /// Wakes supervision to look at `deleted`, or to leave quarantine.
     pub(super) wake_supervision: Notify,
+}
+
+/// Where a topic's actors are announced.
+struct Slots {
+    ingest: Slot<IngestLogger>,
+    topic: Slot<Topic>,
     /// The writing halves, until activation takes them.
-    pub(super) announcers: std::sync::Mutex<Option<Announcers>>,
+    announcers: Mutex<Option<Announcers>>,
 }
 
 /// The writing halves of a topic's slots.
@@ -134,22 +138,41 @@ pub(super) struct Announcers {
 
 impl TopicHandle {
     pub(super) fn new(record: TopicRecord) -> Arc<Self> {
-        let (ingest_announcer, ingest) = Slot::new();
-        let (topic_announcer, topic) = Slot::new();
-        let announcers = Announcers { ingest: ingest_announcer, topic: topic_announcer };
         Arc::new(Self {
             id: record.id,
             name: record.name.clone(),
             record: RwLock::new((0, record)),
-            ingest,
-            topic,
+            slots: OnceLock::new(),
             producers: AtomicUsize::new(0),
             restarts: AtomicU64::new(0),
             activated: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             wake_supervision: Notify::new(),
-            announcers: std::sync::Mutex::new(Some(announcers)),
         })
+    }
+
+    fn slots(&self) -> &Slots {
+        self.slots.get_or_init(|| {
+            let (ingest_announcer, ingest) = Slot::new();
+            let (topic_announcer, topic) = Slot::new();
+            let announcers = Announcers { ingest: ingest_announcer, topic: topic_announcer };
+            Slots { ingest, topic, announcers: Mutex::new(Some(announcers)) }
+        })
+    }
+
+    /// Its ingest logger.
+    pub fn ingest(&self) -> &Slot<IngestLogger> {
+        &self.slots().ingest
+    }
+
+    /// Its topic actor.
+    pub fn topic(&self) -> &Slot<Topic> {
+        &self.slots().topic
+    }
+
+    /// The writing halves of its slots, to whoever asks first.
+    pub(super) fn take_announcers(&self) -> Option<Announcers> {
+        self.slots().announcers.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The topic's number.
@@ -200,7 +223,7 @@ impl TopicHandle {
         if !self.activated.load(Ordering::Acquire) {
             return TopicState::Running;
         }
-        self.ingest.state().max(self.topic.state())
+        self.ingest().state().max(self.topic().state())
     }
 }
 

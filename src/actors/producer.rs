@@ -49,7 +49,7 @@ impl Producer {
         if self.topic.state() == TopicState::Quarantined {
             return self.refuse(Unavailable::Quarantined, ctx);
         }
-        let Some(ingest) = self.topic.ingest.now() else { return self.wait(ctx) };
+        let Some(ingest) = self.topic.ingest().now() else { return self.wait(ctx) };
         while let Some(held) = self.held.pop_front() {
             // Should the logger die before it takes this, the oneshot drops with its mailbox.
             ingest.do_send(held);
@@ -64,7 +64,7 @@ impl Producer {
         if std::mem::replace(&mut self.waiting, true) {
             return;
         }
-        let slot = self.topic.ingest.clone();
+        let slot = self.topic.ingest().clone();
         let announced = async move { slot.running().await };
         ctx.spawn(announced.into_actor(self).map(|announced, producer, ctx| {
             producer.waiting = false;

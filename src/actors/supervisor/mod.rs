@@ -12,8 +12,8 @@
 mod budget;
 mod supervise;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use actix::ArbiterHandle;
 use serde::Deserialize;
@@ -254,8 +254,7 @@ impl Supervisor {
         if handle.activated.load(Ordering::Acquire) {
             return;
         }
-        let announcers = handle.announcers.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(announcers) = announcers else { return };
+        let Some(announcers) = handle.take_announcers() else { return };
         handle.activated.store(true, Ordering::Release);
         let (topic, restarts) = (handle.clone(), self.restarts);
         let (topics, queue) = (self.topics.clone(), self.queue.clone());

@@ -92,7 +92,7 @@ pub async fn poll(
 /// Returns once the topic's head is beyond `offset`, through any restart of its actor.
 async fn head_beyond(topic: &TopicHandle, offset: u64) -> Result<(), ReadError> {
     loop {
-        let actor = match topic.topic.running().await {
+        let actor = match topic.topic().running().await {
             Ok(actor) => actor,
             Err(Unavailable::Ended) => return Err(ReadError::NoSuchTopic(topic.id())),
             // Nobody will tell; who waits does so as long as it wanted to.
@@ -116,7 +116,7 @@ pub async fn attach(
     reader: Reader,
     pending: Pending,
 ) -> Result<(), Unavailable> {
-    let actor = topic.topic.running().await?;
+    let actor = topic.topic().running().await?;
     let (attachment, ended) = oneshot::channel();
     // A telling that died with the last actor must not hold back the next one's.
     pending.take();

@@ -55,7 +55,7 @@ pub async fn publish(topic: &TopicHandle, block: Block) -> Result<Appended, Publ
         if topic.state() == TopicState::Quarantined {
             return Err(AppendError::Quarantined.into());
         }
-        let ingest = tokio::time::timeout(RECOVERY_WAIT, topic.ingest.running())
+        let ingest = tokio::time::timeout(RECOVERY_WAIT, topic.ingest().running())
             .await
             .map_err(|_| PublishError::Recovering)??;
         let (reply, answer) = oneshot::channel();
