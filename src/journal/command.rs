@@ -45,6 +45,8 @@ pub(super) enum Housekeeping {
 #[derive(Debug)]
 pub(super) struct Trim {
     pub(super) stream: StreamId,
+    /// The low watermark that it was worked out from.
+    pub(super) from: u64,
     /// The first offset kept, and the bytes before it.
     pub(super) first: u64,
     pub(super) bytes_before: u64,

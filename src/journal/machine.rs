@@ -61,6 +61,14 @@ pub struct Now {
 pub struct StateReader<'a>(pub(super) &'a Store);
 
 impl StateReader<'_> {
+    /// The owner's keys with this tag.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn keys(&self, owner: OwnerId, tag: u8) -> Result<Vec<StateKey>, JournalError> {
+        self.0.state_keys(owner, tag).collect()
+    }
+
     /// The owner's values with this tag, by what follows the tag in their keys.
     ///
     /// # Errors
@@ -162,8 +170,15 @@ pub trait Machine: Send + 'static {
         unit: &mut Unit,
     ) -> Result<(), JournalError>;
 
+    /// Blocks of a stream will be replayed from this number on, since what is known of them may be
+    /// lost: those before it end with this offset and this ingest sequence.
+    fn rewind(&mut self, stream: StreamId, number: u64, head: u64, ingest_head: u64);
+
     /// Whose turn a request takes.
     fn turn(&self, request: &Self::Request) -> Turn;
+
+    /// A commit begins: what goes with it whatever is asked. `last` is as for [`Machine::cover`].
+    fn begin(&mut self, last: &dyn Fn(StreamId) -> u64, unit: &mut Unit);
 
     /// Does a request.
     ///
@@ -200,16 +215,15 @@ pub trait Machine: Send + 'static {
     /// A commit has returned.
     fn committed(&mut self);
 
-    /// Time has passed: sweeps a bounded part of what is idle. Called now and then.
-    ///
-    /// # Errors
-    /// The store failed.
+    /// Time has passed: sweeps a bounded part of what is idle. Called now and then, as a commit of its
+    /// own. `last` is as for [`Machine::cover`].
     fn sweep(
         &mut self,
         now: &Now,
         state: StateReader<'_>,
+        last: &dyn Fn(StreamId) -> u64,
         unit: &mut Unit,
-    ) -> Result<(), JournalError>;
+    );
 
     /// The journal stops: gives back what was reserved.
     fn closing(&mut self, unit: &mut Unit);

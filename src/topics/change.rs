@@ -9,7 +9,7 @@ use crate::faults::{self, Seam};
 use crate::journal::{JournalError, Now, SyncNeed, Unit};
 use crate::model::{
     BlockHeader, BlockKind, Gap, HeaderExtras, Log, TopicId, TopicName, TopicSettings,
-    TopicSettingsChange,
+    TopicSettingsChange, WindowSettings,
 };
 
 /// A change of the catalogue.
@@ -100,6 +100,9 @@ pub enum TopicChangeError {
         /// The limit.
         max: usize,
     },
+    /// A request for the topic panicked; what it knows is not relied on until the next start.
+    #[error("the topic is quarantined until the next start")]
+    GivenUp,
     /// What was to be accepted is not what is damaged.
     #[error("`accept_gap` must be one of the topic's damaged ranges: {}", ranges(.0))]
     NoSuchDamage(Vec<Damage>),
@@ -161,6 +164,9 @@ impl TopicsMachine {
             TopicChange::Delete { name } => self.delete(&name, unit),
             TopicChange::AcceptGap { name, gap } => {
                 let topic = self.catalogue.named(&name).ok_or(TopicChangeError::NotFound)?;
+                if topic.given_up {
+                    return Err(TopicChangeError::GivenUp);
+                }
                 topic.accept(gap, now, unit)?;
                 unit.need(SyncNeed::Now);
                 self.views.show(&topic.record, topic.given_up);
@@ -188,13 +194,13 @@ impl TopicsMachine {
         unit.open_stream(id.outgoing(), Log::Blocks);
         unit.limit(id.outgoing(), retention::limits(&settings));
         state::put_record(&topic, unit);
-        state::put_snapshot(&mut topic, unit);
+        state::put_snapshot(&mut topic, &|_| 0, unit);
         unit.need(SyncNeed::Now);
         self.listed.push((record, false));
         Ok(self.catalogue.create(topic))
     }
 
-    /// Gives a topic other settings. What the fold depends on is a block of its stream.
+    /// Gives a topic other settings.
     fn set(
         &mut self,
         id: TopicId,
@@ -204,22 +210,9 @@ impl TopicsMachine {
     ) -> Result<TopicChanged, TopicChangeError> {
         let topic = self.catalogue.get_mut(id).ok_or(TopicChangeError::NotFound)?;
         topic.record.settings = settings;
-        let core = &topic.fold.core;
-        let window = window_of(&settings);
-        if window != core.window {
-            let extras = HeaderExtras { window: Some(window), ..HeaderExtras::default() };
-            let header = BlockHeader {
-                kind: BlockKind::Settings,
-                epoch: topic.record.epoch,
-                base_offset: core.head,
-                ingest_base: core.ingest_head,
-                published_at: now.time.max(core.last_time),
-                age_ms: now.age_ms,
-                extras: Some(Box::new(extras)),
-                ..BlockHeader::default()
-            };
-            topic.fold.absorb(Side::Outgoing, &header);
-            unit.append_header(id.outgoing(), header);
+        // The next start will find that of a topic that is given up.
+        if !topic.given_up {
+            topic.remember(window_of(&settings), now, unit);
         }
         unit.limit(id.outgoing(), retention::limits(&settings));
         state::put_record(topic, unit);
@@ -244,5 +237,28 @@ impl TopicsMachine {
         self.views.forget(record.id);
         self.listed.push((record.clone(), true));
         Ok(changed)
+    }
+}
+
+impl Topic {
+    /// Remembers so much from now on. What the fold depends on is a block of the topic's stream.
+    pub(super) fn remember(&mut self, window: WindowSettings, now: &Now, unit: &mut Unit) {
+        let core = &self.fold.core;
+        if window == core.window {
+            return;
+        }
+        let extras = HeaderExtras { window: Some(window), ..HeaderExtras::default() };
+        let header = BlockHeader {
+            kind: BlockKind::Settings,
+            epoch: self.record.epoch,
+            base_offset: core.head,
+            ingest_base: core.ingest_head,
+            published_at: now.time.max(core.last_time),
+            age_ms: now.age_ms,
+            extras: Some(Box::new(extras)),
+            ..BlockHeader::default()
+        };
+        self.fold.absorb(Side::Outgoing, &header);
+        unit.append_header(self.record.id.outgoing(), header);
     }
 }

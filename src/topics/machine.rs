@@ -143,6 +143,11 @@ impl Machine for TopicsMachine {
         Ok(())
     }
 
+    fn rewind(&mut self, stream: StreamId, number: u64, head: u64, ingest_head: u64) {
+        let (topic, side) = self.topic_of(stream);
+        self.start.rewind(topic, side, number, head, ingest_head);
+    }
+
     fn recovered(
         &mut self,
         findings: Findings,
@@ -163,6 +168,10 @@ impl Machine for TopicsMachine {
         topic.map_or(Turn::First, |topic| Turn::Owner(topic.into()))
     }
 
+    fn begin(&mut self, last: &dyn Fn(StreamId) -> u64, unit: &mut Unit) {
+        self.keep_within_memory(last, unit);
+    }
+
     fn apply(
         &mut self,
         request: Request,
@@ -170,9 +179,6 @@ impl Machine for TopicsMachine {
         state: StateReader<'_>,
         unit: &mut Unit,
     ) -> Result<Reply, JournalError> {
-        if self.memory.bytes() > self.settings.fold_bytes_max {
-            self.keep_within_memory(unit);
-        }
         Ok(match request {
             Request::Append(append) => self.append(append, now, state, unit)?,
             Request::Change(change, reply) => {
@@ -192,6 +198,9 @@ impl Machine for TopicsMachine {
                 let warmed = self.warm(topic, state).map_err(AppendError::Journal);
                 let last = warmed.and_then(|()| {
                     let topic = self.catalogue.get(topic).ok_or(AppendError::TopicDeleted)?;
+                    if topic.given_up {
+                        return Err(AppendError::Quarantined);
+                    }
                     Ok(topic.fold.last_id(&name).and_then(|last| match last {
                         crate::model::LastId::Number(last) => Some(*last),
                         crate::model::LastId::Position(_) => None,
@@ -228,13 +237,10 @@ impl Machine for TopicsMachine {
             // What it knows may be half of a request: a start learns it from the blocks again.
             return false;
         }
-        let core = &mut topic.fold.core;
-        core.number = last(topic.record.id.outgoing());
-        core.raw_number = topic.record.ingest.map_or(core.raw_number, last);
         if side == Side::Outgoing {
             topic.forget_gaps_before(first);
         }
-        state::put_snapshot(topic, unit);
+        state::put_snapshot(topic, last, unit);
         true
     }
 
@@ -265,9 +271,10 @@ impl Machine for TopicsMachine {
         &mut self,
         now: &Now,
         state: StateReader<'_>,
+        last: &dyn Fn(StreamId) -> u64,
         unit: &mut Unit,
-    ) -> Result<(), JournalError> {
-        self.keep_within_memory(unit);
+    ) {
+        self.count_memory();
         let mut ids: Vec<_> = self.catalogue.iter().map(|topic| topic.record.id).collect();
         ids.sort_unstable();
         let from = ids.partition_point(|id| *id < self.swept);
@@ -279,16 +286,15 @@ impl Machine for TopicsMachine {
             if topic.given_up || !topic.fold.expire_idle(now.age_ms) {
                 continue;
             }
-            for (rest, _) in state.values(id.into(), fold::PIECE)? {
-                unit.remove(StateKey::new(id.into(), fold::PIECE, &rest));
-            }
-            state::put_snapshot(topic, unit);
+            // What can't be read stays, for nobody to ask.
+            let pieces = state.keys(id.into(), fold::PIECE).unwrap_or_default();
+            pieces.into_iter().for_each(|piece| unit.remove(piece));
+            state::put_snapshot(topic, last, unit);
             windows += 1;
             if windows == SWEEP_WINDOWS {
                 break;
             }
         }
-        Ok(())
     }
 
     fn closing(&mut self, unit: &mut Unit) {

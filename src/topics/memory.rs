@@ -9,11 +9,13 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::catalogue::Topic;
 use super::machine::TopicsMachine;
 use super::{fold, state};
 use crate::journal::{JournalError, StateReader, Unit};
-use crate::model::TopicId;
+use crate::model::{StreamId, TopicId};
+
+/// Most topics cooled with one commit.
+const COOLING_MAX: usize = 64;
 
 /// Which topics are warm, and what that takes.
 #[derive(Debug, Default)]
@@ -26,11 +28,6 @@ pub(super) struct FoldMemory {
 }
 
 impl FoldMemory {
-    /// What it takes, about.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Forgets a deleted topic.
     pub(super) fn forget(&mut self, topic: TopicId) {
         self.warm.remove(&topic);
@@ -64,28 +61,31 @@ impl TopicsMachine {
         Ok(())
     }
 
-    /// Saves topics that have not been asked for long, so that they can be cooled.
-    pub(super) fn keep_within_memory(&mut self, unit: &mut Unit) {
-        if !self.memory.cooling.is_empty() {
-            return;
-        }
-        let bytes = |topic: &Topic| topic.fold.bytes();
+    /// Counts again what is in memory, which grows with every message.
+    pub(super) fn count_memory(&mut self) {
         let warm = self.memory.warm.iter().filter_map(|id| self.catalogue.get(*id));
-        self.memory.bytes = warm.map(bytes).sum();
+        self.memory.bytes = warm.map(|topic| topic.fold.bytes()).sum();
+    }
+
+    /// Saves some topics that have not been asked for long, so that they can be cooled, where there is
+    /// too much. `last` gives the number of each stream's last block.
+    pub(super) fn keep_within_memory(&mut self, last: &dyn Fn(StreamId) -> u64, unit: &mut Unit) {
         if self.memory.bytes <= self.settings.fold_bytes_max {
             return;
         }
-        let mut oldest: Vec<_> = self.memory.warm.iter().copied().collect();
-        oldest.sort_by_key(|id| self.catalogue.get(*id).map_or(0, |topic| topic.used));
+        self.count_memory();
         let wanted = self.settings.fold_bytes_max / 4 * 3;
+        let relied_on = |id: &TopicId| self.catalogue.get(*id).is_some_and(|topic| !topic.given_up);
+        let mut oldest: Vec<_> = self.memory.warm.iter().copied().filter(relied_on).collect();
+        oldest.sort_by_key(|id| self.catalogue.get(*id).map_or(0, |topic| topic.used));
         let mut left = self.memory.bytes;
-        for id in oldest {
+        for id in oldest.into_iter().take(COOLING_MAX) {
             if left <= wanted {
                 break;
             }
             let Some(topic) = self.catalogue.get_mut(id) else { continue };
             left = left.saturating_sub(topic.fold.bytes());
-            state::put_snapshot(topic, unit);
+            state::put_snapshot(topic, last, unit);
             self.memory.cooling.push(id);
         }
     }
@@ -93,8 +93,11 @@ impl TopicsMachine {
     /// Gives up what was saved for that.
     pub(super) fn cool(&mut self) {
         for id in std::mem::take(&mut self.memory.cooling) {
-            if self.catalogue.get_mut(id).is_none_or(|topic| topic.fold.cool()) {
+            let Some(topic) = self.catalogue.get_mut(id) else { continue };
+            let bytes = topic.fold.bytes();
+            if topic.fold.cool() {
                 self.memory.warm.remove(&id);
+                self.memory.bytes = self.memory.bytes.saturating_sub(bytes);
             }
         }
     }

@@ -113,7 +113,8 @@ impl Topics {
                 Err(StreamReadError::Damaged(gap)) => return Err(self.damaged(topic, gap)),
                 read => read.map_err(|error| of_stream(topic, error))?,
             };
-            return match self.unannounced(topic, &view, from, until, &blocks) {
+            let end = until.min(extent.head);
+            return match self.unannounced(topic, &view, from, end, &blocks) {
                 None => Ok(blocks),
                 Some(gap) => Err(self.damaged(topic, gap)),
             };
@@ -126,11 +127,11 @@ impl Topics {
         topic: TopicId,
         view: &View,
         from: u64,
-        until: u64,
+        end: u64,
         blocks: &[Arc<PlacedBlock>],
     ) -> Option<Gap> {
         let extent = self.streams.extent(topic.outgoing())?;
-        let next = blocks.first().map_or(until.min(extent.head), |block| block.base_offset);
+        let next = blocks.first().map_or(end, |block| block.base_offset);
         let gap = Gap::before(from, next)?;
         // It may have gone meanwhile, or have been found already.
         let known = gap.from < extent.first || *self.views.of(topic) != *view;

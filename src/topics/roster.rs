@@ -9,6 +9,7 @@
 //! list a topic too many (a crash before the commit), never one too few; a line that can't be
 //! read is passed over.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -47,13 +48,10 @@ pub(super) fn listed(directory: &Path) -> Result<Vec<Listed>, JournalError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(JournalError::Directory { path, error: Arc::new(error) }),
     };
-    let mut topics: Vec<Listed> = Vec::new();
-    for listed in text.split(|byte| *byte == b'\n').filter_map(parse) {
-        topics.retain(|topic| topic.id != listed.id);
-        topics.push(listed);
-    }
-    topics.retain(|topic| !topic.deleted);
-    Ok(topics)
+    let listed = text.split(|byte| *byte == b'\n').filter_map(parse);
+    // The last line of each counts.
+    let topics: BTreeMap<_, _> = listed.map(|listed| (listed.id, listed)).collect();
+    Ok(topics.into_values().filter(|topic| !topic.deleted).collect())
 }
 
 fn parse(line: &[u8]) -> Option<Listed> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is found out is in the unit that is committed and synced before anything is served.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -55,6 +55,30 @@ impl Start {
         let Some(loaded) = self.topics.get_mut(&topic) else { return };
         if let Some(fold) = loaded.fold.as_mut() {
             fold.apply(side, header);
+        }
+    }
+
+    /// Blocks from this number on will be replayed, though a snapshot may cover them: other parts of it
+    /// may be lost.
+    pub(super) fn rewind(
+        &mut self,
+        topic: TopicId,
+        side: Side,
+        number: u64,
+        head: u64,
+        ingest_head: u64,
+    ) {
+        let Some(loaded) = self.topics.get_mut(&topic) else { return };
+        let Some(fold) = loaded.fold.as_mut() else { return };
+        let core = &mut fold.core;
+        core.ingest_head = core.ingest_head.min(ingest_head);
+        match side {
+            Side::Ingest => core.raw_number = core.raw_number.min(number),
+            Side::Outgoing => {
+                core.number = core.number.min(number);
+                core.head = core.head.min(head);
+                core.processed_head = core.processed_head.min(ingest_head);
+            }
         }
     }
 
@@ -122,12 +146,12 @@ impl TopicsMachine {
     /// Topics of which nothing is left but their name on the roster.
     fn adopt_listed(&mut self, unit: &mut Unit) {
         let listed = self.start.listed().to_vec();
+        let topics = &self.start.topics;
+        let mut names: HashSet<_> =
+            topics.values().filter_map(|l| Some(l.record.as_ref()?.name.clone())).collect();
         for Listed { id, name, .. } in listed {
-            let topics = &self.start.topics;
-            let named = topics.values().flat_map(|l| &l.record).any(|record| record.name == name);
-            if !named && !topics.contains_key(&id) {
+            if !self.start.topics.contains_key(&id) && names.insert(name.clone()) {
                 unit.reserve_owner(id.into());
-                unit.open_stream(id.outgoing(), Log::Blocks);
                 self.adopt_topic(id, name, Epoch::FIRST);
             }
         }
@@ -145,14 +169,16 @@ impl TopicsMachine {
             self.adopt_listed(unit);
         }
         let loaded = std::mem::take(&mut self.start.topics);
-        for (id, Loaded { record, reserved, fold, adopted, .. }) in loaded {
+        for (id, Loaded { record, reserved, core, fold, adopted }) in loaded {
             let (Some(record), Some(fold)) = (record, fold) else { continue };
             let mut topic = Topic::new(record, fold);
             topic.reserved = reserved;
             topic.fold.core.epoch = topic.record.epoch;
             let mut changed = adopted;
-            if let Some(end) = ends(id.outgoing()) {
-                changed |= topic.follow(&end);
+            let known_head = core.map_or(0, |core| core.head).max(topic.fold.core.head);
+            match ends(id.outgoing()) {
+                Some(end) => changed |= topic.follow(&end, known_head),
+                None => unit.open_stream(id.outgoing(), Log::Blocks),
             }
             for gap in findings.missing.remove(&id.outgoing()).unwrap_or_default() {
                 changed |= topic.damaged(gap);
@@ -169,6 +195,7 @@ impl TopicsMachine {
             if changed {
                 state::put_record(&topic, unit);
             }
+            topic.remember(window_of(&topic.record.settings), now, unit);
             unit.limit(id.outgoing(), retention::limits(&topic.record.settings));
             if let Some(ingest) = topic.record.ingest {
                 unit.limit(ingest, StreamLimits::NONE);
@@ -207,10 +234,10 @@ impl TopicsMachine {
 }
 
 impl Topic {
-    /// The fold goes on where the stream ends: blocks that are lost may have moved it. Where the fold
-    /// knows of messages beyond the stream's end, they are lost; true then.
-    fn follow(&mut self, end: &StreamEnd) -> bool {
-        let lost = Gap::before(end.head, self.fold.core.head);
+    /// The fold goes on where the stream ends: blocks that are lost may have moved it. Where messages
+    /// are known to have been beyond the stream's end, they are lost; true then.
+    fn follow(&mut self, end: &StreamEnd, known_head: u64) -> bool {
+        let lost = Gap::before(end.head, known_head);
         let lost = lost.map_or(Vec::new(), |gap| gap.without(&self.record.holes()));
         let damaged = lost.into_iter().filter(|gap| self.damaged(*gap)).count() > 0;
         let core = &mut self.fold.core;

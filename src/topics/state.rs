@@ -6,7 +6,7 @@ use super::catalogue::Topic;
 use super::fold::Core;
 use super::record::TopicRecord;
 use crate::journal::{JournalError, StateKey, Unit};
-use crate::model::{OwnerId, TopicId};
+use crate::model::{OwnerId, StreamId, TopicId};
 
 /// A topic's record, as JSON.
 const RECORD: u8 = b't';
@@ -59,9 +59,13 @@ pub(super) fn put_reserved(topic: &Topic, unit: &mut Unit) {
     unit.put(key, topic.reserved.to_le_bytes().to_vec());
 }
 
-/// Puts what has changed in a topic's snapshot.
-pub(super) fn put_snapshot(topic: &mut Topic, unit: &mut Unit) {
+/// Puts what has changed in a topic's snapshot, which stands for all blocks up to those that `last`
+/// gives, by stream.
+pub(super) fn put_snapshot(topic: &mut Topic, last: &dyn Fn(StreamId) -> u64, unit: &mut Unit) {
     let owner = OwnerId::from(topic.record.id);
+    let core = &mut topic.fold.core;
+    core.number = last(topic.record.id.outgoing());
+    core.raw_number = topic.record.ingest.map_or(core.raw_number, last);
     topic.fold.save(&mut |tag, rest, value| {
         let key = StateKey::new(owner, tag, rest);
         match value {

@@ -126,7 +126,9 @@ async fn check(copy: &CheckCopy, progress: impl Fn(u64, u64)) -> Result<Checked,
             }
         }
         // What was found while reading is noted behind what was asked before.
-        let _ = topics.last_id(record.id, "").await;
+        if let Err(error) = topics.last_id(record.id, "").await {
+            checked.unreadable.push(format!("what {} remembers: {error}", record.name));
+        }
         checked.topics.push(CheckedTopic {
             name: record.name,
             first: extent.first,

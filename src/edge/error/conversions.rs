@@ -69,6 +69,7 @@ impl From<TopicChangeError> for Problem {
             TopicChangeError::NotFound => Code::TopicNotFound,
             TopicChangeError::AlreadyExists => Code::AlreadyExists,
             TopicChangeError::TooMany { .. } => Code::TooManyTopics,
+            TopicChangeError::GivenUp => Code::Quarantined,
             TopicChangeError::NoSuchDamage(_) => Code::InvalidRequest,
             TopicChangeError::StorageFull => Code::StorageFull,
             TopicChangeError::Journal(_) => Code::Internal,

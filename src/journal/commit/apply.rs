@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::Writer;
 use super::gathered::Gathered;
+use super::{Writer, last_number};
 use crate::journal::JournalError;
 use crate::journal::command::Command;
 use crate::journal::index::StreamIndex;
@@ -14,6 +14,16 @@ use crate::journal::unit::{Unit, UnitAppend};
 use crate::model::{OwnerId, StreamId};
 
 impl<M: Machine> Writer<M> {
+    /// Takes what the machine wants to go with the commit.
+    pub(super) fn begin_commit(&mut self, commit: &mut Gathered<M>) -> Result<(), JournalError> {
+        let mut unit = self.take_unit();
+        let streams = &self.streams;
+        self.machine.begin(&|stream| last_number(streams, stream), &mut unit);
+        self.take(&mut unit, commit)?;
+        self.put_back_unit(unit);
+        Ok(())
+    }
+
     /// Applies a command; the commit will answer it.
     pub(super) fn apply(
         &mut self,

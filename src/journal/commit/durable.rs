@@ -9,8 +9,8 @@ use crate::journal::JournalError;
 use crate::journal::index::PageStart;
 use crate::journal::machine::{Machine, Now};
 use crate::journal::shared::log_ends;
-use crate::journal::store::keys;
-use crate::journal::unit::Unit;
+use crate::journal::store::{StoreBatch, keys};
+use crate::journal::unit::{SyncNeed, Unit};
 use crate::journal::watermark::Extent;
 use crate::model::StreamId;
 
@@ -34,8 +34,9 @@ impl<M: Machine> Writer<M> {
         Extent::of(&self.positions)
     }
 
-    /// Writes down what recovery found out, before anything is served: the machine's unit and every
-    /// tail, so that it is found out once. `stale` pages were not built on.
+    /// Writes down what recovery found out, before anything is served: the machine's unit and, if it
+    /// `examined` what there is, every tail, all in one commit, so that it is found out once. `stale`
+    /// pages were not built on.
     pub(in crate::journal) fn begin(
         &mut self,
         mut unit: Unit,
@@ -49,25 +50,30 @@ impl<M: Machine> Writer<M> {
         if !write {
             return Ok(());
         }
-        let mut batch_pages = BTreeSet::new();
-        if examined {
-            let tails = self.take_tails(false);
-            for stream in &tails {
-                let page = self.streams.get(stream).and_then(|s| s.read_index().page());
-                batch_pages.extend(page.and_then(|page| page.start()).map(|at| (*stream, at)));
-            }
-            self.positions.examined_commits = self.positions.commits + 1;
-            self.write_pages(tails, false, |batch| {
-                let gone = stale.iter().filter(|page| !batch_pages.contains(page));
-                gone.for_each(|(stream, start)| batch.remove_page(*stream, *start));
-                batch.remove_state(&keys::findings());
-            })?;
-        }
-        commit.need = crate::journal::unit::SyncNeed::Now;
-        if commit.is_empty() { self.sync() } else { self.commit(commit) }
+        commit.examined = examined.then_some(stale);
+        commit.need = SyncNeed::Now;
+        self.commit(commit)
     }
 
-    fn take_tails(&mut self, held: bool) -> Vec<StreamId> {
+    /// Puts it that what there is has been examined. The tails of `paged` go out with this batch.
+    pub(super) fn put_examined(
+        &mut self,
+        stale: &[(StreamId, PageStart)],
+        paged: &[StreamId],
+        batch: &mut StoreBatch<'_>,
+    ) {
+        let mut put = BTreeSet::new();
+        for stream in paged {
+            let page = self.streams.get(stream).and_then(|known| known.read_index().page());
+            put.extend(page.and_then(|page| page.start()).map(|at| (*stream, at)));
+        }
+        let gone = stale.iter().filter(|page| !put.contains(page));
+        gone.for_each(|(stream, start)| batch.remove_page(*stream, *start));
+        batch.remove_state(&keys::findings());
+        self.positions.examined_commits = self.positions.commits + 1;
+    }
+
+    pub(super) fn take_tails(&mut self, held: bool) -> Vec<StreamId> {
         self.pages.iter_mut().flat_map(|queue| queue.take_all(held)).collect()
     }
 
@@ -75,21 +81,15 @@ impl<M: Machine> Writer<M> {
     /// the machine does not cover, too.
     pub(super) fn write_tails(&mut self, all: bool) -> Result<(), JournalError> {
         let tails = self.take_tails(all);
-        self.write_pages(tails, all, |_| {})
+        self.write_pages(tails, all)
     }
 
-    fn write_pages(
-        &mut self,
-        mut tails: Vec<StreamId>,
-        all: bool,
-        more: impl FnOnce(&mut crate::journal::store::StoreBatch<'_>),
-    ) -> Result<(), JournalError> {
+    fn write_pages(&mut self, mut tails: Vec<StreamId>, all: bool) -> Result<(), JournalError> {
         let store = self.shared.store.clone();
         let mut batch = store.batch();
         let mut written = Written::default();
         self.put_pages(&mut tails, all, &mut batch, &mut written);
         written.put_into(&mut batch);
-        more(&mut batch);
         let ends = log_ends(&self.positions);
         let indexed = self.first_unpaged();
         self.write(batch, ends, indexed, false)?;

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::packer::Packer;
 use super::pages::Written;
 use crate::journal::JournalError;
+use crate::journal::index::PageStart;
 use crate::journal::machine::{Machine, Now};
 use crate::journal::unit::SyncNeed;
 use crate::model::{OwnerId, StreamId};
@@ -23,6 +24,9 @@ pub(super) struct Gathered<M: Machine> {
     pub(super) trims: FxHashMap<StreamId, u64>,
     pub(super) deleted: Vec<OwnerId>,
     pub(super) replies: Vec<M::Reply>,
+    /// A start has examined what there is: every tail goes out with this commit, and these pages,
+    /// which were not built on, go.
+    pub(super) examined: Option<Vec<(StreamId, PageStart)>>,
     pub(super) stop: Option<oneshot::Sender<Result<(), JournalError>>>,
 }
 
@@ -39,6 +43,7 @@ impl<M: Machine> Gathered<M> {
             trims: FxHashMap::default(),
             deleted: Vec::new(),
             replies: Vec::with_capacity(expected),
+            examined: None,
             stop: None,
         }
     }
@@ -50,6 +55,7 @@ impl<M: Machine> Gathered<M> {
             && self.written.extents.is_empty()
             && self.trims.is_empty()
             && self.deleted.is_empty()
+            && self.examined.is_none()
     }
 
     /// Forgets the state that was to be written of an owner that is deleted.

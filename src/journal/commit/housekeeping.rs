@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::Writer;
 use super::gathered::Gathered;
 use super::pages::Written;
+use super::{Writer, last_number};
 use crate::journal::JournalError;
 use crate::journal::command::{Housekeeping, Moved, Reclaimed, Trim};
 use crate::journal::format::chunk::{self, Bodies, Chunk, Part, Place};
@@ -15,7 +15,7 @@ use crate::journal::index::Page;
 use crate::journal::machine::{Machine, StateReader};
 use crate::journal::shared::log_ends;
 use crate::journal::store::{StoreBatch, keys};
-use crate::model::{Log, Sequence};
+use crate::model::{Log, Sequence, StreamId};
 
 impl<M: Machine> Writer<M> {
     /// Does a piece of housekeeping and answers.
@@ -83,7 +83,9 @@ impl<M: Machine> Writer<M> {
     fn sweep(&mut self) -> Result<(), JournalError> {
         let mut commit = Gathered::new(self.now(), 0);
         let mut unit = self.take_unit();
-        self.machine.sweep(&commit.now, StateReader(&self.shared.store), &mut unit)?;
+        let (state, streams) = (StateReader(&self.shared.store), &self.streams);
+        let last = |stream: StreamId| last_number(streams, stream);
+        self.machine.sweep(&commit.now, state, &last, &mut unit);
         let swept = !unit.is_empty();
         self.take(&mut unit, &mut commit)?;
         self.put_back_unit(unit);

@@ -100,6 +100,11 @@ pub(super) struct Writer<M: Machine> {
     unit: Unit,
 }
 
+/// The number of a stream's last block, that of the commit in the making included.
+fn last_number(streams: &FxHashMap<StreamId, Arc<StreamState>>, stream: StreamId) -> u64 {
+    streams.get(&stream).map_or(0, |known| known.number())
+}
+
 impl<M: Machine> Writer<M> {
     /// Makes the writer of what was recovered.
     pub(super) fn new(
@@ -256,6 +261,7 @@ impl<M: Machine> Writer<M> {
         first: Command<M::Request>,
     ) -> Result<Gathered<M>, JournalError> {
         let mut commit = Gathered::new(self.now(), self.pacing.expected());
+        self.begin_commit(&mut commit)?;
         let begun = Instant::now();
         let mut next = Some((turn, first));
         while let Some((turn, command)) = next {

@@ -18,13 +18,14 @@ const WAIT_MAX: Duration = Duration::from_micros(200);
 #[derive(Debug, Default)]
 pub(super) struct CommitPacing {
     messages: u64,
+    requests: usize,
     took: Duration,
 }
 
 impl CommitPacing {
-    /// A commit of N messages took this long.
-    pub(super) fn note(&mut self, messages: u64, took: Duration) {
-        self.messages = messages;
+    /// A commit of so many messages, by so many requests, took this long.
+    pub(super) fn note(&mut self, messages: u64, requests: usize, took: Duration) {
+        (self.messages, self.requests) = (messages, requests);
         // One slow sync is not what the next one will be like.
         self.took = if self.took.is_zero() { took } else { (self.took * 7 + took) / 8 };
     }
@@ -34,9 +35,9 @@ impl CommitPacing {
         self.messages = 0;
     }
 
-    /// How many messages the next commit is likely to have.
+    /// How many requests the next commit is likely to have.
     pub(super) fn expected(&self) -> usize {
-        self.messages as usize
+        self.requests
     }
 
     /// More is to be expected, and worth waiting for.
@@ -54,9 +55,9 @@ mod tests {
         let mut pacing = CommitPacing::default();
         let now = Instant::now();
         assert!(!pacing.expects_more(1, now));
-        pacing.note(1, Duration::from_secs(1));
+        pacing.note(1, 1, Duration::from_secs(1));
         assert!(!pacing.expects_more(1, now));
-        pacing.note(64, Duration::from_secs(1));
+        pacing.note(64, 64, Duration::from_secs(1));
         assert!(pacing.expects_more(1, now));
         assert!(!pacing.expects_more(64, now));
         assert!(!pacing.expects_more(1, now - WAIT_MAX));

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::Writer;
 use super::packer::Packed;
 use super::page_queue::PageQueue;
+use super::{Writer, last_number};
 use crate::journal::index::{Extent, PAGE_ENTRIES};
 use crate::journal::machine::Machine;
 use crate::journal::reclaim::Deleted;
@@ -102,7 +102,7 @@ impl<M: Machine> Writer<M> {
     pub(super) fn cover(&mut self, stream: StreamId, first: u64, written: &mut Written) -> bool {
         let mut unit = self.take_unit();
         let streams = &self.streams;
-        let last = |stream: StreamId| streams.get(&stream).map_or(0, |known| known.number());
+        let last = |stream: StreamId| last_number(streams, stream);
         let covered = self.machine.cover(stream, first, &last, &mut unit);
         // All requests of the commit have been applied, so this is the newest there is.
         written.state.extend(unit.state.drain(..));
@@ -118,6 +118,10 @@ impl<M: Machine> Writer<M> {
             if let Some(first) = index.tail.front() {
                 self.pages[known.log as usize].remove(first.sequence, *stream);
             }
+            // What no page knows is needed by nobody any more.
+            let mut usage = self.shared.log(known.log).lock_usage();
+            let unknown = index.tail.iter().filter(|entry| !entry.is_indexed());
+            unknown.for_each(|entry| usage.remove(entry.sequence, entry.weight()));
             index.tail.clear();
         }
         for Packed { chunk, blocks } in packed {

@@ -36,8 +36,12 @@ impl<M: Machine> Writer<M> {
         batch: &mut StoreBatch<'_>,
         written: &mut Written,
     ) {
-        trims.retain(|Trim { stream, first, bytes_before, pages, .. }| {
+        trims.retain(|Trim { stream, from, first, bytes_before, pages, .. }| {
             let Some(known) = self.streams.get(stream) else { return false };
+            if known.read_index().extent.first != *from {
+                // Another trim was faster.
+                return false;
+            }
             let paged = written.extents.get(stream).copied();
             let end = paged.unwrap_or_else(|| end_of_known(&known.read_index(), *first));
             if !self.cover(*stream, *first, written) {
@@ -77,7 +81,7 @@ impl<M: Machine> Writer<M> {
 /// is read again by a start.
 fn end_of_known(index: &StreamIndex, first: u64) -> Extent {
     let mut extent = index.extent;
-    let mut left = index.tail.iter().filter(|entry| entry.end_offset() > first);
+    let mut left = index.tail.iter().filter(|entry| !entry.is_below(first));
     if let Some(front) = left.next() {
         let bytes = u64::from(front.bytes) + left.map(|entry| u64::from(entry.bytes)).sum::<u64>();
         let paged = index.tail.front().map_or(0, |entry| entry.base_offset);

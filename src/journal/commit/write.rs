@@ -63,7 +63,10 @@ impl<M: Machine> Writer<M> {
         let before = log_ends(&self.positions);
         let packed = commit.packer.pack(before, self.positions.commits + 1, moment);
         let ends = self.count_written(before, &packed);
-        let mut due = self.due_pages(&packed);
+        let mut due = match commit.examined {
+            Some(_) => self.take_tails(false),
+            None => self.due_pages(&packed),
+        };
         let mut trims = self.trims(&commit.trims)?;
         let store = self.shared.store.clone();
         let mut batch = store.batch();
@@ -73,6 +76,9 @@ impl<M: Machine> Writer<M> {
         self.put_pages(&mut due, false, &mut batch, &mut commit.written);
         self.put_trims(&mut trims, &mut batch, &mut commit.written);
         commit.written.put_into(&mut batch);
+        if let Some(stale) = commit.examined.take() {
+            self.put_examined(&stale, &due, &mut batch);
+        }
         for owner in &commit.deleted {
             batch.put_state(&keys::deleted(*owner), &keys::encode_ends(ends));
         }
@@ -86,7 +92,7 @@ impl<M: Machine> Writer<M> {
         let took = begun.elapsed();
         if !commit.replies.is_empty() {
             metrics::committed(commit.messages, commit.bytes as u64, took, sync);
-            self.pacing.note(commit.messages, took);
+            self.pacing.note(commit.messages, commit.replies.len(), took);
         }
         if let (SyncNeed::Within(within), false) = (commit.need, sync) {
             let at = Instant::now() + within;

@@ -54,6 +54,11 @@ impl IndexEntry {
         (self.number, self.base_offset, self.crc) == (other.number, other.base_offset, other.crc)
     }
 
+    /// It lies below the low watermark. A block without messages does so once a message after it does.
+    pub(crate) fn is_below(&self, first: u64) -> bool {
+        self.end_offset() <= first && (self.count > 0 || self.base_offset < first)
+    }
+
     /// Readers or receipts may ask for it, so pages know it.
     pub(crate) fn is_indexed(&self) -> bool {
         self.count > 0 || (self.kind == BlockKind::Outcome && self.ingest_count > 0)

@@ -95,7 +95,7 @@ impl StreamIndex {
     pub(in crate::journal) fn trim(&mut self, first: u64, bytes_before_first: u64) {
         self.extent.first = first;
         self.extent.bytes_before_first = bytes_before_first;
-        self.tail.retain(|entry| entry.end_offset() > first);
+        self.tail.retain(|entry| !entry.is_below(first));
     }
 }
 

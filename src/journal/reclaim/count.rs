@@ -25,7 +25,7 @@ impl<R: Request> Reclaimer<R> {
             let mut usage = self.shared.log(log).lock_usage();
             for entry in &page.entries {
                 let counted = entry.sequence >= counted_from || entry.number >= tail_from;
-                if !counted && entry.end_offset() > first {
+                if !counted && !entry.is_below(first) {
                     usage.add(entry.sequence, entry.weight());
                 }
             }

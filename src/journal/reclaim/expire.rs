@@ -67,31 +67,38 @@ pub(in crate::journal) fn walk(
         let extent = &state.read_index().extent;
         (extent.first, extent.bytes_before_first)
     };
-    let mut trim = Trim { stream, first, bytes_before, pages: Vec::new(), gone: Vec::new() };
+    let (pages, gone) = (Vec::new(), Vec::new());
+    let mut trim = Trim { stream, from: first, first, bytes_before, pages, gone };
     let mut walked = Walked::default();
+    let (mut between, mut passed) = (Vec::new(), Vec::new());
     'pages: for (start, entries) in entries(store, stream, state, first)? {
-        let mut last = None;
         for entry in entries {
-            if entry.end_offset() <= first {
-                last = Some(entry.end_offset());
+            if entry.is_below(first) {
+                continue;
+            }
+            if entry.count == 0 {
+                // It goes with the next message.
+                between.push(entry);
                 continue;
             }
             let gone_bytes = trim.bytes_before - bytes_before;
-            if trim.gone.len() == STEP_BLOCKS || !goes(&entry, gone_bytes) {
+            if trim.gone.len() >= STEP_BLOCKS || !goes(&entry, gone_bytes) {
                 walked.oldest_age_ms = Some(entry.age_ms);
                 break 'pages;
             }
             trim.first = entry.end_offset();
             trim.bytes_before += u64::from(entry.bytes);
-            last = Some(entry.end_offset());
+            trim.gone.append(&mut between);
             trim.gone.push(entry);
+            trim.pages.append(&mut passed);
         }
-        // Every entry of this page is below the low watermark.
-        if last == Some(trim.first) {
-            trim.pages.extend(start);
+        passed.extend(start);
+        // Every entry of the pages passed is below the low watermark.
+        if between.is_empty() {
+            trim.pages.append(&mut passed);
         }
     }
-    walked.more = trim.gone.len() == STEP_BLOCKS;
+    walked.more = trim.gone.len() >= STEP_BLOCKS;
     walked.trim = (trim.first > first).then_some(trim);
     Ok(walked)
 }

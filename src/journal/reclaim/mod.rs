@@ -99,6 +99,7 @@ impl<R: Request> Reclaimer<R> {
     fn work(&mut self, stop: &Receiver<()>) -> Result<(), JournalError> {
         let mut noted = Instant::now();
         let mut looked = Instant::now();
+        let mut swept = Instant::now();
         let pause = self.interval.min(LOOK_EVERY);
         while stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             let written = |log| self.shared.log(log).written_bytes.load(Ordering::Relaxed);
@@ -110,7 +111,10 @@ impl<R: Request> Reclaimer<R> {
             for log in Log::ALL {
                 self.shared.log(log).written_bytes.store(0, Ordering::Relaxed);
             }
-            self.ask(Housekeeping::Sweep)?;
+            if swept.elapsed() >= self.interval {
+                swept = Instant::now();
+                self.ask(Housekeeping::Sweep)?;
+            }
             self.trim_streams()?;
             self.reclaim_deleted()?;
             if self.may_drop && self.shared.backups.load(Ordering::Acquire) == 0 {
@@ -133,10 +137,12 @@ impl<R: Request> Reclaimer<R> {
             loop {
                 let Walked { trim, more, .. } = self.expire_or_log(stream, &state);
                 trims.extend(trim);
+                let before = state.read_index().extent.first;
                 if more || trims.len() == TRIMS_A_COMMIT {
                     self.ask(Housekeeping::Trim(std::mem::take(&mut trims)))?;
                 }
-                if !more {
+                // A stream that is gone, or that its machine does not cover, stays where it is.
+                if !more || state.read_index().extent.first == before {
                     break;
                 }
             }
@@ -168,7 +174,7 @@ impl<R: Request> Reclaimer<R> {
                 let page = page?;
                 pages.extend(page.start());
                 let mut usage = self.shared.log(log).lock_usage();
-                let live = page.entries.iter().filter(|entry| entry.end_offset() > first);
+                let live = page.entries.iter().filter(|entry| !entry.is_below(first));
                 live.filter(|_| counted).for_each(|e| usage.remove(e.sequence, e.weight()));
             }
             let mut usage = self.shared.log(log).lock_usage();

@@ -60,7 +60,7 @@ impl<R: Request> Reclaimer<R> {
     fn needed_in(&self, found: &Found) -> Result<Option<PageStart>, JournalError> {
         let Found { stream, entry, .. } = found;
         let Some(state) = self.shared.stream(*stream) else { return Ok(None) };
-        if entry.end_offset() <= state.read_index().extent.first {
+        if entry.is_below(state.read_index().extent.first) {
             return Ok(None);
         }
         let store = &self.shared.store;

@@ -116,7 +116,9 @@ impl<'a, M: Machine> Scan<'a, M> {
         }
         for (id, stream) in self.streams.iter_mut() {
             let written = stream.index.extent;
-            (stream.index.extent.head, stream.index.extent.number) = (0, 0);
+            let extent = &mut stream.index.extent;
+            (extent.head, extent.number, extent.bytes) = (0, 0, 0);
+            let mut ingest_head = 0;
             stream.begin_head();
             let mut follows = true;
             for page in self.store.pages_from(*id, PageStart::at(0)) {
@@ -128,6 +130,7 @@ impl<'a, M: Machine> Scan<'a, M> {
                 follows = follows && first.base_offset <= stream.next_readable();
                 if follows {
                     stream.index.resume_after(&page);
+                    ingest_head = last.ingest_base + u64::from(last.ingest_count);
                     stream.begin_head();
                 } else {
                     // Not to be built on, but it knows what there was.
@@ -135,6 +138,8 @@ impl<'a, M: Machine> Scan<'a, M> {
                     self.known_end.insert(*id, (last.end_offset(), last.number));
                 }
             }
+            let extent = &stream.index.extent;
+            self.machine.rewind(*id, extent.number, extent.head, ingest_head);
             // An extent may be of a commit that is there though pages before it are not.
             let end = self.known_end.entry(*id).or_default();
             *end = (end.0.max(written.head), end.1.max(written.number));
@@ -213,10 +218,13 @@ impl<'a, M: Machine> Scan<'a, M> {
             if self.deleted.contains_key(&OwnerId::from(*id)) {
                 return Ok(());
             }
-            self.machine.adopt(*id, header);
+            let known = self.machine.known(*id);
+            if !known.owned {
+                self.machine.adopt(*id, header);
+            }
             self.positions.next_owner = self.positions.next_owner.max(id.0 + 1);
-            let index = StreamIndex::new(log);
-            self.streams.insert(*id, RecoveredStream { index, ..Default::default() });
+            let (index, holes) = (StreamIndex::new(log), known.holes);
+            self.streams.insert(*id, RecoveredStream { index, holes, ..Default::default() });
         }
         if self.orphans.remove(id) {
             self.machine.adopt(*id, header);

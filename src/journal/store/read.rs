@@ -98,6 +98,19 @@ impl Store {
         self.meta.iter().map(keyed)
     }
 
+    /// The owner's keys with a tag that is not loaded at a start.
+    pub(in crate::journal) fn state_keys(
+        &self,
+        owner: OwnerId,
+        tag: u8,
+    ) -> impl Iterator<Item = Result<StateKey, JournalError>> {
+        let prefix = StateKey::new(owner, tag, b"");
+        self.index.prefix(prefix.as_bytes()).map(|guard| {
+            let key = guard.key()?;
+            StateKey::parse(&key).ok_or_else(|| JournalError::Metadata("a key is too short".into()))
+        })
+    }
+
     /// The owner's values with a tag that is not loaded at a start, by the rest of their keys.
     pub(in crate::journal) fn state(
         &self,

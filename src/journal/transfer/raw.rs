@@ -100,7 +100,8 @@ pub fn rebuild(
         // What is missing there is missing here too.
         let _ = std::fs::copy(from.join(name), import.making().join(name));
     }
-    let whole = source.chunks.keys().next_back().map_or(0, |last| last.sequence.0);
+    let of_blocks = source.chunks.keys().filter(|place| place.log == Log::Blocks);
+    let whole = of_blocks.last().map_or(0, |last| last.sequence.0);
     let unreadable = (!source.bad.is_empty()).then_some([0, whole]);
     Ok((import.finish(unreadable)?, source.bad))
 }

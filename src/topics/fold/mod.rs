@@ -70,6 +70,7 @@ enum Memory {
 #[derive(Clone, Debug)]
 pub(super) struct Inputs {
     ingest_base: u64,
+    ingest_count: u32,
     /// The offset of the first input, where each gave one message.
     offset_base: Option<u64>,
     age_ms: u64,
@@ -121,11 +122,14 @@ impl Fold {
         }
         core.last_time = core.last_time.max(header.published_at);
         core.age_ms = core.age_ms.max(header.age_ms);
-        let seen = header.ingest_count > 0 && header.ingest_end() <= core.ingest_head;
-        core.ingest_head = core.ingest_head.max(header.ingest_end());
+        // Inputs that were taken in elsewhere are counted in the sequence of their origin.
+        let own = header.extras.as_ref().is_none_or(|extras| extras.origin.is_none());
+        let seen = own && header.ingest_count > 0 && header.ingest_end() <= core.ingest_head;
+        let ingest_end = if own { header.ingest_end() } else { 0 };
+        core.ingest_head = core.ingest_head.max(ingest_end);
         if side == Side::Outgoing {
             core.head = core.head.max(header.end_offset());
-            core.processed_head = core.processed_head.max(header.ingest_end());
+            core.processed_head = core.processed_head.max(ingest_end);
             core.epoch = core.epoch.max(header.epoch);
         }
         if let Some(gap) = gap {
@@ -265,6 +269,7 @@ impl Inputs {
         let one_to_one = side == Side::Outgoing && extras.outcomes.is_empty();
         remembers.then(|| Self {
             ingest_base: header.ingest_base,
+            ingest_count: header.ingest_count,
             offset_base: one_to_one.then_some(header.base_offset),
             age_ms: header.age_ms,
             seen,
@@ -273,7 +278,11 @@ impl Inputs {
     }
 
     fn of_extras(extras: HeaderExtras) -> Self {
-        Self { ingest_base: 0, offset_base: None, age_ms: 0, seen: true, extras }
+        Self { ingest_base: 0, ingest_count: 0, offset_base: None, age_ms: 0, seen: true, extras }
+    }
+
+    fn ingest_end(&self) -> u64 {
+        self.ingest_base + u64::from(self.ingest_count)
     }
 
     /// The ingest sequence and offset of an input.

@@ -73,7 +73,7 @@ impl Remembered {
             self.producers.advance(&run.name, &run.last, inputs.age_ms, names_max);
         }
         if let Some(Origin { ingest_id, incarnation }) = extras.origin {
-            let next = inputs.ingest_base;
+            let next = inputs.ingest_end();
             self.origins.known.insert(ingest_id, Progress { incarnation, next });
             self.origins.changed.insert(ingest_id, ());
         }
@@ -147,7 +147,7 @@ pub(super) fn save_cold(pending: &[Inputs], number: u64, put: Put<'_>) {
             names.insert(run.name.clone(), (run.last.clone(), inputs.age_ms));
         }
         if let Some(Origin { ingest_id, incarnation }) = inputs.extras.origin {
-            origins.insert(ingest_id, Progress { incarnation, next: inputs.ingest_base });
+            origins.insert(ingest_id, Progress { incarnation, next: inputs.ingest_end() });
         }
     }
     for (name, (last, age_ms)) in names {

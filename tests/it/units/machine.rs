@@ -267,12 +267,16 @@ impl Machine for Small {
         Ok(())
     }
 
+    fn rewind(&mut self, _: StreamId, _: u64, _: u64, _: u64) {}
+
     fn turn(&self, asked: &Asked) -> Turn {
         match asked {
             Asked::Open(_) => Turn::First,
             Asked::Change(id, ..) | Asked::Look(id, _) | Asked::Delete(id, _) => Turn::Owner(*id),
         }
     }
+
+    fn begin(&mut self, _: &dyn Fn(StreamId) -> u64, _: &mut Unit) {}
 
     fn apply(
         &mut self,
@@ -331,9 +335,7 @@ impl Machine for Small {
 
     fn committed(&mut self) {}
 
-    fn sweep(&mut self, _: &Now, _: StateReader<'_>, _: &mut Unit) -> Result<(), JournalError> {
-        Ok(())
-    }
+    fn sweep(&mut self, _: &Now, _: StateReader<'_>, _: &dyn Fn(StreamId) -> u64, _: &mut Unit) {}
 
     fn closing(&mut self, _: &mut Unit) {}
 }
