@@ -109,7 +109,7 @@ fn print(found: &Verification) {
     println!("{} topics, {messages} messages read; {damaged} topics damaged", topics.len());
     if *set_aside > 0 {
         println!(
-            "a start would put {set_aside} files of the store's log right, and keep them aside"
+            "a start would repair {set_aside} files of the store's log, and keep them aside as they were"
         );
     }
 }

@@ -102,8 +102,7 @@ impl Streams {
     }
 
     /// The first offset whose message was published at `time` or later; the head when there is
-    /// none. `skip` gives the end of a damaged range that an offset lies in. Blocks the calling thread
-    /// on the disk.
+    /// none. Blocks the calling thread on the disk.
     ///
     /// # Errors
     /// [`StreamReadError::NoSuchStream`], or the store failed.

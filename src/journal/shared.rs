@@ -92,7 +92,7 @@ pub(super) struct StreamState {
     index: RwLock<StreamIndex>,
     limit_age_ms: AtomicU64,
     limit_bytes: AtomicU64,
-    /// Sequence and age of the oldest block kept, as reclaiming saw it last; 0 if it did not.
+    /// One more than the age of the oldest block kept, as reclaiming saw it last; 0 if it did not.
     pub(super) oldest_age_ms: AtomicU64,
 }
 

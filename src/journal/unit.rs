@@ -94,8 +94,8 @@ impl Unit {
         self.opened.push((stream, log));
     }
 
-    /// Appends a block to a stream, with its messages; `visible` ones are shown to readers as soon as
-    /// they are committed. Its header's number is given by the commit; the header's offsets follow
+    /// Appends a block to a stream, with its messages. Of `visible` ones readers are notified as soon as
+    /// they are committed; the others are found by whoever reads the stream. Its header's number is given by the commit; the header's offsets follow
     /// the stream's last block.
     pub fn append(&mut self, stream: StreamId, header: BlockHeader, block: Block, visible: bool) {
         self.appends.push(UnitAppend { stream, header, block: Some(block), visible });

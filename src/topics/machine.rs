@@ -1,7 +1,7 @@
 //! The topics' machine: what the journal's writer thread hosts.
 //!
-//! One plain state machine for all topics: it numbers and stamps their messages, sifts out what is
-//! known, keeps the catalogue, and says what a start has found. Each request is turned into one unit;
+//! One plain state machine for all topics: it numbers and stamps their messages, leaves out those that
+//! are known, keeps the catalogue, and says what a start has found. Each request is turned into one unit;
 //! the rest of the module's files are the parts of it. Nothing here does I/O but the roster, and the
 //! look-ups of what a cold topic remembers.
 //!

@@ -27,7 +27,7 @@ pub struct Restored {
     pub damaged: u64,
 }
 
-/// Makes a data directory of a backup. `progress` is told the bytes taken so far.
+/// Makes a data directory of a backup. `progress` is called with the bytes taken so far.
 ///
 /// # Errors
 /// The directory exists already, can't be written, or the backup is damaged or cut short; what was
@@ -41,7 +41,7 @@ pub async fn restore(
     open(directory, imported).await
 }
 
-/// Makes a new data directory of what can be read of another one. `progress` is told the bytes of
+/// Makes a new data directory of what can be read of another one. `progress` is called with the bytes of
 /// messages saved so far. Returns what was saved, and what could not be read.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ pub struct Verification {
     pub content: Result<Checked, JournalError>,
 }
 
-/// What stands in a directory.
+/// What is in a directory.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// Every topic, by name.
@@ -36,7 +36,7 @@ pub struct Checked {
     pub set_aside: u64,
 }
 
-/// What stands in a topic.
+/// What is in a topic.
 #[derive(Clone, Debug)]
 pub struct CheckedTopic {
     /// Its name.
@@ -65,7 +65,7 @@ impl Verification {
 }
 
 /// Checks the data directory `from`, by means of a copy in `work`, which must not exist and is
-/// removed again. `progress` is told the bytes read and the bytes there are.
+/// removed again. `progress` is called with the bytes read and the bytes there are.
 ///
 /// # Errors
 /// The directory is in use, or can't be copied.
@@ -80,7 +80,7 @@ pub async fn verify(
     Ok(Verification { bad_files, content })
 }
 
-/// Nobody looks on.
+/// An observer that does nothing.
 pub(super) struct Ignored;
 
 impl JournalObserver for Ignored {

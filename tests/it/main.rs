@@ -31,6 +31,7 @@ mod resending;
 mod retention;
 mod rfc6455;
 mod seen;
+mod short;
 mod stopping;
 mod topics;
 mod transfer;

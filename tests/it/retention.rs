@@ -95,7 +95,7 @@ fn first(journal: &Topics, topic: TopicId) -> u64 {
     journal.extent(topic).unwrap().first
 }
 
-fn disk_bytes(directory: &Path) -> u64 {
+pub fn disk_bytes(directory: &Path) -> u64 {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         // A table may go while we look.

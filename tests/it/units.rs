@@ -5,7 +5,7 @@
 //! Every owner counts its changes in each unit, so what is found after a crash tells how many units
 //! there are of it, and all else must be exactly what those made: none in part, none out of order.
 
-mod machine;
+pub mod machine;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -353,7 +353,7 @@ fn check_stream(streams: &Streams, stream: StreamId, version: &Version, side: us
 }
 
 /// Copies what a kill leaves: the log last, since what else there is speaks of it.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     let mut entries: Vec<_> = std::fs::read_dir(from).unwrap().flatten().collect();
     let is_log = |path: &Path| path.extension().is_some_and(|e| e == "jnl");

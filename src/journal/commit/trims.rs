@@ -74,6 +74,10 @@ impl<M: Machine> Writer<M> {
                 after.into_iter().for_each(|first| queue.insert(first, *stream));
             }
         }
+        if !trims.is_empty() {
+            // What went needs no page any more. The floor that follows is durable before anything goes.
+            self.show_indexed();
+        }
     }
 }
 

@@ -127,6 +127,14 @@ impl<M: Machine> Writer<M> {
         Log::ALL.map(|log| self.pages[log as usize].first_unpaged().map(|first| first.0))
     }
 
+    /// Lets reclaiming know up to where pages know all that is needed.
+    pub(super) fn show_indexed(&self) {
+        for (log, first) in Log::ALL.into_iter().zip(self.first_unpaged()) {
+            let indexed = first.unwrap_or(self.positions.log(log).next_sequence);
+            self.shared.log(log).indexed_sequence.store(indexed, Ordering::Release);
+        }
+    }
+
     /// Waits while fjall is far behind in writing tables. Its own brake looks at one keyspace at a
     /// time, and its workers can wait for each other for ever (3.1.13: the one queue that hands them
     /// work is bounded, and they put work into it themselves); commits go on then, and memory grows.

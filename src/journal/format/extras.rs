@@ -72,7 +72,7 @@ pub(super) fn decode(mut rest: &[u8]) -> Option<HeaderExtras> {
     let mut before = None;
     while let Ok(tag) = rest.try_get_u8() {
         let mut value = varint::take_bytes(&mut rest)?;
-        // Critical tags and others rise apart: a new one of either kind keeps the order.
+        // Each at most once.
         if before.is_some_and(|before| tag <= before) {
             return None;
         }

@@ -1,6 +1,7 @@
 //! Index pages: entries that have left memory.
 //!
-//! A page is one value of `index` under its stream and first offset; `format.md` has its bytes.
+//! A page is one value of `index` under its stream and the offset and number of its first entry;
+//! `format.md` has its bytes.
 //!
 //! Invariants: the entries of a page rise in offsets; a page is written once, and again only when
 //! `reclaim` has moved one of its blocks, or `recovery` has read chunks again after damage.

@@ -55,7 +55,7 @@ pub(super) fn expire(
     Ok(walked)
 }
 
-/// Walks a stream's blocks from the low watermark on, as long as `goes`, which is told the bytes that
+/// Walks a stream's blocks from the low watermark on, as long as `goes`, which is given the bytes that
 /// have gone before.
 pub(in crate::journal) fn walk(
     store: &Store,

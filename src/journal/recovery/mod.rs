@@ -31,7 +31,7 @@ const COMMIT_MESSAGES_MAX: u64 = 102_000;
 /// Offsets that a stream goes on behind when what an import lost at its end can't be known.
 const IMPORT_SUSPECT_OFFSETS: u64 = 1 << 20;
 
-/// What stands in the journal.
+/// What is in the journal.
 pub(super) struct Recovered {
     pub(super) streams: Vec<(StreamId, StreamIndex)>,
     /// Deleted owners that chunks may still hold blocks of.

@@ -1,4 +1,4 @@
-//! Before fjall opens: its files checked, its WAL put right, and a word about what was lost.
+//! Before fjall opens: its files are checked, its WAL is repaired, and what was lost is reported.
 //!
 //! fjall drops the rest of a WAL after a byte it does not understand, without a word, refuses the
 //! whole directory on most others, and refuses even a torn tail that was never synced (DESIGN §4).
@@ -223,7 +223,7 @@ fn failed(path: &Path, error: io::Error) -> JournalError {
 
 fn report(plan: &Plan, aside: &Aside) {
     for path in &aside.kept {
-        tracing::warn!(?path, "a file of the store's log was put right; this is how it was");
+        tracing::warn!(?path, "a file of the store's log was repaired; this is how it was");
     }
     if plan.cut_batches > 0 {
         let batches = plan.cut_batches;
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(content(&directory, 0), [sample(1, 0), sample(2, 1)].concat());
         assert_eq!(aside(&directory), 1);
         salvage(directory.path(), &marks(1)).unwrap();
-        assert_eq!(aside(&directory), 1, "once put right it stays so");
+        assert_eq!(aside(&directory), 1, "once repaired it stays so");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(in crate::journal) struct Batch {
     pub(in crate::journal) positions: Positions,
 }
 
-/// What stands in a file, in order.
+/// What is in a file, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum Piece {
     Batch(Batch),

@@ -45,7 +45,7 @@ pub struct Imported {
     pub bytes: u64,
 }
 
-/// Makes a data directory of a backup. `progress` is told the bytes taken so far.
+/// Makes a data directory of a backup. `progress` is called with the bytes taken so far.
 ///
 /// # Errors
 /// The directory exists already, can't be written, or the backup is damaged or cut short; what was
@@ -146,7 +146,7 @@ impl Import {
 
     fn take_state(&mut self, key: StateKey, value: Bytes) -> Result<(), JournalError> {
         if key.as_bytes() == positions::KEY {
-            // Numbers are never used twice, and pieces of windows are numbered by commits.
+            // Numbers are never used twice, and ages never fall.
             let Some(source) = Positions::decode(&value) else { return Ok(()) };
             let here = &mut self.positions;
             here.next_owner = here.next_owner.max(source.next_owner);

@@ -55,14 +55,14 @@ struct Source {
     wal: Vec<PathBuf>,
     chunks: BTreeMap<Place, Bytewise>,
     state: HashMap<Bytes, (u64, Option<Bytes>)>,
-    /// By stream and number.
-    blocks: BTreeMap<(StreamId, u64), (Place, Found)>,
+    /// By stream and number: its chunk, and which of its blocks it is.
+    blocks: BTreeMap<(StreamId, u64), (Place, usize)>,
     /// Files that can't be read, or not all of them.
     bad: Vec<String>,
 }
 
 /// Makes a new data directory of what can be read of another one; files of these names are copied as
-/// they are. `progress` is told the bytes of messages saved so far. Returns what was saved, and what
+/// they are. `progress` is called with the bytes of messages saved so far. Returns what was saved, and what
 /// could not be read.
 ///
 /// # Errors
@@ -80,17 +80,21 @@ pub fn rebuild(
     let mut import = Import::begin(to)?;
     let deleted = source.give_state(&mut import)?;
     let mut saved = 0;
-    for ((stream, _), (place, found)) in std::mem::take(&mut source.blocks) {
+    let mut read: Option<(Place, Bytes, Vec<Found>)> = None;
+    for ((stream, _), (place, n)) in std::mem::take(&mut source.blocks) {
         if deleted.contains(&OwnerId::from(stream)) {
             continue;
         }
-        let Some(chunk) = source.chunk(place) else { continue };
-        let Found { header, entry, .. } = found;
-        if chunk::verify(&chunk, &entry).is_err() {
+        if read.as_ref().is_none_or(|(last, ..)| *last != place) {
+            read = source.read_chunk(place).map(|(chunk, blocks)| (place, chunk, blocks));
+        }
+        let Some((_, chunk, blocks)) = &read else { continue };
+        let Some(Found { header, entry, .. }) = blocks.get(n).cloned() else { continue };
+        if chunk::verify(chunk, &entry).is_err() {
             source.bad.push(format!("sequence {}: a block's checksum", place.sequence.0));
             continue;
         }
-        let body = chunk::body(&chunk, &entry);
+        let body = chunk::body(chunk, &entry);
         saved += body.len() as u64;
         let entry = ChunkEntry { stream, header, bytes: entry.bytes, crc: entry.crc };
         import.take(Piece::Block { log: place.log, entry, body })?;
@@ -100,8 +104,8 @@ pub fn rebuild(
         // What is missing there is missing here too.
         let _ = std::fs::copy(from.join(name), import.making().join(name));
     }
-    let of_blocks = source.chunks.keys().filter(|place| place.log == Log::Blocks);
-    let whole = of_blocks.last().map_or(0, |last| last.sequence.0);
+    let mut places = source.chunks.keys().rev();
+    let whole = places.find(|place| place.log == Log::Blocks).map_or(0, |last| last.sequence.0);
     let unreadable = (!source.bad.is_empty()).then_some([0, whole]);
     Ok((import.finish(unreadable)?, source.bad))
 }
@@ -246,19 +250,25 @@ impl Source {
     fn read_directories(&mut self) {
         let places: Vec<_> = self.chunks.keys().copied().collect();
         for place in places {
-            let directory = self.chunk(place).map(|chunk| chunk::directory(place, &chunk));
-            match directory {
-                Some(Ok(directory)) => {
-                    let blocks = directory.blocks.into_iter();
-                    let blocks = blocks.map(|f| ((f.stream, f.entry.number), (place, f)));
-                    self.blocks.extend(blocks);
+            match self.read_chunk(place) {
+                Some((_, blocks)) => {
+                    let blocks = blocks.iter().enumerate();
+                    let keyed = blocks.map(|(n, f)| ((f.stream, f.entry.number), (place, n)));
+                    self.blocks.extend(keyed);
                 }
-                _ => {
+                None => {
                     let sequence = place.sequence.0;
                     self.bad.push(format!("sequence {sequence}: the chunk can't be read"));
                 }
             }
         }
+    }
+
+    /// A chunk whose directory is right, and its blocks.
+    fn read_chunk(&self, place: Place) -> Option<(Bytes, Vec<Found>)> {
+        let chunk = self.chunk(place)?;
+        let blocks = chunk::directory(place, &chunk).ok()?.blocks;
+        Some((chunk, blocks))
     }
 
     fn chunk(&self, place: Place) -> Option<Bytes> {

@@ -85,9 +85,12 @@ impl Reply for Answer {
 /// See the module.
 #[derive(Default)]
 pub struct Small {
+    /// Something may be missing: it is noted what, and nothing is learnt from blocks.
+    pub tolerant: bool,
+    pub findings: Findings,
     pub owners: BTreeMap<OwnerId, Owner>,
     /// The owner and side of each stream.
-    sides: BTreeMap<StreamId, (OwnerId, usize)>,
+    pub sides: BTreeMap<StreamId, (OwnerId, usize)>,
 }
 
 /// A message's payload: its number in its stream, then filling.
@@ -235,13 +238,16 @@ impl Machine for Small {
     }
 
     fn adopt(&mut self, stream: StreamId, _: &BlockHeader) {
-        panic!("stream {stream} has no owner");
+        assert!(self.tolerant, "stream {stream} has no owner");
+        let id = OwnerId(stream.0);
+        self.sides.insert(stream, (id, 0));
+        self.owners.entry(id).or_default();
     }
 
     fn replay(&mut self, stream: StreamId, header: &BlockHeader) -> Result<(), JournalError> {
         let (id, side) = self.sides[&stream];
         let owner = self.owners.get_mut(&id).unwrap();
-        if header.number > owner.numbers[side] {
+        if !self.tolerant && header.number > owner.numbers[side] {
             assert_eq!(header.number, owner.numbers[side] + 1, "nothing is missing before it");
             owner.numbers[side] = header.number;
             owner.learn(side, header);
@@ -256,6 +262,10 @@ impl Machine for Small {
         _: &Now,
         _: &mut Unit,
     ) -> Result<(), JournalError> {
+        if self.tolerant {
+            self.findings = findings;
+            return Ok(());
+        }
         assert!(findings.missing.is_empty() && !findings.damaged, "{findings:?}");
         for owner in self.owners.values_mut() {
             for side in 0..SIDES {
