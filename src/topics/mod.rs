@@ -1,10 +1,11 @@
 //! What a topic is: one plain state machine that the journal's writer thread hosts.
 //!
 //! The journal knows streams, keys and units; this module says what they mean. [`Topics`] is the handle
-//! that the rest of the broker has; behind it the [machine](machine) turns each request into one unit:
+//! that the rest of the broker has; behind it the machine turns each request into one unit:
 //!
 //! | file | what it knows |
 //! |---|---|
+//! | `machine`, `request` | what is asked, and which part does it |
 //! | `catalogue`, `change`, `record` | which topics there are, and what may be changed |
 //! | `append`, `deduplicate` | storing a block: who is refused, what is new, which numbers it gets |
 //! | `fold/` | what a topic knows of its messages: ids, named producers, origins, its numbers |
@@ -16,7 +17,7 @@
 //! | `view`, `reader` | what readers see |
 //! | `verify`, `transfer` | checking, restoring and saving a directory |
 //!
-//! Adding a durable fact to a topic is one file here: its part of [`Request`], the keys it keeps state
+//! Adding a durable fact to a topic is one file here: its part of `Request`, the keys it keeps state
 //! under, and, if it follows from messages, its part of the fold.
 //!
 //! Invariants: only the machine gives offsets, ingest sequences and stamps; a topic's knowledge of its

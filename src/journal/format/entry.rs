@@ -127,10 +127,14 @@ pub(in crate::journal) fn decode(rest: &mut &[u8], moment: Moment) -> Option<Chu
 /// True of all that we write; but anybody can work out a checksum.
 fn is_possible(header: &BlockHeader, bytes: u32) -> bool {
     let ends = |base: u64, count: u32| base.checked_add(count.into()).is_some();
-    ends(header.base_offset, header.count)
+    let has_room = match header.kind {
+        BlockKind::Data => u64::from(header.count) * Record::ENCODED_BYTES_MIN <= u64::from(bytes),
+        BlockKind::Events => true,
+        _ => header.count == 0,
+    };
+    has_room
+        && ends(header.base_offset, header.count)
         && ends(header.ingest_base, header.ingest_count)
-        && (header.kind != BlockKind::Data
-            || u64::from(header.count) * Record::ENCODED_BYTES_MIN <= u64::from(bytes))
 }
 
 /// Appends a producer's last id as runs have it.
@@ -158,6 +162,7 @@ mod tests {
             times: (u64, u64), moment: (u64, u64), crc: u32,
             extras in proptest::option::of(extras()),
         ) {
+            let count = if matches!(kind, 0 | 5) { count } else { 0 };
             let (ingest_base, ingest_count) = ingest.unwrap_or((base_offset, count));
             let header = BlockHeader {
                 kind: kind_of(kind).unwrap(),
