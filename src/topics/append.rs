@@ -45,7 +45,11 @@ impl TopicsMachine {
                         let in_turn = append.incarnation >= topic.incarnation
                             && append.lane.is_none_or(|position| position.take());
                         if in_turn {
-                            Ok(topic.append(block, now, unit))
+                            let before = topic.fold.bytes();
+                            let appended = topic.append(block, now, unit);
+                            let grown = topic.fold.bytes().saturating_sub(before);
+                            self.memory.grown(grown);
+                            Ok(appended)
                         } else {
                             Err(AppendError::OutOfTurn)
                         }

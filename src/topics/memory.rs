@@ -28,6 +28,11 @@ pub(super) struct FoldMemory {
 }
 
 impl FoldMemory {
+    /// A topic in memory remembers more.
+    pub(super) fn grown(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
     /// Forgets a deleted topic.
     pub(super) fn forget(&mut self, topic: TopicId) {
         self.warm.remove(&topic);
@@ -61,7 +66,7 @@ impl TopicsMachine {
         Ok(())
     }
 
-    /// Counts again what is in memory, which grows with every message.
+    /// Counts again what is in memory, which also shrinks.
     pub(super) fn count_memory(&mut self) {
         let warm = self.memory.warm.iter().filter_map(|id| self.catalogue.get(*id));
         self.memory.bytes = warm.map(|topic| topic.fold.bytes()).sum();
