@@ -361,3 +361,34 @@ async fn deleting_a_topic_that_was_trimmed_takes_nothing_else_along() {
     assert!(found == expected);
     journal.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn blocks_without_messages_hold_nothing_up() {
+    let directory = tempdir().unwrap();
+    let time = Arc::new(Time::default());
+    let mut journal = open(directory.path(), &time);
+    let brief = create(&journal, "brief", HOUR_MS, FOR_EVER).await;
+    for number in 0..900 {
+        append(&journal, brief, &payload(number, 60_000)).await;
+        if number % 300 == 7 {
+            // Another window is a block of its own, which no page will know.
+            let name = TopicName::new("brief").unwrap();
+            let change = serde_json::json!({ "dedup_window_ms": 1_000 + number });
+            let change = serde_json::from_value(change).unwrap();
+            journal.change(TopicChange::Merge { name, change }).await.unwrap();
+        }
+        if number == 450 {
+            journal.stop().await.unwrap();
+            drop(journal);
+            journal = open(directory.path(), &time);
+        }
+    }
+    assert!(disk_bytes(&data_tables(directory.path())) > 40 * 1024 * 1024);
+    time.pass(2 * HOUR_MS);
+    eventually("all of them go", async || first(&journal, brief) == 900).await;
+    let tables = data_tables(directory.path());
+    let little = 20 * 1024 * 1024;
+    eventually("the space is back", async || disk_bytes(&tables) < little).await;
+    assert_eq!(journal.extent(brief).unwrap().head, 900);
+    journal.stop().await.unwrap();
+}
