@@ -183,11 +183,14 @@ impl TopicsMachine {
             for gap in findings.missing.remove(&id.outgoing()).unwrap_or_default() {
                 changed |= topic.damaged(gap);
             }
-            if let Some(suspect) = &findings.suspect[Log::Blocks as usize]
-                && suspect.suspects(id.outgoing())
-            {
-                topic.suspect(suspect.sequences, suspect.messages_max);
-                changed = true;
+            let streams = [Some(id.outgoing()), topic.record.ingest];
+            for (stream, suspect) in streams.into_iter().zip(&findings.suspect) {
+                if let (Some(stream), Some(suspect)) = (stream, suspect)
+                    && suspect.suspects(stream)
+                {
+                    topic.suspect(suspect.sequences, suspect.messages_max);
+                    changed = true;
+                }
             }
             if !findings.complete {
                 topic.begin_epoch(now, unit);

@@ -86,15 +86,19 @@ impl<M: Machine> Writer<M> {
         written: &mut Written,
     ) -> bool {
         let Some(known) = self.streams.get(&stream) else { return true };
-        let (page, extent) = {
-            let index = known.read_index();
-            (index.page(), index.extent)
-        };
+        let known = known.clone();
+        let extent = known.read_index().extent;
         let covered = self.cover(stream, extent.first, written);
+        let index = known.read_index();
+        let page = match covered {
+            true => index.page(),
+            // A copy is to hold everything that its first start has to read.
+            false => index.whole_page().filter(|_| all),
+        };
         if covered {
             written.extents.insert(stream, extent);
         }
-        page.iter().filter(|_| covered || all).for_each(|page| batch.put_page(stream, page));
+        page.iter().for_each(|page| batch.put_page(stream, page));
         covered
     }
 

@@ -72,8 +72,16 @@ impl StreamIndex {
 
     /// The tail's entries as a page; `None` where it has none to be kept.
     pub(in crate::journal) fn page(&self) -> Option<Page> {
-        let entries: Vec<_> =
-            self.tail.iter().filter(|entry| entry.is_indexed()).copied().collect();
+        self.page_of(IndexEntry::is_indexed)
+    }
+
+    /// All of the tail as a page, with what is not to be kept for long.
+    pub(in crate::journal) fn whole_page(&self) -> Option<Page> {
+        self.page_of(|_| true)
+    }
+
+    fn page_of(&self, kept: impl Fn(&IndexEntry) -> bool) -> Option<Page> {
+        let entries: Vec<_> = self.tail.iter().filter(|entry| kept(entry)).copied().collect();
         let tail_bytes: u64 = entries.iter().map(|e| u64::from(e.bytes)).sum();
         let bytes_before = self.extent.bytes.saturating_sub(tail_bytes);
         (!entries.is_empty()).then_some(Page { bytes_before, entries })

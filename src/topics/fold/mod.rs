@@ -37,17 +37,6 @@ pub(super) enum Side {
     Outgoing,
 }
 
-/// How a block follows the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Follows {
-    /// It was known.
-    Known,
-    /// It is the next one of its stream.
-    Next,
-    /// Blocks before it are missing.
-    AfterHole,
-}
-
 /// Puts a part of a snapshot: its tag, what follows that in the key, and the value; `None` removes it.
 pub(super) type Put<'a> = &'a mut dyn FnMut(u8, &[u8], Option<Vec<u8>>);
 
@@ -90,19 +79,19 @@ impl Fold {
         Self { core, memory: Memory::Cold(Vec::new()), names_max }
     }
 
-    /// Takes the header of the next block of one of the topic's streams.
-    pub(super) fn apply(&mut self, side: Side, header: &BlockHeader) -> Follows {
+    /// Takes the header of the next block of one of the topic's streams; false, and nothing is done,
+    /// when it is known.
+    pub(super) fn apply(&mut self, side: Side, header: &BlockHeader) -> bool {
         let known = match side {
             Side::Ingest => &mut self.core.raw_number,
             Side::Outgoing => &mut self.core.number,
         };
         if header.number <= *known {
-            return Follows::Known;
+            return false;
         }
-        let next = header.number == *known + 1;
         *known = header.number;
         self.absorb(side, header);
-        if next { Follows::Next } else { Follows::AfterHole }
+        true
     }
 
     /// Takes what a header says, whatever its number: a part of a block whose number is not given yet.
