@@ -1,6 +1,6 @@
 //! What the writer thread hosts: a plain state machine that turns requests into units.
 //!
-//! The journal knows streams and keys; what they mean, who may append what, and which numbers and
+//! The journal knows streams and keys; what they mean, what may be appended, and which numbers and
 //! stamps blocks get is the machine's. It is generic, so a request costs no dynamic call.
 //!
 //! **Running.** [`Machine::apply`] is transactional: the unit it fills is put into the commit when it

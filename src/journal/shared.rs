@@ -1,6 +1,6 @@
 //! What the writer, reclaiming and readers share.
 //!
-//! Invariants: the index of a stream is changed by the writer alone; nobody holds two of these
+//! Invariants: the index of a stream is changed by the writer alone; no thread holds two of these
 //! locks for longer than it takes to look.
 
 use std::collections::HashMap;

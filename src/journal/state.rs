@@ -1,6 +1,6 @@
 //! Small durable state: values under keys that begin with their owner.
 //!
-//! Whoever owns a key puts and removes it with a [`Unit`](super::Unit); recovery, backup, rebuild and
+//! The owner of a key puts and removes it with a [`Unit`](super::Unit); recovery, backup, rebuild and
 //! deletion need to know nothing of what it means. `format.md` lists the keys there are.
 //!
 //! Invariant: a value comes back with its checksum verified, or as an error that names the key.
@@ -74,7 +74,7 @@ impl StateKey {
         self.tag() & BULK != 0
     }
 
-    /// Who does not know it must not go on.
+    /// A version that does not know it must not open the directory.
     pub fn is_critical(&self) -> bool {
         self.owner() != OwnerId::JOURNAL && self.tag() & CRITICAL != 0
     }

@@ -1,7 +1,7 @@
 //! The durable watermark: two small files outside fjall that say how far the journal is safe.
 //!
 //! `DIR/durable` is written after every commit, and synced at most a second later and at a stop.
-//! Recovery needs it to tell a torn tail, which nobody was promised, from damage to what was; and
+//! Recovery needs it to tell a torn tail, which was not acknowledged, from damage to what was; and
 //! to know whether the process was killed, which loses nothing, or the power went.
 //!
 //! For that the state is the trick. Before `durable` is synced it is marked [`State::Image`], right

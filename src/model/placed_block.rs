@@ -48,7 +48,7 @@ impl PlacedBlock {
         self.body.len().div_ceil(3) * 4 + JSON_OVERHEAD_BYTES * self.count as usize
     }
 
-    /// The messages as clients read them in JSON, if somebody has left them here.
+    /// The messages as clients read them in JSON, if a reader has left them here.
     pub fn json(&self) -> Option<&Arc<str>> {
         self.derived.json.get()
     }
@@ -57,7 +57,7 @@ impl PlacedBlock {
     /// [`PlacedBlock::json_bytes_max`].
     pub fn keep_json(&self, json: &Arc<str>) {
         if json.len() <= self.json_bytes_max() {
-            // Who was faster left the same.
+            // Another reader may have set it first; the value is the same.
             let _ = self.derived.json.set(json.clone());
         }
     }

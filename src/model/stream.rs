@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TopicId;
 
-/// Who keeps something in the journal: a topic, a stream or a subscription.
+/// An owner of state or blocks in the journal: a topic, a stream or a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnerId(pub u32);
 

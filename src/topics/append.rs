@@ -1,4 +1,4 @@
-//! Appending a block: who is refused, which messages are new, and what numbers they get.
+//! Appending a block: what is refused, which messages are new, and what numbers they get.
 
 use std::time::Duration;
 

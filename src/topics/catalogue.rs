@@ -1,7 +1,7 @@
 //! The catalogue: which topics there are, by name and by number, and what the machine keeps of each.
 //!
 //! Invariants: it changes ahead of the commit that makes the change durable, on the writer thread
-//! only, and nobody is answered before that commit has returned (a commit that fails ends the
+//! only, and no request is answered before that commit has returned (a commit that fails ends the
 //! process); numbers are never reused; every change is an event.
 
 use std::collections::HashMap;

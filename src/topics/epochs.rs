@@ -1,7 +1,7 @@
 //! Epochs: gaps, damage, and what a start does about messages that may be lost.
 //!
 //! An epoch ends when acknowledged messages may be lost. Their offsets become an announced gap, or, as
-//! long as nobody has accepted it, damage that quarantines the topic. Every such change is a block of
+//! long as it is not accepted, damage that quarantines the topic. Every such change is a block of
 //! the topic's stream and a change of its record, in one unit.
 
 use super::catalogue::Topic;

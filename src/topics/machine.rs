@@ -286,7 +286,7 @@ impl Machine for TopicsMachine {
             if topic.given_up || !topic.fold.expire_idle(now.age_ms) {
                 continue;
             }
-            // What can't be read stays, for nobody to ask.
+            // Keys that can't be listed stay; nothing asks for them.
             let pieces = state.keys(id.into(), fold::PIECE).unwrap_or_default();
             pieces.into_iter().for_each(|piece| unit.remove(piece));
             state::put_snapshot(topic, last, unit);

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `machine`, `request` | what is asked, and which part does it |
 //! | `catalogue`, `change`, `record` | which topics there are, and what may be changed |
-//! | `append`, `deduplicate` | storing a block: who is refused, what is new, which numbers it gets |
+//! | `append`, `deduplicate` | storing a block: what is refused, what is new, which numbers it gets |
 //! | `fold/` | what a topic knows of its messages: ids, named producers, origins, its numbers |
 //! | `memory` | how much of that is in memory |
 //! | `epochs` | gaps, damage, reserved offsets |
@@ -64,7 +64,7 @@ use view::Views;
 
 /// Learns from the writer thread what is safe and what the catalogue has become.
 pub trait TopicsObserver: JournalObserver {
-    /// The catalogue has changed, durably. Called before whoever asked for it is answered.
+    /// The catalogue has changed, durably. Called before the request is answered.
     fn changed(&self, event: &CatalogueEvent);
 }
 

@@ -23,7 +23,7 @@ pub struct TopicExtent {
     pub messages: u64,
     /// Bytes of the blocks kept.
     pub bytes: u64,
-    /// Some of its messages are damaged, and nobody has accepted that yet.
+    /// Some of its messages are damaged, and that was not accepted yet.
     pub damaged: bool,
 }
 

@@ -51,7 +51,7 @@ impl<M: Machine> Writer<M> {
                 commit.replies.push(reply?);
                 self.take(&mut unit, commit)?;
             }
-            // Nothing of the unit is kept, and whoever asked sees that it was not handed over.
+            // Nothing of the unit is kept; the dropped reply says that it was never handed over.
             Err(_) => {
                 tracing::error!(?turn, "a request panicked; what it is about is given up");
                 self.machine.panicked(turn);

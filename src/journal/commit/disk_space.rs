@@ -48,7 +48,7 @@ impl DiskSpace {
         self.refusal
     }
 
-    /// When to look again though nobody asks; only while the disk is full.
+    /// When to look again without a request; only while the disk is full.
     pub(super) fn look_at(&self) -> Option<Instant> {
         self.refusal.as_ref().and(self.looked).map(|looked| looked + LOOK_AGAIN_AFTER)
     }

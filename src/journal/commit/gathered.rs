@@ -1,4 +1,4 @@
-//! One commit in the making: whole units of many requests, and whom to answer.
+//! One commit in the making: whole units of many requests, and their replies.
 
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;

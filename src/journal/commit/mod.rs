@@ -156,7 +156,7 @@ impl<M: Machine> Writer<M> {
         &self.machine
     }
 
-    /// Works until it is stopped, everybody has gone or a write fails.
+    /// Works until it is stopped, all handles are dropped or a write fails.
     pub(super) fn run(mut self) {
         // A panic in here is a bug, and no block may be taken for "never handed over" after it:
         // it ends like a failed write.
@@ -199,7 +199,7 @@ impl<M: Machine> Writer<M> {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.on_time()?,
-                // Everybody has gone without stopping us: leave it in order all the same.
+                // All handles were dropped without a stop: leave it in order all the same.
                 Err(RecvTimeoutError::Disconnected) => return self.close(),
             }
         }

@@ -59,7 +59,7 @@ impl<M: Machine> Writer<M> {
 
     /// Puts tails into a batch as pages, where the machine covers what their blocks did; the others
     /// are left out of `streams` and stay tails. With `all` they are put as pages, too, but their
-    /// streams' extents stay behind, so that whoever takes the content reads the blocks again.
+    /// streams' extents stay behind, so that the first start of a copy reads the blocks again.
     pub(super) fn put_pages(
         &mut self,
         streams: &mut Vec<StreamId>,
@@ -122,7 +122,7 @@ impl<M: Machine> Writer<M> {
             if let Some(first) = index.tail.front() {
                 self.pages[known.log as usize].remove(first.sequence, *stream);
             }
-            // What no page knows is needed by nobody any more.
+            // Entries that no page keeps are not needed any more.
             let mut usage = self.shared.log(known.log).lock_usage();
             let unknown = index.tail.iter().filter(|entry| !entry.is_indexed());
             unknown.for_each(|entry| usage.remove(entry.sequence, entry.weight()));

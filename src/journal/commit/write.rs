@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::model::{Log, Sequence};
 
 impl<M: Machine> Writer<M> {
-    /// Makes a commit real, then answers everybody.
+    /// Writes a commit, then gives all its replies.
     pub(super) fn commit(&mut self, mut commit: Gathered<M>) -> Result<(), JournalError> {
         if commit.is_empty() {
             self.pacing.note_none();

@@ -20,7 +20,7 @@ impl<R: Request> Reclaimer<R> {
         let mut moved = Vec::new();
         for n in segment {
             let place = Place { log: Log::Blocks, sequence: Sequence(n) };
-            // What can't be read is damage; those who read it are told.
+            // What can't be read is damage; a read of it says so.
             let Ok(Some(chunk)) = self.shared.store.chunk(place) else { continue };
             let Ok(directory) = chunk::directory(place, &chunk) else { continue };
             for found in directory.blocks {

@@ -38,7 +38,7 @@ pub(in crate::journal) enum KeyKind {
     Extent(StreamId),
     Deleted(OwnerId),
     Findings,
-    /// Somebody else's.
+    /// The machine's.
     State,
 }
 

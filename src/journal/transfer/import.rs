@@ -107,7 +107,7 @@ impl Import {
         let mut name = directory.file_name().unwrap_or_default().to_owned();
         name.push(".incomplete");
         let making = directory.with_file_name(name);
-        // What an earlier try has left is for somebody to look at.
+        // What an earlier try has left is not removed.
         std::fs::create_dir(&making).map_err(|error| JournalError::Directory {
             path: making.clone(),
             error: Arc::new(error),
@@ -198,7 +198,7 @@ impl Import {
         let here = &mut stream.here;
         let known = header.number <= here.number && here.number > 0;
         if known || (header.end_offset() <= here.first && header.count > 0) {
-            // It came before, or is kept by nobody.
+            // It came before, or is not kept any more.
             return Ok(());
         }
         if let Some(gap) = Gap::before(here.head, header.base_offset) {

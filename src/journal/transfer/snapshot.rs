@@ -65,8 +65,8 @@ impl Backup {
     /// on the disk.
     ///
     /// # Errors
-    /// The store can't be read. Blocks that are damaged are left out: whoever restores the copy
-    /// is told that they are missing.
+    /// The store can't be read. Blocks that are damaged are left out; the restored directory
+    /// reports them as missing.
     pub fn write(&self, mut out: impl FnMut(Bytes) -> bool) -> Result<(), JournalError> {
         let mut frames = 0;
         let mut give = |piece: &Piece| {
