@@ -30,7 +30,18 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Takes a number; `None` where there is none, or not the shortest form of one.
+#[inline]
 pub(crate) fn take(rest: &mut &[u8]) -> Option<u64> {
+    // Most are of one byte.
+    let (first, after) = rest.split_first()?;
+    if *first < 0x80 {
+        *rest = after;
+        return Some(u64::from(*first));
+    }
+    take_long(rest)
+}
+
+fn take_long(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for n in 0..BYTES_MAX {
         let byte = rest.try_get_u8().ok()?;
