@@ -170,7 +170,7 @@ impl TopicHandle {
         &self.slots().topic
     }
 
-    /// The writing halves of its slots, to whoever asks first.
+    /// The writing halves of its slots; only the first call gets them.
     pub(super) fn take_announcers(&self) -> Option<Announcers> {
         self.slots().announcers.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

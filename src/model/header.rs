@@ -119,7 +119,7 @@ pub struct BlockHeader {
     pub epoch: Epoch,
     /// The block's number in its stream, from 1; the one before it is `prev`.
     pub number: u64,
-    /// Offset of the first message; the next offset where there is none.
+    /// Offset of the first message; the stream's next offset in a block without messages.
     pub base_offset: u64,
     /// How many messages it holds.
     pub count: u32,

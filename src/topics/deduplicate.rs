@@ -11,7 +11,7 @@ use crate::model::{Block, Fingerprint, HeaderExtras, LastId, NamedRun, Run};
 
 /// What of a block is to be stored.
 pub(super) struct Deduplicated {
-    /// The messages that are new; `None` when there are none.
+    /// The messages that are new; `None` when all are known.
     pub(super) block: Option<Block>,
     /// What their header has to say of them.
     pub(super) extras: Option<Box<HeaderExtras>>,

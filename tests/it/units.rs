@@ -32,7 +32,7 @@ enum Operation {
     OneByOne(usize, u16),
     Delete(usize),
     Reopen,
-    /// A copy of the files while these changes are under way.
+    /// A copy of the files while these changes are in flight.
     Crash(Vec<(usize, Change)>),
     /// A backup, restored.
     Restore,
@@ -251,7 +251,7 @@ impl Subject {
         }
     }
 
-    /// Copies the files while changes are under way, as a kill leaves them.
+    /// Copies the files while changes are in flight, as a kill leaves them.
     async fn crash(&mut self, changes: &[(usize, Change)]) {
         let pending = self.send(changes);
         let from = self.directory();

@@ -1,7 +1,7 @@
 //! Where a stream's blocks are.
 //!
 //! Every block has an [`IndexEntry`] until a page is written, and behind that if readers or receipts
-//! may ask for it. The newest entries of a stream stand in its tail,
+//! may ask for it. The newest entries of a stream are in its tail,
 //! in memory; a tail goes out as a [`Page`] when it is full or its oldest entry has grown old in chunks
 //! or bytes (`commit::page_queue`), so that recovery has little to read and memory holds little.
 //!

@@ -8,7 +8,7 @@
 //! least two workers, small memtables, no WAL compression. fjall 3.1.13 can deadlock its own workers
 //! (fewer workers or smaller memtables make it likely; with these it was not seen in three minutes of
 //! full load, with memtables of 1 MiB it was); the writer notices and stops. No other file works with
-//! fjall, but `wal`, `manifest` and `raw` know its formats; its error stands in [`JournalError`].
+//! fjall, but `wal`, `manifest` and `raw` know its formats; [`JournalError`] wraps its error.
 //!
 //! Invariants: a database is made aside and then renamed, so that a crash while it is made leaves
 //! none; every batch holds [`Positions`], which `salvage` relies on.

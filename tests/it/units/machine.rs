@@ -228,7 +228,7 @@ impl Machine for Small {
             }
             SNAPSHOT => owner.decode(&value),
             SMALL => drop(owner.small.insert(key.rest()[0], value[0])),
-            tag => panic!("nobody puts {tag:#x}"),
+            tag => panic!("tag {tag:#x} is never put"),
         }
         Ok(())
     }
