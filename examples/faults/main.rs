@@ -25,16 +25,21 @@ mod corruption;
 mod crash_points;
 mod cycles;
 mod disk;
+mod drive_units;
 mod eio;
 mod enospc;
 #[path = "../../tests/it/support/history.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod history;
 mod kill;
+#[path = "../../tests/it/units/machine.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod machine;
 mod mutation;
 mod overload;
 mod plain_fjall;
 mod power_cut;
+mod power_cut_units;
 mod producers;
 mod report;
 mod script;
@@ -44,6 +49,8 @@ mod stop_signal;
 mod strace;
 mod stuck_readers;
 mod torn_pages;
+#[path = "../../tests/it/units/version.rs"]
+mod version;
 mod workload;
 
 use std::path::PathBuf;
@@ -56,10 +63,11 @@ use crate::report::Row;
 use crate::setting::Setting;
 
 /// Every fault, in the order of the table.
-const FAULTS: [&str; 12] = [
+const FAULTS: [&str; 13] = [
     kill::NAME,
     power_cut::NAME,
     torn_pages::NAME,
+    power_cut_units::NAME,
     crash_points::NAME,
     corruption::NAME,
     eio::NAME,
@@ -95,6 +103,9 @@ struct Arguments {
     /// Open this directory with plain fjall and print what is in it (for the corruption fault)
     #[arg(long, value_name = "DIR", hide = true)]
     plain_fjall: Option<PathBuf>,
+    /// Drive the journal alone in this directory until killed (for the fault power-cut-units)
+    #[arg(long, value_name = "DIR", hide = true, requires = "seed")]
+    drive_units: Option<PathBuf>,
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -102,6 +113,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(directory) = &arguments.plain_fjall {
         plain_fjall::print(directory)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(directory), Some(seed)) = (&arguments.drive_units, arguments.seed) {
+        drive_units::drive(directory, seed).await?;
         return Ok(ExitCode::SUCCESS);
     }
     for name in &arguments.only {
@@ -137,6 +152,7 @@ async fn attack(name: &str, setting: &Setting) -> anyhow::Result<Vec<Row>> {
     match name {
         kill::NAME => kill::run(setting).await,
         power_cut::NAME => power_cut::run(setting).await,
+        power_cut_units::NAME => power_cut_units::run(setting).await,
         torn_pages::NAME => torn_pages::run(setting).await,
         crash_points::NAME => crash_points::run(setting).await,
         corruption::NAME => corruption::run(setting).await,

@@ -6,6 +6,7 @@
 //! there are of it, and all else must be exactly what those made: none in part, none out of order.
 
 pub mod machine;
+mod version;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,11 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{
-    Backup, Journal, JournalError, JournalObserver, ReadLimits, StorageSettings, StreamReadError,
-    Streams,
-};
+use weir::journal::{Backup, Journal, JournalError, JournalObserver, StorageSettings};
 use weir::model::{OwnerId, PlacedBlock, StreamId};
 
-use machine::{Asked, Change, Owner, SIDES, Small, digest, payload};
+use machine::{Asked, Change, Owner, SIDES, Small};
+use version::Version;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -74,41 +73,6 @@ impl JournalObserver for Shown {
 
     fn failed(&self, error: &JournalError) {
         panic!("the journal failed: {error}");
-    }
-}
-
-/// An owner as it must be after so many changes.
-#[derive(Clone, Debug, Default)]
-struct Version {
-    lengths: [Vec<u16>; SIDES],
-    /// Which of the messages readers are told of.
-    visible: [Vec<bool>; SIDES],
-    digests: [u64; SIDES],
-    values: BTreeMap<u8, u8>,
-    trimmed: [u64; SIDES],
-}
-
-impl Version {
-    fn after(&self, change: &Change) -> Self {
-        let mut next = self.clone();
-        for (side, lengths, visible) in &change.appends {
-            for length in lengths {
-                let offset = next.lengths[*side].len() as u64;
-                next.digests[*side] = digest(next.digests[*side], u128::from(*length), offset);
-                next.lengths[*side].push(*length);
-                next.visible[*side].push(*visible);
-            }
-        }
-        for (key, value) in &change.values {
-            match value {
-                Some(value) => drop(next.values.insert(*key, *value)),
-                None => drop(next.values.remove(key)),
-            }
-        }
-        if let Some((side, first)) = change.trim {
-            next.trimmed[side] = next.trimmed[side].max(first.min(next.lengths[side].len() as u64));
-        }
-        next
     }
 }
 
@@ -297,11 +261,7 @@ impl Subject {
             assert_eq!(owner.changes, changes, "every unit that was answered");
             model.versions.truncate(changes as usize + 1);
             model.given_up = false;
-            let version = model.versions.last().unwrap();
-            assert_eq!(owner.digests, version.digests, "what is learnt is what was written");
-            assert_eq!(owner.heads, version.lengths.each_ref().map(|all| all.len() as u64));
-            let small = version.values.iter().filter(|(key, _)| **key < 128);
-            assert_eq!(owner.small, small.map(|(key, value)| (*key, *value)).collect());
+            model.versions.last().unwrap().compare(owner);
         }
     }
 
@@ -310,11 +270,9 @@ impl Subject {
         let streams = self.journal().streams();
         for model in &self.owners {
             let version = model.versions.last().unwrap();
-            let bulk = version.values.iter().filter(|(key, _)| **key >= 128);
-            let bulk: BTreeMap<_, _> = bulk.map(|(key, value)| (*key, *value)).collect();
-            assert_eq!(self.ask(|reply| Asked::Look(model.id, reply)).await, bulk);
+            assert_eq!(self.ask(|reply| Asked::Look(model.id, reply)).await, version.bulk());
             for side in 0..SIDES {
-                check_stream(&streams, model.streams[side], version, side);
+                version.check_stream(&streams, model.streams[side], side);
             }
         }
         self.check_shown();
@@ -330,26 +288,6 @@ impl Subject {
             assert!(visible[*from as usize..*end as usize].iter().all(|visible| *visible));
         }
     }
-}
-
-fn check_stream(streams: &Streams, stream: StreamId, version: &Version, side: usize) {
-    let (lengths, trimmed) = (&version.lengths[side], version.trimmed[side]);
-    let extent = streams.extent(stream).unwrap();
-    assert_eq!(extent.head, lengths.len() as u64);
-    assert!(extent.first <= trimmed, "{} is more than {trimmed}", extent.first);
-    let limits = ReadLimits { messages: u64::MAX, bytes: u64::MAX };
-    if extent.first > 0 {
-        let gone = streams.read(stream, extent.first - 1, u64::MAX, limits);
-        assert!(matches!(gone, Err(StreamReadError::Gone { first }) if first == extent.first));
-    }
-    let blocks = streams.read(stream, extent.first, u64::MAX, limits).unwrap();
-    let mut expected = extent.first;
-    for (offset, record) in blocks.iter().flat_map(|block| block.records().map(Result::unwrap)) {
-        assert_eq!(offset, expected);
-        assert_eq!(record.payload, payload(offset, lengths[offset as usize]));
-        expected += 1;
-    }
-    assert_eq!(expected, extent.head);
 }
 
 /// Copies what a kill leaves: the log last, since what else there is speaks of it.
