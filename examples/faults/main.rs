@@ -33,7 +33,7 @@ mod enospc;
 mod history;
 mod kill;
 #[path = "../../tests/it/units/machine.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
+#[allow(dead_code, clippy::unwrap_used, reason = "it belongs to the tests")]
 mod machine;
 mod mutation;
 mod overload;
@@ -50,6 +50,7 @@ mod strace;
 mod stuck_readers;
 mod torn_pages;
 #[path = "../../tests/it/units/version.rs"]
+#[allow(clippy::unwrap_used, reason = "it belongs to the tests")]
 mod version;
 mod workload;
 

@@ -75,7 +75,7 @@ impl<'a> Subject<'a> {
 
     fn cycle(&mut self, row: &mut Row, random: &mut StdRng) -> anyhow::Result<()> {
         let mut running = self.start(row)?;
-        let torn = row.cycles % 2 == 0;
+        let torn = row.cycles.is_multiple_of(2);
         let cut = if torn { Cut::Torn { seed: random.random() } } else { Cut::Clean };
         let switch = self.disk.switch(cut)?;
         let units = random.random_range(1..400);
