@@ -3,6 +3,8 @@
 //! Start: journal (recovers) → queue → supervisor → edge → listening. Stop: no new work, sockets
 //! see their last acknowledgement and close, the server ends, the journal syncs and ends.
 
+mod descriptors;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,9 +28,8 @@ use crate::journal::JournalError;
 use crate::metrics;
 use crate::queue::{Embedded, Feed, Queue};
 use crate::topics::{Opened, Topics};
+use descriptors::Descriptors;
 
-/// Connections over the limits that may be open, each until it has been told so.
-const CONNECTIONS_SPARE: usize = 512;
 /// actix-http's clock is set so often; its timeouts begin by that clock, so up to this much ago.
 const HTTP_CLOCK_TICK: Duration = Duration::from_millis(500);
 /// How often histograms are tidied where nobody reads them.
@@ -39,11 +40,14 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// # Errors
 /// It could not start, or not stop in order.
 pub async fn run(
-    config: Config,
+    mut config: Config,
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     metrics::install();
+    let descriptors = Descriptors::provide(config.limits.connections_max)?;
+    config.limits.connections_max = descriptors.connections;
+    config.storage.open_tables_max = Some(descriptors.tables);
     let clock = Clock::system();
     let feed = Feed::new(config.limits.tail_cache_bytes_max);
     let Opened { topics, records } =
@@ -110,7 +114,7 @@ pub async fn run(
             .configure(http::routes)
     })
     // Those within the limits are told why they are refused; this holds where nobody asks.
-    .max_connections((config.limits.connections_max + CONNECTIONS_SPARE).div_ceil(workers))
+    .max_connections((descriptors.connections + descriptors.spare).div_ceil(workers))
     // Without this a small answer can wait 44 ms for the client's delayed ack.
     .tcp_nodelay(true)
     .client_request_timeout(

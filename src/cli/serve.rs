@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -44,34 +43,10 @@ enum LogFormat {
     Json,
 }
 
-/// Handles the broker has on each connection.
-const FILES_PER_CONNECTION: u64 = 2;
-/// Files the broker has open beside its connections, and some to spare.
-const FILES: u64 = 512;
-
-/// Raises the limit on open files as far as it may be; many systems begin at 1,024.
-fn allow_connections(connections_max: usize) {
-    let wanted = FILES_PER_CONNECTION * connections_max as u64 + FILES;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= wanted) {
-        return;
-    }
-    let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let raised = Rlimit { current: Some(allowed), maximum };
-    if setrlimit(Resource::Nofile, raised).is_err() || allowed < wanted {
-        tracing::warn!(
-            allowed,
-            wanted,
-            "fewer files than limits.connections_max needs (ulimit -n)"
-        );
-    }
-}
-
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         self.log();
         let config = self.settings()?;
-        allow_connections(config.limits.connections_max);
         // Before anything starts, so that no signal finds us without a handler.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

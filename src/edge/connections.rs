@@ -87,7 +87,10 @@ impl Connections {
             *count
         };
         let refused = if all > self.all_max {
-            Some("the broker has as many connections as `limits.connections_max` allows")
+            Some(
+                "the broker has as many connections as `limits.connections_max`, or its limit on open files, \
+                 allows",
+            )
         } else if of_network > self.per_network_max {
             Some("your address has as many as `limits.connections_per_address_max` allows")
         } else {

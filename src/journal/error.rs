@@ -63,6 +63,9 @@ pub enum JournalError {
     /// A bug, or a planned fault: the writer stops as after a failed write.
     #[error("the journal stopped: {0}")]
     Internal(&'static str),
+    /// The data directory was removed, renamed or replaced while the journal was open.
+    #[error("the data directory {0:?} is not the one that was opened any more")]
+    DirectoryGone(PathBuf),
     /// A write or sync has not come back.
     #[error("a write or sync has not come back for {0:?}")]
     Stalled(Duration),
@@ -95,6 +98,22 @@ pub enum AppendRefused {
         /// What is free.
         free: u64,
         /// What has to be free.
+        needed: u64,
+    },
+    /// The file system has no inodes to spare: no file can be made.
+    #[error("the disk has {free} inodes free, {needed} are needed to go on")]
+    NoInodes {
+        /// What is free.
+        free: u64,
+        /// What has to be free.
+        needed: u64,
+    },
+    /// The file system gives no room, though it says that it has some: a quota, say.
+    #[error("the file system gives no {needed} bytes, though {free} are free: is there a quota?")]
+    NoRoomGiven {
+        /// What is free, as it says.
+        free: u64,
+        /// What was asked for.
         needed: u64,
     },
 }

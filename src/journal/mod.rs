@@ -52,6 +52,7 @@ mod opening;
 mod reader;
 mod reclaim;
 mod recovery;
+mod reserve;
 mod salvage;
 mod settings;
 mod shared;

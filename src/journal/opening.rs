@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use super::age::Age;
-use super::commit::{Writer, WriterParts};
+use super::commit::{DiskSpace, Writer, WriterParts};
 use super::lock::DirectoryLock;
 use super::machine::{Machine, Now, StreamEnd};
 use super::reclaim::Reclaimer;
@@ -37,12 +37,14 @@ impl<M: Machine> Journal<M> {
     ) -> Result<(Self, T), JournalError> {
         let started = clock.uptime();
         let directory = &settings.path;
-        let lock = DirectoryLock::acquire(directory)?;
+        let mut lock = DirectoryLock::acquire(directory)?;
+        let space = DiskSpace::new(settings, salvage::wal_bytes(directory));
         Store::ensure(directory, settings)?;
         manifest::check(&directory.join(store::FOLDER))?;
         let marks = Marks::read(directory)?;
         let salvaged = salvage::salvage(directory, &marks)?;
         let store = Store::open(directory, settings)?;
+        lock.watch(directory.join(store::FOLDER));
         let boot_id = watermark::boot_id();
         let complete = marks.prove_complete(store.positions()?.commits, boot_id);
         let mut machine = make(directory)?;
@@ -57,10 +59,11 @@ impl<M: Machine> Journal<M> {
             "journal recovered"
         );
         // All that was found is durable now: salvage has synced what may not have been.
-        let extent = Extent::of(&positions);
+        let age_ms = positions.age_ms.max(marks.age_ms());
+        let extent = Extent { age_ms, ..Extent::of(&positions) };
         let watermark = Watermark::create(directory, boot_id, positions.journal, extent)?;
 
-        let age = Age::new(positions.age_ms, clock.clone());
+        let age = Age::new(age_ms, clock.clone());
         let now = Now { age_ms: age.now_ms(), time: clock.now(), full: None };
         let unit = tell(&mut machine, &mut recovered, &now)?;
         let deleted = std::mem::take(&mut recovered.deleted);
@@ -84,6 +87,8 @@ impl<M: Machine> Journal<M> {
             machine,
             commands: received,
             watermark,
+            space,
+            lock,
             age,
             clock,
             observer,
@@ -91,7 +96,7 @@ impl<M: Machine> Journal<M> {
         let mut writer = Writer::new(parts, recovered, settings).map_err(no_thread)?;
         writer.begin(unit, now, examined, stale)?;
         let seen = view(writer.machine());
-        let threads = start(writer, reclaimer, lock).map_err(no_thread)?;
+        let threads = start(writer, reclaimer).map_err(no_thread)?;
         let threads = Arc::new(Mutex::new(Some(threads)));
         Ok((Self { commands, shared, threads }, seen))
     }
@@ -134,12 +139,9 @@ fn count_tails(shared: &Shared, recovered: &Recovered) -> HashMap<StreamId, u64>
 fn start<M: Machine>(
     writer: Writer<M>,
     reclaimer: Reclaimer<M::Request>,
-    lock: DirectoryLock,
 ) -> std::io::Result<Threads> {
-    let writer = std::thread::Builder::new().name("journal-writer".into()).spawn(move || {
-        writer.run();
-        drop(lock);
-    })?;
+    let writer =
+        std::thread::Builder::new().name("journal-writer".into()).spawn(move || writer.run())?;
     let (stop_reclaiming, stopped) = mpsc::channel();
     let reclaimer = std::thread::Builder::new()
         .name("journal-retention".into())

@@ -22,6 +22,14 @@ pub struct StorageSettings {
     /// Room that must be free on the disk for publishing to go on, in bytes, beside what is in
     /// memory and has yet to be written; at most an eighth of the file system is asked for.
     pub free_bytes_min: u64,
+    /// Disk that is preallocated, in bytes, for what must go on when others have filled the disk:
+    /// deletions, settings, retention, backups, stop and start; at most a sixteenth of the file
+    /// system is taken. 0 keeps none.
+    pub reserve_bytes: u64,
+    /// Table files that are kept open; `None` leaves it to fjall. Not a setting: it follows from the
+    /// limit on open files.
+    #[serde(skip)]
+    pub open_tables_max: Option<usize>,
     /// Most producer names one topic remembers; the longest silent ones are forgotten first.
     pub producer_names_max: usize,
     /// Memory that what topics remember of ids and producers may take, in bytes; what has not been
@@ -43,6 +51,8 @@ impl Default for StorageSettings {
             memtable_bytes: 8 * MIB,
             wal_bytes_max: 256 * MIB,
             free_bytes_min: 256 * MIB,
+            reserve_bytes: 64 * MIB,
+            open_tables_max: None,
             producer_names_max: 10_000,
             fold_bytes_max: 64 * MIB as usize,
             retention_interval_ms: 5_000,
@@ -54,7 +64,8 @@ impl Default for StorageSettings {
 impl StorageSettings {
     /// What a directory is looked at with: nothing in it is to be dropped meanwhile.
     pub(crate) fn untouched(path: &Path) -> Self {
-        Self { path: path.to_owned(), retention_interval_ms: 3_600_000, ..Self::default() }
+        let (retention_interval_ms, reserve_bytes) = (3_600_000, 0);
+        Self { path: path.to_owned(), retention_interval_ms, reserve_bytes, ..Self::default() }
     }
 
     /// Checks the numbers against what the store can take.

@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub(super) streams: DashMap<StreamId, Arc<StreamState>, FxBuildHasher>,
     /// Appending is refused for want of room on the disk.
     pub(super) storage_full: AtomicBool,
+    /// What is free on the disk, as the writer saw it last.
+    pub(super) free_bytes: AtomicU64,
     /// Each log's.
     logs: [LogState; 2],
     /// Online copies in flight, during which nothing is dropped.
@@ -64,6 +66,7 @@ impl Shared {
             store,
             streams: DashMap::default(),
             storage_full: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(u64::MAX),
             logs: Log::ALL.map(log),
             backups: AtomicUsize::new(0),
             deleted: Mutex::new(deleted),

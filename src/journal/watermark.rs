@@ -11,9 +11,12 @@
 //! live one, so that a kill finds one of them at any moment. A stop leaves [`State::Clean`]. Both hold
 //!
 //! ```text
-//! magic "weirmark" · version u32 = 3 · state u32 · boot id 16 bytes · journal u64 · commits u64 ·
-//! durable_commits u64 · next_sequence of both logs 2 × u64 · next_owner u32 · crc u32
+//! magic "weirmark" · version u32 = 4 · state u32 · boot id 16 bytes · journal u64 · commits u64 ·
+//! durable_commits u64 · next_sequence of both logs 2 × u64 · next_owner u32 · age_ms u64 · crc u32
 //! ```
+//!
+//! Version 3 has no age. The age is written every now and then while nothing is committed, so that
+//! time counts in which the broker only ran.
 //!
 //! Invariants: `durable_commits` never claims more than a sync has proven; a file that can't be
 //! read is as good as none, and means that something may have been lost.
@@ -41,9 +44,11 @@ const LIVE_NAME: &str = "live";
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
 
 const MAGIC: &[u8; 8] = b"weirmark";
-const VERSION: u32 = 3;
-const BYTES: usize = 80;
-const CRC_AT: usize = 76;
+const VERSION: u32 = 4;
+const BYTES: usize = 88;
+/// Version 3, which is read, too.
+const BYTES_3: usize = 80;
+const CRC_BYTES: usize = 4;
 
 /// What a file says of the end before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub(super) struct Extent {
     pub(super) next_sequences: [u64; 2],
     /// The next owner's number.
     pub(super) next_owner: u32,
+    /// How old the journal is.
+    pub(super) age_ms: u64,
 }
 
 impl Extent {
@@ -78,6 +85,7 @@ impl Extent {
             durable_commits: positions.durable_commits,
             next_sequences: Log::ALL.map(|log| positions.log(log).next_sequence),
             next_owner: positions.next_owner,
+            age_ms: positions.age_ms,
         }
     }
 }
@@ -116,6 +124,11 @@ impl Marks {
     /// The next owner's number, as far as is known.
     pub(super) fn next_owner(&self) -> u32 {
         self.extents().map(|extent| extent.next_owner).max().unwrap_or(0)
+    }
+
+    /// How old the journal was at the least.
+    pub(super) fn age_ms(&self) -> u64 {
+        self.extents().map(|extent| extent.age_ms).max().unwrap_or(0)
     }
 
     /// Whether all that was written before is there: `commits` is what fjall's WAL holds.
@@ -173,21 +186,23 @@ impl Mark {
         out.put_u64_le(self.extent.durable_commits);
         self.extent.next_sequences.iter().for_each(|next| out.put_u64_le(*next));
         out.put_u32_le(self.extent.next_owner);
+        out.put_u64_le(self.extent.age_ms);
         out.put_u32_le(crc32c::crc32c(&out));
         out.try_into().expect("the fields fill it exactly")
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() != BYTES || !bytes.starts_with(MAGIC) {
+        if !matches!(bytes.len(), BYTES | BYTES_3) || !bytes.starts_with(MAGIC) {
             return None;
         }
-        let crc = u32::from_le_bytes(bytes[CRC_AT..CRC_AT + 4].try_into().ok()?);
-        if crc32c::crc32c(&bytes[..CRC_AT]) != crc {
+        let (fields, crc) = bytes.split_at(bytes.len() - CRC_BYTES);
+        if crc32c::crc32c(fields).to_le_bytes() != crc {
             return None;
         }
-        let mut rest = &bytes[MAGIC.len()..];
-        if rest.get_u32_le() != VERSION {
-            return None;
+        let mut rest = &fields[MAGIC.len()..];
+        match (rest.get_u32_le(), bytes.len()) {
+            (VERSION, BYTES) | (3, BYTES_3) => {}
+            _ => return None,
         }
         let state = match rest.get_u32_le() {
             1 => State::Live,
@@ -202,7 +217,8 @@ impl Mark {
         let durable_commits = rest.get_u64_le();
         let next_sequences = [rest.get_u64_le(), rest.get_u64_le()];
         let next_owner = rest.get_u32_le();
-        let extent = Extent { commits, durable_commits, next_sequences, next_owner };
+        let age_ms = rest.try_get_u64_le().unwrap_or(0);
+        let extent = Extent { commits, durable_commits, next_sequences, next_owner, age_ms };
         Some(Self { state, boot_id, journal, extent })
     }
 }
@@ -217,8 +233,10 @@ pub(super) struct Watermark {
     journal: u64,
     /// When the last image was made.
     imaged: Instant,
-    /// What was noted since.
-    unsynced: Option<Extent>,
+    /// What was noted last.
+    noted: Extent,
+    /// It was noted since.
+    unsynced: bool,
 }
 
 impl Watermark {
@@ -232,7 +250,10 @@ impl Watermark {
         let path = directory.join(FILE_NAME);
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-            file.set_len(BYTES as u64)?;
+            // One that is shorter is of an earlier version, and stays whole until it is written.
+            if file.metadata()?.len() > BYTES as u64 {
+                file.set_len(BYTES as u64)?;
+            }
             Ok::<_, std::io::Error>(file)
         };
         let opened =
@@ -240,7 +261,8 @@ impl Watermark {
         let (durable, live) = opened
             .map_err(|e| JournalError::Directory { path: path.clone(), error: Arc::new(e) })?;
         let imaged = Instant::now();
-        let mut watermark = Self { path, durable, live, boot_id, journal, imaged, unsynced: None };
+        let mut watermark =
+            Self { path, durable, live, boot_id, journal, imaged, noted: extent, unsynced: false };
         watermark.image(extent)?;
         // New files get to the disk with any sync: what is there must be an image.
         let synced = watermark.live.sync_all().and_then(|()| watermark.durable.sync_all());
@@ -256,18 +278,24 @@ impl Watermark {
             // What was live may have got to the disk meanwhile.
             return self.image(extent);
         }
-        self.unsynced = Some(extent);
+        (self.noted, self.unsynced) = (extent, true);
         self.write(&self.durable, State::Live, extent)
+    }
+
+    /// Notes how old the journal is, for a kill; a loss of power may forget it.
+    pub(super) fn note_age(&mut self, age_ms: u64) -> Result<(), JournalError> {
+        self.noted.age_ms = age_ms;
+        self.write(&self.durable, State::Live, self.noted)
     }
 
     /// When it wants to be synced, should nothing be noted before.
     pub(super) fn sync_at(&self) -> Option<Instant> {
-        self.unsynced.map(|_| self.imaged + SYNC_WITHIN)
+        self.unsynced.then(|| self.imaged + SYNC_WITHIN)
     }
 
     /// Makes what was noted durable.
     pub(super) fn sync(&mut self) -> Result<(), JournalError> {
-        self.unsynced.map_or(Ok(()), |extent| self.image(extent))
+        if self.unsynced { self.image(self.noted) } else { Ok(()) }
     }
 
     /// Leaves an image on the disk, and a live mark in memory all the while.
@@ -278,13 +306,13 @@ impl Watermark {
         self.write(&self.durable, State::Live, extent)?;
         self.write(&self.live, State::Image, extent)?;
         self.imaged = Instant::now();
-        self.unsynced = None;
+        (self.noted, self.unsynced) = (extent, false);
         Ok(())
     }
 
     /// Says, durably, that everything up to here is synced and nothing follows.
     pub(super) fn close(&mut self, extent: Extent) -> Result<(), JournalError> {
-        self.unsynced = None;
+        self.unsynced = false;
         self.write(&self.durable, State::Clean, extent)?;
         self.durable.sync_all().map_err(|e| self.failed(e))
     }
@@ -313,8 +341,13 @@ mod tests {
     use super::*;
 
     const BOOT: [u8; 16] = [7; 16];
-    const EXTENT: Extent =
-        Extent { commits: 9, durable_commits: 8, next_sequences: [20, 7], next_owner: 3 };
+    const EXTENT: Extent = Extent {
+        commits: 9,
+        durable_commits: 8,
+        next_sequences: [20, 7],
+        next_owner: 3,
+        age_ms: 50,
+    };
 
     #[test]
     fn a_killed_process_leaves_a_live_mark_and_a_stop_a_clean_one() {
@@ -331,6 +364,9 @@ mod tests {
         assert!(!marks().prove_complete(8, BOOT), "a commit is missing");
         assert!(!marks().prove_complete(11, BOOT), "the mark is too old for this WAL");
         assert!(!marks().prove_complete(9, [8; 16]), "another boot");
+        watermark.note_age(70).unwrap();
+        assert_eq!((marks().age_ms(), marks().durable_commits()), (70, Some(8)));
+        assert!(marks().prove_complete(9, BOOT), "it was killed while it was idle");
         watermark.close(EXTENT).unwrap();
         assert!(marks().prove_complete(9, [8; 16]) && !marks().prove_complete(8, BOOT));
     }
@@ -353,7 +389,7 @@ mod tests {
     fn a_flipped_bit_is_noticed() {
         let mark = Mark { state: State::Live, boot_id: BOOT, journal: 3, extent: EXTENT };
         let mut bytes = mark.encode();
-        for bit in 0..(CRC_AT + 4) * 8 {
+        for bit in 0..BYTES * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Mark::decode(&bytes), None, "bit {bit}");
             bytes[bit / 8] ^= 1 << (bit % 8);

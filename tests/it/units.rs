@@ -301,6 +301,10 @@ pub fn copy(from: &Path, to: &Path) {
     });
     for entry in entries {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
+        // What is kept back on the disk is nothing but zeros.
+        if path.ends_with("reserve") {
+            continue;
+        }
         if path.is_dir() {
             copy(&path, &target);
         } else if is_log(&path) {

@@ -41,7 +41,11 @@ impl From<AppendError> for Problem {
             AppendError::Quarantined => Code::Quarantined,
             AppendError::OutOfTurn => Code::Recovering,
             AppendError::TooLarge { .. } => Code::BodyTooLarge,
-            AppendError::Refused(AppendRefused::StorageFull { .. }) => Code::StorageFull,
+            AppendError::Refused(
+                AppendRefused::StorageFull { .. }
+                | AppendRefused::NoInodes { .. }
+                | AppendRefused::NoRoomGiven { .. },
+            ) => Code::StorageFull,
             AppendError::Journal(_) => Code::Internal,
         };
         Self::new(code, error.to_string())

@@ -1,35 +1,71 @@
 //! Stopping before the disk is full.
 //!
-//! fjall ends for good at the first ENOSPC, so publishing is refused while there is still room for
-//! what was taken: what is in memory and has yet to be written as tables, and
+//! fjall ends for good at the first write that finds no room, so publishing is refused while there is
+//! still room for what was taken: what is in memory and has yet to be written as tables, and
 //! `storage.free_bytes_min` (an eighth of the file system, if that is less) to spare. Reads,
-//! deletions and retention go on, and so does publishing once there is room again.
+//! deletions and retention go on. Where others have filled the disk they live on the
+//! [reserve](Reserve), which is given up before a write may need it. Publishing goes on by itself
+//! once there is room again.
+//!
+//! A file system can refuse room that it says is free (a quota). That shows when the reserve can't be
+//! made whole; publishing is refused then, too.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::journal::store::Store;
+use rustix::fs::StatVfs;
+
+use crate::journal::reserve::Reserve;
 use crate::journal::{AppendRefused, JournalError, StorageSettings};
 
 /// How old a look at the disk may be.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How many bytes may be written before the next look.
 const LOOK_AGAIN_BYTES: usize = 4 * 1024 * 1024;
+/// What should be free for the next writes, beside what is yet to be written as tables.
+const WORKING_BYTES: u64 = 8 << 20;
+/// The share of a small file system that this may be, and the share that the reserve may be.
+const WORKING_SHARE: u64 = 32;
+const RESERVE_SHARE: u64 = 16;
+/// Inodes that must be free for publishing to go on; tables, WAL files and manifests are files.
+const INODES_MIN: u64 = 64;
+/// Inodes that the next writes may need.
+const WORKING_INODES: u64 = 8;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct DiskSpace {
+pub(in crate::journal) struct DiskSpace {
     path: PathBuf,
     free_bytes_min: u64,
+    reserve: Reserve,
+    /// The reserve could not be made whole, though there seemed to be room.
+    refused_room: bool,
     looked: Option<Instant>,
     written: usize,
     refusal: Option<AppendRefused>,
+    free: u64,
 }
 
 impl DiskSpace {
-    pub(super) fn new(settings: &StorageSettings) -> Self {
-        let (path, free_bytes_min) = (settings.path.clone(), settings.free_bytes_min);
-        Self { path, free_bytes_min, looked: None, written: 0, refusal: None }
+    /// To be made before the store is opened; gives up what opening it may need.
+    pub(in crate::journal) fn new(settings: &StorageSettings, wal_bytes: u64) -> Self {
+        let path = settings.path.clone();
+        let total = look(&path).map_or(0, |found| total_bytes(&found));
+        let reserve = Reserve::find(&path, settings.reserve_bytes.min(total / RESERVE_SHARE));
+        let mut space = Self {
+            path,
+            free_bytes_min: settings.free_bytes_min,
+            reserve,
+            refused_room: false,
+            looked: None,
+            written: 0,
+            refusal: None,
+            free: 0,
+        };
+        // What the WAL holds may become tables.
+        space.make_room(wal_bytes);
+        space
     }
 
     /// Counts what was written.
@@ -37,64 +73,128 @@ impl DiskSpace {
         self.written += bytes;
     }
 
+    /// Bytes that were free at the last look.
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.free
+    }
+
+    /// Gives up some of the reserve if the next writes may need it. `unflushed` is what is yet to be
+    /// written as tables.
+    pub(super) fn make_room(&mut self, unflushed: u64) {
+        let Ok(found) = look(&self.path) else { return };
+        let (free, total) = (free_bytes(&found), total_bytes(&found));
+        let working = WORKING_BYTES.min(total / WORKING_SHARE).saturating_add(unflushed);
+        if free < working {
+            self.reserve.give_up(working - free);
+        }
+        if found.f_files > 0 && found.f_favail < WORKING_INODES {
+            self.reserve.give_up_inodes();
+        }
+    }
+
     /// Why nothing more can be taken now, if so. Looks at the disk when the last look is old.
-    pub(super) fn refusal(&mut self, store: &Store) -> Option<AppendRefused> {
+    pub(super) fn refusal(&mut self, unflushed: u64) -> Option<AppendRefused> {
         let recent = self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN_AFTER);
         if !recent || self.written >= LOOK_AGAIN_BYTES {
             self.looked = Some(Instant::now());
             self.written = 0;
-            self.look(store.unflushed_bytes());
+            self.look(unflushed);
         }
         self.refusal
     }
 
-    /// When to look again without a request; only while the disk is full.
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        self.refusal.as_ref().and(self.looked).map(|looked| looked + LOOK_AGAIN_AFTER)
-    }
-
     fn look(&mut self, unflushed: u64) {
         let was_full = self.refusal.is_some();
-        self.refusal = match free_and_total(&self.path) {
-            Ok((free, total)) => {
-                let needed = self.free_bytes_min.min(total / 8).saturating_add(unflushed);
-                (free < needed).then_some(AppendRefused::StorageFull { free, needed })
-            }
-            // A file system that does not tell is not a full one.
-            Err(_) => None,
-        };
+        // A file system that does not tell is not a full one.
+        self.refusal = look(&self.path).ok().and_then(|found| self.judge(&found, unflushed));
         match &self.refusal {
             Some(why) if !was_full => tracing::error!(%why, "publishing is refused"),
             None if was_full => tracing::info!("there is room on the disk again"),
             _ => {}
         }
     }
+
+    fn judge(&mut self, found: &StatVfs, unflushed: u64) -> Option<AppendRefused> {
+        let (free, total) = (free_bytes(found), total_bytes(found));
+        self.free = free;
+        let needed = self.free_bytes_min.min(total / 8).saturating_add(unflushed);
+        if free < needed {
+            return Some(AppendRefused::StorageFull { free, needed });
+        }
+        let inodes = (found.f_files > 0).then_some(found.f_favail);
+        if let Some(free) = inodes.filter(|free| *free < INODES_MIN) {
+            return Some(AppendRefused::NoInodes { free, needed: INODES_MIN });
+        }
+        let missing = self.reserve.missing_bytes();
+        let room = free >= needed.saturating_add(missing)
+            && inodes.is_none_or(|free| free >= INODES_MIN + self.reserve.missing_inodes());
+        if room {
+            self.refused_room = self.reserve.fill().is_err();
+        }
+        self.refused_room.then_some(AppendRefused::NoRoomGiven { free, needed: missing })
+    }
 }
 
-/// Bytes that are free for us, and bytes there are.
-fn free_and_total(path: &Path) -> Result<(u64, u64), JournalError> {
-    let found = rustix::fs::statvfs(path).map_err(|error| JournalError::Directory {
+fn free_bytes(found: &StatVfs) -> u64 {
+    found.f_bavail * found.f_frsize
+}
+
+fn total_bytes(found: &StatVfs) -> u64 {
+    found.f_blocks * found.f_frsize
+}
+
+fn look(path: &Path) -> Result<StatVfs, JournalError> {
+    rustix::fs::statvfs(path).map_err(|error| JournalError::Directory {
         path: path.to_owned(),
-        error: std::sync::Arc::new(error.into()),
-    })?;
-    Ok((found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
+        error: Arc::new(error.into()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn space() -> (DiskSpace, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let settings =
+            StorageSettings { path: directory.path().to_owned(), ..StorageSettings::default() };
+        (DiskSpace::new(&settings, 0), directory)
+    }
+
     #[test]
     fn a_disk_with_too_little_room_is_full_and_says_how_much_is_missing() {
-        let settings = StorageSettings { path: "/".into(), ..StorageSettings::default() };
-        let mut space = DiskSpace::new(&settings);
-        let (_, total) = free_and_total(&space.path).unwrap();
+        let (mut space, _directory) = space();
+        let total = total_bytes(&look(&space.path).unwrap());
         space.look(0);
         assert!(space.refusal.is_none());
+        assert_eq!(space.reserve.missing_bytes(), 0, "it is filled where there is room");
         space.look(total + 1);
         let Some(AppendRefused::StorageFull { free, needed }) = space.refusal else { panic!() };
         assert!(free < needed);
         space.look(0);
         assert!(space.refusal.is_none(), "it goes on by itself");
+    }
+
+    #[test]
+    fn the_reserve_is_given_up_before_a_write_may_need_it_and_taken_again() {
+        let (mut space, _directory) = space();
+        space.look(0);
+        let found = look(&space.path).unwrap();
+        space.make_room(free_bytes(&found));
+        assert!(space.reserve.missing_bytes() > 0);
+        space.look(total_bytes(&found));
+        assert!(space.reserve.missing_bytes() > 0, "not while the disk is full");
+        space.look(0);
+        assert_eq!(space.reserve.missing_bytes(), 0);
+    }
+
+    #[test]
+    fn a_disk_without_inodes_is_full() {
+        let (mut space, _directory) = space();
+        let found = StatVfs { f_files: 1_000, f_favail: 10, ..look(&space.path).unwrap() };
+        let refusal = space.judge(&found, 0);
+        assert_eq!(refusal, Some(AppendRefused::NoInodes { free: 10, needed: INODES_MIN }));
+        let unlimited = StatVfs { f_files: 0, f_favail: 0, ..found };
+        assert_eq!(space.judge(&unlimited, 0), None, "some file systems have no such limit");
     }
 }

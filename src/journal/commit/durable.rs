@@ -31,7 +31,7 @@ impl<M: Machine> Writer<M> {
     }
 
     pub(super) fn extent(&self) -> Extent {
-        Extent::of(&self.positions)
+        Extent { age_ms: self.age.now_ms(), ..Extent::of(&self.positions) }
     }
 
     /// Writes down what recovery found out, before anything is served: the machine's unit and, if it

@@ -20,6 +20,7 @@ mod pacing;
 mod packer;
 mod page_queue;
 mod pages;
+mod surroundings;
 mod trims;
 mod watchdog;
 mod write;
@@ -27,7 +28,6 @@ mod write;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -36,15 +36,16 @@ use rustc_hash::FxHashMap;
 use super::age::Age;
 use super::command::Command;
 use super::format::positions::Positions;
-use super::machine::{Machine, Now, Turn};
+use super::lock::DirectoryLock;
+use super::machine::{Machine, Turn};
 use super::recovery::Recovered;
 use super::shared::{Shared, StreamState};
 use super::unit::Unit;
 use super::watermark::Watermark;
-use super::{AppendRefused, JournalError, JournalObserver, StorageSettings};
+use super::{JournalError, JournalObserver, StorageSettings};
 use crate::clock::Clock;
 use crate::model::{OwnerId, StreamId};
-use disk_space::DiskSpace;
+pub(super) use disk_space::DiskSpace;
 use fair_queue::FairQueue;
 use gathered::Gathered;
 use pacing::CommitPacing;
@@ -65,6 +66,9 @@ pub(super) struct WriterParts<M: Machine> {
     pub(super) machine: M,
     pub(super) commands: Receiver<Command<M::Request>>,
     pub(super) watermark: Watermark,
+    pub(super) space: DiskSpace,
+    /// Held until the writer has ended.
+    pub(super) lock: DirectoryLock,
     pub(super) age: Age,
     pub(super) clock: Clock,
     pub(super) observer: Arc<dyn JournalObserver>,
@@ -82,6 +86,9 @@ pub(super) struct Writer<M: Machine> {
     watchdog: Watchdog,
     watermark: Watermark,
     space: DiskSpace,
+    lock: DirectoryLock,
+    /// When it looked at its surroundings last.
+    ticked: Instant,
     streams: FxHashMap<StreamId, Arc<StreamState>>,
     /// Streams that the commit in the making deletes.
     going: HashMap<OwnerId, Arc<StreamState>>,
@@ -112,7 +119,8 @@ impl<M: Machine> Writer<M> {
         recovered: Recovered,
         settings: &StorageSettings,
     ) -> Result<Self, std::io::Error> {
-        let WriterParts { shared, machine, commands, watermark, age, clock, observer } = parts;
+        let WriterParts { shared, machine, commands, watermark, .. } = parts;
+        let WriterParts { space, lock, age, clock, observer, .. } = parts;
         let patience = Duration::from_millis(settings.stall_ms_max);
         let complain = {
             let observer = observer.clone();
@@ -129,7 +137,9 @@ impl<M: Machine> Writer<M> {
             observer,
             watchdog,
             watermark,
-            space: DiskSpace::new(settings),
+            space,
+            lock,
+            ticked: Instant::now(),
             streams: FxHashMap::default(),
             going: HashMap::new(),
             positions: recovered.positions,
@@ -210,12 +220,10 @@ impl<M: Machine> Writer<M> {
         if let Some(command) = self.waiting.next() {
             return Ok(command);
         }
-        let deadlines = [self.sync_at, self.watermark.sync_at(), self.space.look_at()];
-        let command = match deadlines.into_iter().flatten().min() {
-            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(at) => self.commands.recv_timeout(at.saturating_duration_since(Instant::now())),
-        };
-        let command = command?;
+        let tick_at = Some(self.tick_at());
+        let deadlines = [self.sync_at, self.watermark.sync_at(), tick_at];
+        let at = deadlines.into_iter().flatten().min().unwrap_or(self.ticked);
+        let command = self.commands.recv_timeout(at.saturating_duration_since(Instant::now()))?;
         self.waiting.enter(command, |request| self.machine.turn(request));
         self.take_in();
         self.waiting.next().ok_or(RecvTimeoutError::Timeout)
@@ -226,32 +234,6 @@ impl<M: Machine> Writer<M> {
         while let Ok(command) = self.commands.try_recv() {
             self.waiting.enter(command, |request| self.machine.turn(request));
         }
-    }
-
-    /// Does what was due while nothing came.
-    fn on_time(&mut self) -> Result<(), JournalError> {
-        let now = Instant::now();
-        if self.sync_at.is_some_and(|at| at <= now) {
-            self.sync()?;
-        }
-        if self.watermark.sync_at().is_some_and(|at| at <= now) {
-            self.watermark.sync()?;
-        }
-        if self.space.look_at().is_some_and(|at| at <= now) {
-            self.look_at_space();
-        }
-        Ok(())
-    }
-
-    fn look_at_space(&mut self) -> Option<AppendRefused> {
-        let refusal = self.space.refusal(&self.shared.store);
-        self.shared.storage_full.store(refusal.is_some(), Ordering::Relaxed);
-        refusal
-    }
-
-    fn now(&mut self) -> Now {
-        let (age_ms, time) = (self.age.now_ms(), self.clock.now());
-        Now { age_ms, time, full: self.look_at_space() }
     }
 
     /// Takes what waits, up to a commit's measure.

@@ -174,11 +174,13 @@ impl<M: Machine> Writer<M> {
         if faults::fails(Seam::WriterCommitting) {
             return Err(JournalError::Internal("planned fault"));
         }
+        self.space.make_room(self.shared.store.unflushed_bytes());
         {
             let _in_store = self.watchdog.enter();
             self.wait_for_tables()?;
             batch.commit(sync)?;
         }
+        self.check_directory()?;
         for log in Log::ALL {
             let indexed = self.positions.log(log).indexed_sequence;
             self.shared.log(log).indexed_sequence.store(indexed, Ordering::Release);

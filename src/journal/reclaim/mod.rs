@@ -4,8 +4,8 @@
 //! stream's limits moves its low watermark (`expire`); what no stream needs at a log's beginning is
 //! dropped from the disk, whole tables at a time. Long-lived blocks between short-lived ones hold
 //! that up in `blocks`, so when its tables take more than 1.4 times what is kept (and a little) the
-//! oldest ones are copied forward (`relocate`); in `short` nothing is ever copied. What deleted
-//! owners leave is removed on the way.
+//! oldest ones are copied forward (`relocate`), as far as the disk has room for copies; in `short`
+//! nothing is ever copied. What deleted owners leave is removed on the way.
 //!
 //! Invariants: every change of the journal is a commit of the writer's; nothing is dropped before
 //! the floor under it is durable; ages count the journal's use, not the machine's clock (`age`).
@@ -202,7 +202,10 @@ impl<R: Request> Reclaimer<R> {
             let taken = self.shared.store.chunk_table_bytes(Log::Blocks);
             let bound = live.saturating_mul(7) / 5 + SLACK_BYTES;
             let indexed = log.indexed_sequence.load(Ordering::Acquire);
-            let Some(oldest) = oldest.filter(|_| taken > bound) else { return Ok(()) };
+            let Some((oldest, copied)) = oldest.filter(|_| taken > bound) else { return Ok(()) };
+            if !self.has_room_for(copied) {
+                return Ok(());
+            }
             if oldest.end > indexed {
                 // What a tail knows can't be moved; once it is in a page it can.
                 if std::mem::replace(&mut tails_written, true) {
@@ -223,6 +226,13 @@ impl<R: Request> Reclaimer<R> {
                 return Ok(());
             }
         }
+    }
+
+    /// A copy takes its bytes in the WAL and again in a table. On a full disk what retention drops has
+    /// to make room for it first; the room kept back is not for copies.
+    fn has_room_for(&self, copied: u64) -> bool {
+        let free = self.shared.free_bytes.load(Ordering::Relaxed);
+        free >= copied.saturating_mul(2).saturating_add(SLACK_BYTES)
     }
 
     /// Drops what lies before the first block that is needed.

@@ -5,6 +5,7 @@
 //! from the disk.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::model::Sequence;
 
@@ -53,10 +54,10 @@ impl SegmentUsage {
         Sequence(first * SEGMENT_CHUNKS)
     }
 
-    /// The oldest segment with something live.
-    pub(super) fn oldest(&self) -> Option<std::ops::Range<u64>> {
-        let segment = *self.live.keys().next()?;
-        Some(segment * SEGMENT_CHUNKS..(segment + 1) * SEGMENT_CHUNKS)
+    /// The oldest segment with something live, and how many bytes of it are.
+    pub(super) fn oldest(&self) -> Option<(Range<u64>, u64)> {
+        let (segment, live) = self.live.first_key_value()?;
+        Some((segment * SEGMENT_CHUNKS..(segment + 1) * SEGMENT_CHUNKS, *live))
     }
 }
 
@@ -76,6 +77,6 @@ mod tests {
         usage.remove(Sequence(3), 10);
         usage.remove(Sequence(4), 10);
         assert_eq!(usage.floor(next), Sequence(SEGMENT_CHUNKS));
-        assert_eq!(usage.oldest(), Some(SEGMENT_CHUNKS..2 * SEGMENT_CHUNKS));
+        assert_eq!(usage.oldest(), Some((SEGMENT_CHUNKS..2 * SEGMENT_CHUNKS, 10)));
     }
 }

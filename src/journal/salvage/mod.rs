@@ -18,7 +18,7 @@ pub(super) mod wal;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -86,6 +86,14 @@ pub(super) fn wal_files(database: &Path) -> Result<Vec<PathBuf>, JournalError> {
     }
     files.sort();
     Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// What the WAL takes on the disk; 0 where there is none yet.
+pub(super) fn wal_bytes(directory: &Path) -> u64 {
+    let files = wal_files(&directory.join("journal")).unwrap_or_default();
+    // Most of a file is a hole that fjall keeps in advance.
+    let found = files.iter().filter_map(|path| std::fs::metadata(path).ok());
+    found.map(|file| file.blocks() * 512).sum()
 }
 
 fn put_right(

@@ -93,7 +93,11 @@ impl Store {
     }
 
     fn open_at(path: &Path, settings: &StorageSettings) -> Result<Self, JournalError> {
-        let database = Database::builder(path)
+        let mut builder = Database::builder(path);
+        if let Some(tables) = settings.open_tables_max {
+            builder = builder.max_cached_files(Some(tables));
+        }
+        let database = builder
             .worker_threads(2)
             .cache_size(settings.block_cache_bytes)
             // fjall looks at its limit when a file is full, and goes over it by two of them.

@@ -109,9 +109,10 @@ impl Window {
 
     /// Enters a message.
     pub(super) fn enter(&mut self, print: Fingerprint, ingest: u64, offset: u64, age_ms: u64) {
-        // Found again in a piece and in a block: once is enough. Under another sequence it is the id
-        // of a message that had left the window, used anew.
-        if self.find(print.id).is_some_and(|known| known.ingest == ingest) {
+        // Found again in a piece and in a block: once is enough. Under another sequence, or later, it is
+        // the id of a message that had left the window, used anew: sequences of two origins can be equal.
+        let same = |known: &Entry| known.ingest == ingest && known.age_ms == age_ms;
+        if self.find(print.id).is_some_and(same) {
             return self.set_offset(print.id, ingest, offset);
         }
         let place = self.gone.wrapping_add(self.order.len() as u32);

@@ -1,0 +1,65 @@
+//! What the writer looks at beside its commands: deadlines, the disk, the directory, the time.
+//!
+//! Invariant: a commit is answered only while the directory is the one that was locked.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Writer;
+use crate::journal::machine::{Machine, Now};
+use crate::journal::{AppendRefused, JournalError};
+
+/// How often an idle writer looks at its surroundings; a kill costs the journal's age at most this.
+const TICK: Duration = Duration::from_millis(200);
+
+impl<M: Machine> Writer<M> {
+    /// When to look around should nothing come before.
+    pub(super) fn tick_at(&self) -> Instant {
+        self.ticked + TICK
+    }
+
+    /// Does what was due while nothing came.
+    pub(super) fn on_time(&mut self) -> Result<(), JournalError> {
+        let now = Instant::now();
+        if self.sync_at.is_some_and(|at| at <= now) {
+            self.sync()?;
+        }
+        if self.watermark.sync_at().is_some_and(|at| at <= now) {
+            self.watermark.sync()?;
+        }
+        if self.ticked + TICK <= now {
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the disk and the directory, and writes down how old the journal is.
+    fn tick(&mut self) -> Result<(), JournalError> {
+        self.ticked = Instant::now();
+        self.check_directory()?;
+        self.space.make_room(self.shared.store.unflushed_bytes());
+        self.look_at_space();
+        self.watermark.note_age(self.age.now_ms())
+    }
+
+    /// What is written into a directory that was removed is lost.
+    pub(super) fn check_directory(&self) -> Result<(), JournalError> {
+        match self.lock.holds() {
+            true => Ok(()),
+            false => Err(JournalError::DirectoryGone(self.lock.directory().to_owned())),
+        }
+    }
+
+    fn look_at_space(&mut self) -> Option<AppendRefused> {
+        let refusal = self.space.refusal(self.shared.store.unflushed_bytes());
+        self.shared.storage_full.store(refusal.is_some(), Ordering::Relaxed);
+        self.shared.free_bytes.store(self.space.free_bytes(), Ordering::Relaxed);
+        refusal
+    }
+
+    /// What a commit's requests are decided by.
+    pub(super) fn now(&mut self) -> Now {
+        let (age_ms, time) = (self.age.now_ms(), self.clock.now());
+        Now { age_ms, time, full: self.look_at_space() }
+    }
+}
