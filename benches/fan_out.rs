@@ -22,7 +22,7 @@ use rand::{RngCore, SeedableRng};
 use weir::edge::wire::{Form, Gaps, ReadBudget, Shown};
 use weir::exposed::{TAIL_FRAME, tail_frame};
 use weir::model::{
-    BlockBuilder, Derived, Epoch, PlacedBlock, ReceiptKey, Record, Timestamp, TopicId,
+    BlockBuilder, Derived, Epoch, JournalAge, PlacedBlock, ReceiptKey, Record, Timestamp, TopicId,
 };
 
 const BYTES: usize = 256;
@@ -56,6 +56,7 @@ fn block(messages: u64, content_type: &str, payload: fn(&mut StdRng) -> Vec<u8>)
         count: block.count(),
         ingest_base: messages,
         published_at: Timestamp(messages),
+        age: JournalAge(messages),
         body: block.body().clone(),
         derived: Derived::default(),
     }
@@ -69,7 +70,7 @@ fn unread(block: &PlacedBlock) -> Arc<PlacedBlock> {
 /// The frame a tail makes of a block.
 fn frame(receipts: &ReceiptKey, block: &Arc<PlacedBlock>) -> String {
     let (form, gaps, page_bytes) = (Form::Json, Gaps::StopAt, TAIL_FRAME.bytes);
-    let shown = Shown { form, gaps, page_bytes, receipts, now: Timestamp(0) };
+    let shown = Shown { form, gaps, page_bytes, receipts, now: JournalAge(0) };
     let mut budget = ReadBudget::new(TAIL_FRAME.messages, u64::MAX);
     let page = shown.page(&mut budget, std::slice::from_ref(block), block.base_offset);
     tail_frame(page.expect("records").body)

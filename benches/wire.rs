@@ -31,8 +31,8 @@ use weir::edge::wire::{
     Form, Gaps, RawMessages, ReadBudget, Sender, Shown, check_payload, lines, to_msgpack,
 };
 use weir::model::{
-    Block, BlockBuilder, Derived, Epoch, MessageIdKey, PlacedBlock, ReceiptKey, Record, Timestamp,
-    TopicId,
+    Block, BlockBuilder, Derived, Epoch, JournalAge, MessageIdKey, PlacedBlock, ReceiptKey, Record,
+    Timestamp, TopicId,
 };
 
 const BATCH: usize = 64;
@@ -160,6 +160,7 @@ fn blocks(records: &[Record<'_>]) -> Vec<Arc<PlacedBlock>> {
             count: block.count(),
             ingest_base: base_offset,
             published_at: Timestamp(offset),
+            age: JournalAge(offset),
             body: block.body().clone(),
             derived: Derived::default(),
         })
@@ -182,7 +183,7 @@ fn encode(criterion: &mut Criterion) {
         for (name, form) in
             [("JSON", Form::Json), ("NDJSON", Form::Lines), ("MessagePack", Form::MessagePack)]
         {
-            let (gaps, page_bytes, now) = (Gaps::PassOver, u64::MAX, Timestamp(0));
+            let (gaps, page_bytes, now) = (Gaps::PassOver, u64::MAX, JournalAge(0));
             let shown = Shown { form, gaps, page_bytes, receipts: &receipts, now };
             group.bench_function(format!("{content} as {name}"), |bencher| {
                 let page = |blocks: &mut Vec<Arc<PlacedBlock>>| {

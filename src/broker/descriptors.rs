@@ -69,10 +69,13 @@ impl Descriptors {
     }
 }
 
-/// The limit on open files, raised to what is wanted if it may be.
+/// The limit on open files, raised to what is wanted where it is less and may be.
 fn raise(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let Some(current) = current.filter(|current| *current < wanted) else { return wanted };
+    let current = current.unwrap_or(u64::MAX);
+    if current >= wanted {
+        return current;
+    }
     let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let raised = Rlimit { current: Some(allowed), maximum };
     if setrlimit(Resource::Nofile, raised).is_ok() { allowed } else { current }

@@ -67,7 +67,7 @@ impl<M: Machine> Journal<M> {
         let now = Now { age_ms: age.now_ms(), time: clock.now(), full: None };
         let unit = tell(&mut machine, &mut recovered, &now)?;
         let deleted = std::mem::take(&mut recovered.deleted);
-        let shared = Arc::new(Shared::new(store, &positions, deleted));
+        let shared = Arc::new(Shared::new(store, age.clone(), &positions, deleted));
         let (examined, stale) = (recovered.examined, std::mem::take(&mut recovered.stale_pages));
         let tails_from = count_tails(&shared, &recovered);
         let (commands, received) = mpsc::channel();

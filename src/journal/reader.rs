@@ -13,7 +13,7 @@ use super::format::chunk::{self, Place};
 use super::index::{IndexEntry, PageStart};
 use super::shared::{Shared, StreamState};
 use super::{JournalError, StreamReadError};
-use crate::model::{Gap, Log, PlacedBlock, Sequence, StreamId, Timestamp};
+use crate::model::{Gap, JournalAge, Log, PlacedBlock, Sequence, StreamId, Timestamp};
 
 /// How much one read gives.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,11 @@ impl Streams {
         let state = self.0.streams.get(&stream)?;
         let extent = state.read_index().extent;
         Some(StreamExtent { first: extent.first, head: extent.head, bytes: extent.bytes_kept() })
+    }
+
+    /// How old the journal is.
+    pub fn age(&self) -> JournalAge {
+        JournalAge(self.0.age.now_ms())
     }
 
     /// Appending is refused since the disk is full.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use dashmap::DashMap;
 use rustc_hash::FxBuildHasher;
 
+use super::age::Age;
 use super::format::positions::Positions;
 use super::index::StreamIndex;
 use super::reclaim::{Deleted, SegmentUsage};
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) storage_full: AtomicBool,
     /// What is free on the disk, as the writer saw it last.
     pub(super) free_bytes: AtomicU64,
+    /// How old the journal is.
+    pub(super) age: Age,
     /// Each log's.
     logs: [LogState; 2],
     /// Online copies in flight, during which nothing is dropped.
@@ -53,6 +56,7 @@ impl LogState {
 impl Shared {
     pub(super) fn new(
         store: Store,
+        age: Age,
         positions: &Positions,
         deleted: HashMap<OwnerId, Deleted>,
     ) -> Self {
@@ -67,6 +71,7 @@ impl Shared {
             streams: DashMap::default(),
             storage_full: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
+            age,
             logs: Log::ALL.map(log),
             backups: AtomicUsize::new(0),
             deleted: Mutex::new(deleted),

@@ -4,6 +4,7 @@
 //! [`Block`] holds exactly the records it counts). Nothing here does I/O, reads a clock or knows
 //! an actor, so every other part may depend on it.
 
+mod age;
 mod block;
 mod content_type;
 mod gap;
@@ -19,6 +20,7 @@ mod timestamp;
 mod topic;
 mod trace;
 
+pub use age::JournalAge;
 pub use block::{BLOCK_BYTES_MAX, Block, BlockBuilder, NamedRun};
 pub use content_type::PayloadKind;
 pub use gap::Gap;

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::record::{Record, RecordError};
-use super::{Epoch, StreamId, Timestamp};
+use super::{Epoch, JournalAge, StreamId, Timestamp};
 
 /// A run of messages of one stream with consecutive offsets and one time of publication.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct PlacedBlock {
     pub ingest_base: u64,
     /// When the journal took them; the same for all of them.
     pub published_at: Timestamp,
+    /// How old the journal was then: what they age by.
+    pub age: JournalAge,
     /// The encoded records.
     pub body: Bytes,
     /// What readers have worked out of the records.
@@ -125,6 +127,7 @@ mod tests {
             count: block.count(),
             ingest_base: 40,
             published_at: Timestamp(0),
+            age: JournalAge(0),
             body: block.body().clone(),
             derived: Derived::default(),
         }

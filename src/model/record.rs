@@ -10,7 +10,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::Timestamp;
+use super::JournalAge;
 
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1_024;
@@ -174,9 +174,10 @@ impl<'a> Record<'a> {
         Self::decode_body(&mut rest).ok_or(RecordError::Malformed)
     }
 
-    /// The message is of no use any more, when it was published then and it is now.
-    pub fn has_expired(&self, published_at: Timestamp, now: Timestamp) -> bool {
-        self.ttl_ms.is_some_and(|ttl_ms| published_at.0.saturating_add(ttl_ms) <= now.0)
+    /// The message is of no use any more, when it was published at that age of the journal and this is
+    /// its age now.
+    pub fn has_expired(&self, published: JournalAge, now: JournalAge) -> bool {
+        self.ttl_ms.is_some_and(|ttl_ms| now.has_passed(published, ttl_ms))
     }
 
     /// Bytes of what the producer sent: payload, key, message id and attributes.

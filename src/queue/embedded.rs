@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::tail_cache::TailCache;
 use super::{Damage, HeadWatcher, ReadError, ReadLimits, TopicExtent};
 use crate::journal::{JournalError, JournalObserver};
-use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};
+use crate::model::{Gap, JournalAge, PlacedBlock, Timestamp, TopicId};
 use crate::topics::{CatalogueEvent, Topics, TopicsObserver};
 
 /// What the journal's writer and the readers share.
@@ -87,6 +87,10 @@ impl Embedded {
 
     pub(super) fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
         self.topics.extent(topic)
+    }
+
+    pub(super) fn age(&self) -> JournalAge {
+        self.topics.age()
     }
 
     pub(super) fn is_storage_full(&self) -> bool {

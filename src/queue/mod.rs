@@ -15,7 +15,7 @@ pub use crate::journal::ReadLimits;
 pub use crate::topics::{Damage, ReadError, TopicExtent};
 pub use embedded::{Embedded, Feed};
 
-use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};
+use crate::model::{Gap, JournalAge, PlacedBlock, Timestamp, TopicId};
 
 /// Called on the writer thread when a topic's head has advanced; must not block.
 pub type HeadWatcher = Arc<dyn Fn() + Send + Sync>;
@@ -32,6 +32,13 @@ impl Queue {
     pub fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
         match self {
             Self::Embedded(embedded) => embedded.extent(topic),
+        }
+    }
+
+    /// What messages age by.
+    pub fn age(&self) -> JournalAge {
+        match self {
+            Self::Embedded(embedded) => embedded.age(),
         }
     }
 

@@ -91,7 +91,7 @@ impl TailCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BlockBuilder, Derived, Epoch, Record, Timestamp};
+    use crate::model::{BlockBuilder, Derived, Epoch, JournalAge, Record, Timestamp};
 
     fn block(topic: u32, base_offset: u64, bytes: usize) -> Arc<PlacedBlock> {
         let mut builder = BlockBuilder::default();
@@ -106,6 +106,7 @@ mod tests {
             count: 2,
             ingest_base: base_offset,
             published_at: Timestamp(0),
+            age: JournalAge(0),
             body: block.body().clone(),
             derived: Derived::default(),
         })

@@ -57,7 +57,7 @@ pub use verify::{Checked, CheckedTopic, Verification, verify};
 
 use crate::clock::Clock;
 use crate::journal::{Backup, Journal, JournalError, JournalObserver, StorageSettings, Streams};
-use crate::model::{Incarnation, MessageIdKey, ReceiptKey, TopicId};
+use crate::model::{Incarnation, JournalAge, MessageIdKey, ReceiptKey, TopicId};
 use machine::{MachineSettings, TopicsMachine};
 use request::Request;
 use view::Views;
@@ -173,6 +173,11 @@ impl Topics {
     /// write.
     pub async fn backup(&self) -> Result<Backup, JournalError> {
         self.journal.backup().await
+    }
+
+    /// How old the journal is: what messages age by.
+    pub fn age(&self) -> JournalAge {
+        self.streams.age()
     }
 
     /// Publishing is refused since the disk is full.

@@ -143,7 +143,7 @@ impl Events {
             gaps: Gaps::StopAt,
             page_bytes: PAGE.bytes,
             receipts: &self.edge.receipts,
-            now: self.edge.clock.now(),
+            now: self.edge.queue.age(),
         };
         let mut budget = ReadBudget::new(PAGE.messages, u64::MAX);
         let page = match shown.page(&mut budget, &blocks, self.next) {

@@ -40,7 +40,7 @@ pub(super) async fn message(
         Err(error) => Some(Err(error)),
     });
     let record = match found.transpose()? {
-        Some(record) if !record.has_expired(block.published_at, edge.clock.now()) => record,
+        Some(record) if !record.has_expired(block.age, edge.queue.age()) => record,
         _ => return Err(Problem::offset_gone(first)),
     };
     let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });

@@ -127,7 +127,7 @@ impl Reading {
             gaps: Gaps::PassOver,
             page_bytes: self.page_bytes(),
             receipts: &self.edge.receipts,
-            now: self.edge.clock.now(),
+            now: self.edge.queue.age(),
         };
         let mut page = shown.page(&mut self.budget, blocks, self.next)?;
         self.next = page.next.unwrap_or(self.next);

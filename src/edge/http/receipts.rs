@@ -48,7 +48,7 @@ pub(super) async fn show(
         .ok_or_else(|| missed(Code::InvalidReceipt, "a receipt is a UUID, as it was given out"))?;
     let Receipt { topic, sequence } = edge.receipts.open(token).ok_or_else(unknown)?;
     let topic = edge.supervisor.directory().topic_with_id(topic).ok_or_else(unknown)?;
-    if receipt::story(&edge.queue, &topic, sequence, edge.clock.now()).await?.is_none() {
+    if receipt::story(&edge.queue, &topic, sequence).await?.is_none() {
         let damaged = edge.queue.extent(topic.id()).is_some_and(|extent| extent.damaged);
         let why = "the topic is damaged, and nobody has said yet what is lost";
         return Err(if damaged { Problem::new(Code::Quarantined, why) } else { unknown() });
@@ -56,7 +56,7 @@ pub(super) async fn show(
     let wait = Duration::from_millis(wait_ms);
     let (queue, draining) = (&edge.queue, edge.draining.clone());
     let Story { stage, history, .. } =
-        receipt::reached(queue, &topic, sequence, until, wait, &edge.clock, draining).await?;
+        receipt::reached(queue, &topic, sequence, until, wait, draining).await?;
     let moment = |(stage, at): &(Stage, Option<Timestamp>)| -> Value {
         match at {
             Some(at) => json!({ "stage": stage, "at": at.to_string() }),

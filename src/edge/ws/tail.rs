@@ -115,7 +115,7 @@ impl TailSession {
             gaps: Gaps::StopAt,
             page_bytes: FRAME.bytes,
             receipts: &self.edge.receipts,
-            now: self.edge.clock.now(),
+            now: self.edge.queue.age(),
         };
         let mut budget = ReadBudget::new(FRAME.messages, u64::MAX);
         Ok(shown.page(&mut budget, blocks, self.next)?)

@@ -11,7 +11,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::entry::{self, ChunkEntry, Moment};
 use crate::journal::index::{BodyPlace, IndexEntry};
-use crate::model::{Block, BlockHeader, Derived, Log, PlacedBlock, Sequence, StreamId, Timestamp};
+use crate::model::{
+    Block, BlockHeader, Derived, JournalAge, Log, PlacedBlock, Sequence, StreamId, Timestamp,
+};
 
 /// Where a chunk is closed, in bytes of bodies.
 pub(in crate::journal) const CHUNK_BYTES: usize = 32 * 1024;
@@ -192,6 +194,7 @@ pub(crate) fn block(stream: StreamId, chunk: &Bytes, entry: &IndexEntry) -> Plac
         count: entry.count,
         ingest_base: entry.ingest_base,
         published_at: entry.time,
+        age: JournalAge(entry.age_ms),
         body: body(chunk, entry),
         derived: Derived::default(),
     }

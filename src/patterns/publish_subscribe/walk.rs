@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::model::{Gap, PlacedBlock, RecordError, Timestamp};
+use crate::model::{Gap, JournalAge, PlacedBlock, RecordError};
 
 /// What a reader comes upon next.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub enum Found<'a> {
 pub fn walk(
     blocks: &[Arc<PlacedBlock>],
     from: u64,
-    now: Timestamp,
+    now: JournalAge,
 ) -> Result<Vec<Found<'_>>, RecordError> {
     let mut path = Path { next: from, found: Vec::with_capacity(blocks.len()) };
     for block in blocks {
@@ -35,7 +35,7 @@ pub fn walk(
         }
         for item in block.records_from(from) {
             let (offset, record) = item?;
-            match record.has_expired(block.published_at, now) {
+            match record.has_expired(block.age, now) {
                 true => path.pass_to(offset + 1),
                 false => path.keep(block, offset + 1),
             }
@@ -76,9 +76,9 @@ impl<'a> Path<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BlockBuilder, Derived, Epoch, Record, TopicId};
+    use crate::model::{BlockBuilder, Derived, Epoch, Record, Timestamp, TopicId};
 
-    /// A block of messages with these times to live, published at 1000 ms.
+    /// A block of messages with these times to live, published at an age of 1000 ms.
     fn block(base_offset: u64, ttls_ms: &[Option<u64>]) -> Arc<PlacedBlock> {
         let mut builder = BlockBuilder::default();
         for ttl_ms in ttls_ms {
@@ -91,14 +91,15 @@ mod tests {
             base_offset,
             count: block.count(),
             ingest_base: base_offset,
-            published_at: Timestamp(1_000),
+            published_at: Timestamp(0),
+            age: JournalAge(1_000),
             body: block.body().clone(),
             derived: Derived::default(),
         })
     }
 
     fn found(blocks: &[Arc<PlacedBlock>], from: u64, now: u64) -> String {
-        let found = walk(blocks, from, Timestamp(now)).unwrap();
+        let found = walk(blocks, from, JournalAge(now)).unwrap();
         let tell = |found: &Found<'_>| match found {
             Found::Messages(_, offsets) => format!("{}..{}", offsets.start, offsets.end),
             Found::Gap(gap) => format!("gap {}-{}", gap.from, gap.to),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::actors::directory::TopicHandle;
-use crate::clock::Clock;
 use crate::model::{Stage, Timestamp};
 use crate::queue::{Queue, ReadError, ReadLimits};
 
@@ -33,7 +32,7 @@ pub struct Story {
     /// Every stage so far, in order, and when it was reached if that is known.
     pub history: Vec<(Stage, Option<Timestamp>)>,
     /// When its time to live ends.
-    expires_at: Option<Timestamp>,
+    expires_in: Option<Duration>,
 }
 
 impl Story {
@@ -43,7 +42,7 @@ impl Story {
         let mut history: Vec<_> = stages.map(|stage| (stage, published_at)).into();
         history.extend(end);
         let stage = history.last().map_or(Stage::Accepted, |(stage, _)| *stage);
-        Self { stage, history, expires_at: None }
+        Self { stage, history, expires_in: None }
     }
 
     /// The wait is over.
@@ -66,7 +65,6 @@ pub async fn story(
     queue: &Queue,
     topic: &TopicHandle,
     offset: u64,
-    now: Timestamp,
 ) -> Result<Option<Story>, ReadError> {
     let lost = || Some(Story::of(Some((Stage::Lost, None)), None));
     if queue.gaps(topic.id()).iter().any(|gap| gap.contains(offset)) {
@@ -84,8 +82,11 @@ pub async fn story(
     let Some((_, record)) = records.next() else { return Ok(lost()) };
     let published_at = block.published_at;
     let expires_at = record.ttl_ms.map(|ttl_ms| Timestamp(published_at.0.saturating_add(ttl_ms)));
-    let expired = record.has_expired(published_at, now).then_some((Stage::Expired, expires_at));
-    Ok(Some(Story { expires_at, ..Story::of(expired, Some(published_at)) }))
+    let now = queue.age();
+    let expired = record.has_expired(block.age, now).then_some((Stage::Expired, expires_at));
+    let left = |ttl_ms: u64| block.age.0.saturating_add(ttl_ms).saturating_sub(now.0);
+    let expires_in = record.ttl_ms.map(|ttl_ms| Duration::from_millis(left(ttl_ms)));
+    Ok(Some(Story { expires_in, ..Story::of(expired, Some(published_at)) }))
 }
 
 /// How far the message has come once it is as far as wanted, has come to an end, `wait` has
@@ -99,19 +100,17 @@ pub async fn reached(
     offset: u64,
     until: Until,
     wait: Duration,
-    clock: &Clock,
     mut draining: watch::Receiver<bool>,
 ) -> Result<Story, ReadError> {
     let look = async || {
-        let story = story(queue, topic, offset, clock.now()).await?;
+        let story = story(queue, topic, offset).await?;
         Ok(story.unwrap_or_else(|| Story::of(Some((Stage::Lost, None)), None)))
     };
     let found: Story = look().await?;
     if wait.is_zero() || found.satisfies(until) {
         return Ok(found);
     }
-    let expiry = found.expires_at.map(|at| at.0.saturating_sub(clock.now().0));
-    let wait = expiry.map_or(wait, |ms| wait.min(Duration::from_millis(ms)));
+    let wait = found.expires_in.map_or(wait, |left| wait.min(left));
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
         // Its sender lives as long as the edge.

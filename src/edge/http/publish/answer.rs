@@ -35,8 +35,7 @@ pub(super) async fn one(
         (Until::Logged, _) | (_, None) => Stage::Logged,
         (until, Some(wait)) => {
             let (queue, draining) = (&edge.queue, edge.draining.clone());
-            let reached =
-                receipt::reached(queue, topic, offset, until, wait, &edge.clock, draining).await;
+            let reached = receipt::reached(queue, topic, offset, until, wait, draining).await;
             // It is stored, whatever has become of it, or of us, since.
             reached.map_or(Stage::Logged, |story| story.stage)
         }

@@ -9,7 +9,7 @@ mod msgpack;
 use std::sync::Arc;
 
 use crate::model::{
-    Gap, PlacedBlock, Receipt, ReceiptKey, Record, RecordError, Timestamp, TopicId,
+    Gap, JournalAge, PlacedBlock, Receipt, ReceiptKey, Record, RecordError, TopicId,
 };
 use crate::patterns::publish_subscribe::{Found, walk};
 
@@ -85,8 +85,8 @@ pub struct Shown<'a> {
     pub page_bytes: u64,
     /// Seals receipts.
     pub receipts: &'a ReceiptKey,
-    /// The time, for what expires.
-    pub now: Timestamp,
+    /// How old the journal is, for what expires.
+    pub now: JournalAge,
 }
 
 /// What the messages of a block have in common.
@@ -227,7 +227,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{BlockBuilder, Derived, Epoch};
+    use crate::model::{BlockBuilder, Derived, Epoch, Timestamp};
 
     fn placed(records: &[Record<'_>]) -> Arc<PlacedBlock> {
         let mut builder = BlockBuilder::default();
@@ -242,13 +242,14 @@ mod tests {
             count: block.count(),
             ingest_base: 5,
             published_at: Timestamp(0),
+            age: JournalAge(0),
             body: block.body().clone(),
             derived: Derived::default(),
         })
     }
 
     fn shown(form: Form, gaps: Gaps, page_bytes: u64, receipts: &ReceiptKey) -> Shown<'_> {
-        Shown { form, gaps, page_bytes, receipts, now: Timestamp(0) }
+        Shown { form, gaps, page_bytes, receipts, now: JournalAge(0) }
     }
 
     fn all(form: Form, block: &Arc<PlacedBlock>) -> Vec<u8> {
