@@ -91,6 +91,8 @@ pub struct Findings {
     pub damaged: bool,
     /// The journal is new.
     pub new: bool,
+    /// It is a copy that was not open before: its source may have gone on, and so may other copies.
+    pub copied: bool,
 }
 
 /// Chunks of a log that are lost, with whatever they held.

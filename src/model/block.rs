@@ -37,6 +37,8 @@ struct Content {
 pub struct NamedRun {
     /// The producer's name.
     pub name: Arc<str>,
+    /// The claim on it that they are sent under.
+    pub claim: u64,
     /// One id a message, rising.
     pub ids: Arc<[u64]>,
 }
@@ -146,6 +148,7 @@ impl Block {
         };
         let numbered = |run: &NamedRun| NamedRun {
             name: run.name.clone(),
+            claim: run.claim,
             ids: run.ids[places.start as usize..places.end as usize].into(),
         };
         Self(Arc::new(Content {
@@ -257,7 +260,7 @@ mod tests {
             builder.push(&Record { message_id, ..record }).unwrap();
         }
         let (name, ids) = (Arc::from("a"), Arc::from([1, 2, 5, 9]));
-        let block = builder.finish().unwrap().numbered(NamedRun { name, ids });
+        let block = builder.finish().unwrap().numbered(NamedRun { name, claim: 1, ids });
         let (body, prints) = (block.body().clone(), block.fingerprints().to_vec());
         assert_eq!(block.clone().split(body.len()).len(), 1);
         let parts = block.split(250);

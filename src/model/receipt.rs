@@ -4,9 +4,13 @@
 //! topic id (32), ingest sequence (48; without processors the offset), keyed check (42). The
 //! check is SipHash-2-4 under a key that only the broker's nodes know, so a receipt can be
 //! recognised as one we gave out, but grants nothing and cannot be made up in practice.
+//!
+//! A data directory that was restored has a key for each of its lives, so that a receipt which another
+//! life gave out for a message that is not here means nothing here.
 
 use std::fmt;
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 use uuid::Uuid;
@@ -25,9 +29,20 @@ pub struct Receipt {
     pub sequence: u64,
 }
 
-/// The secret that makes receipts ours; 128 bits.
+/// The secrets that make receipts ours, by life. Cloning shares them.
 #[derive(Clone)]
-pub struct ReceiptKey([u8; 16]);
+pub struct ReceiptKey(Arc<[ReceiptLife]>);
+
+/// What seals the receipts of messages that came in one life of the data directory.
+#[derive(Clone, Copy)]
+pub struct ReceiptLife {
+    /// Topics from this number on were made in it or later.
+    pub from_topic: TopicId,
+    /// So were messages from this ingest sequence on, whatever their topic.
+    pub from_sequence: u64,
+    /// The secret, 128 bits.
+    pub secret: [u8; 16],
+}
 
 impl fmt::Debug for ReceiptKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,9 +51,14 @@ impl fmt::Debug for ReceiptKey {
 }
 
 impl ReceiptKey {
-    /// Uses the given secret.
+    /// Uses the given secret for all receipts.
     pub fn new(secret: [u8; 16]) -> Self {
-        Self(secret)
+        Self::of_lives(vec![ReceiptLife { from_topic: TopicId(0), from_sequence: 0, secret }])
+    }
+
+    /// Uses the secret of the life that a message came in; oldest first, at least one.
+    pub fn of_lives(lives: Vec<ReceiptLife>) -> Self {
+        Self(lives.into())
     }
 
     /// The token for a message.
@@ -66,7 +86,10 @@ impl ReceiptKey {
     }
 
     fn check(&self, topic: TopicId, sequence: u64) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(&self.0);
+        let came_in =
+            |life: &&ReceiptLife| topic.0 >= life.from_topic.0 || sequence >= life.from_sequence;
+        let life = self.0.iter().rev().find(came_in).or(self.0.first());
+        let mut hasher = SipHasher24::new_with_key(&life.expect("at least one life").secret);
         hasher.write_u32(topic.0);
         hasher.write_u64(sequence);
         hasher.finish() & ((1 << CHECK_BITS) - 1)
@@ -91,6 +114,27 @@ mod tests {
             prop_assert_eq!(key.open(token), Some(receipt));
             prop_assert_eq!(key.open(Uuid::from_u128(token.as_u128() ^ (1 << flipped))), None);
             prop_assert_eq!(ReceiptKey::new([8; 16]).open(token), None);
+        }
+    }
+
+    #[test]
+    fn a_life_knows_the_receipts_of_those_before_it_and_of_no_other_copy() {
+        let life = |from_topic, from_sequence, secret| ReceiptLife {
+            from_topic: TopicId(from_topic),
+            from_sequence,
+            secret: [secret; 16],
+        };
+        let first = life(0, 0, 1);
+        let source = ReceiptKey::of_lives(vec![first]);
+        let [copy, other] =
+            [2, 3].map(|secret| ReceiptKey::of_lives(vec![first, life(5, 1 << 40, secret)]));
+        let receipt = |topic, sequence| Receipt { topic: TopicId(topic), sequence };
+        let kept = receipt(4, 100);
+        assert_eq!(copy.open(source.seal(kept)), Some(kept));
+        for new in [receipt(4, 1 << 40), receipt(5, 0)] {
+            assert_eq!(copy.open(copy.seal(new)), Some(new));
+            assert_eq!(copy.open(source.seal(new)), None, "a message of the source's later days");
+            assert_eq!(copy.open(other.seal(new)), None, "a message of another copy");
         }
     }
 }

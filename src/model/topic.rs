@@ -40,7 +40,7 @@ impl Sequence {
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(transparent)]
-pub struct Epoch(pub u32);
+pub struct Epoch(pub u64);
 
 impl Epoch {
     /// The epoch every topic begins in.

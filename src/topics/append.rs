@@ -73,6 +73,7 @@ impl TopicsMachine {
         match self.catalogue.get(*topic) {
             None => Some(AppendError::TopicDeleted),
             Some(topic) if topic.is_quarantined() => Some(AppendError::Quarantined),
+            Some(topic) if !topic.is_sent_by_holder(block) => Some(AppendError::Fenced),
             Some(_) if bytes > BLOCK_BYTES_MAX && block.count() > 1 => {
                 Some(AppendError::TooLarge { bytes, max: BLOCK_BYTES_MAX })
             }
@@ -82,6 +83,11 @@ impl TopicsMachine {
 }
 
 impl Topic {
+    /// The block has no producer's name, or comes from the socket that has the name.
+    fn is_sent_by_holder(&self, block: &Block) -> bool {
+        block.named().is_none_or(|run| self.claims.holds(&run.name, run.claim))
+    }
+
     /// Numbers what is new of a block and appends it.
     fn append(&mut self, block: Block, now: &Now, unit: &mut Unit) -> Appended {
         let Deduplicated { block, extras, not_stored } = deduplicate(&self.fold, block, now.age_ms);

@@ -10,6 +10,7 @@ use std::mem;
 use rustc_hash::FxHashMap;
 
 use super::change::{CatalogueEvent, TopicChanged};
+use super::claims::Claims;
 use super::fold::Fold;
 use super::record::TopicRecord;
 use crate::model::{Incarnation, TopicId, TopicName};
@@ -26,6 +27,8 @@ pub(super) struct Topic {
     pub(super) reserved: u64,
     /// A request for it panicked: nothing it knows is relied on until the next start.
     pub(super) given_up: bool,
+    /// Which sockets send under its producers' names.
+    pub(super) claims: Claims,
     /// When its fold was last asked for what it remembers.
     pub(super) used: u64,
 }
@@ -33,7 +36,8 @@ pub(super) struct Topic {
 impl Topic {
     pub(super) fn new(record: TopicRecord, fold: Fold) -> Self {
         let incarnation = Incarnation(0);
-        Self { record, fold, incarnation, reserved: 0, given_up: false, used: 0 }
+        let claims = Claims::default();
+        Self { record, fold, incarnation, reserved: 0, given_up: false, claims, used: 0 }
     }
 
     /// Nothing may be published to it.

@@ -167,7 +167,7 @@ impl TopicsMachine {
                 if topic.given_up {
                     return Err(TopicChangeError::GivenUp);
                 }
-                topic.accept(gap, now, unit)?;
+                topic.accept(gap, self.lives.next_epoch(topic.record.epoch), now, unit)?;
                 unit.need(SyncNeed::Now);
                 self.views.show(&topic.record, topic.given_up);
                 let id = topic.record.id;
@@ -188,9 +188,11 @@ impl TopicsMachine {
             return Err(TopicChangeError::TooMany { max: topics_max });
         }
         let id = TopicId(unit.new_owner().0);
-        let record = TopicRecord::new(id, name, settings);
+        let epoch = self.lives.first_epoch(&name);
+        let record = TopicRecord::new(id, name, epoch, settings);
         let mut topic = Topic::new(record.clone(), self.new_fold(&settings));
         topic.fold.core.age_ms = now.age_ms;
+        topic.fold.core.epoch = epoch;
         unit.open_stream(id.outgoing(), Log::Blocks);
         unit.limit(id.outgoing(), retention::limits(&settings));
         state::put_record(&topic, unit);
@@ -227,6 +229,7 @@ impl TopicsMachine {
     ) -> Result<TopicChanged, TopicChangeError> {
         let changed = self.catalogue.delete(name).ok_or(TopicChangeError::NotFound)?;
         let record = &changed.record;
+        self.lives.forget(&record.name, record.epoch, unit);
         unit.delete(record.id.into());
         if let Some(ingest) = record.ingest {
             unit.delete(ingest.into());

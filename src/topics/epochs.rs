@@ -38,22 +38,39 @@ impl Topic {
 
     /// Acknowledged messages at the topic's end may have been lost: their offsets are never used
     /// again, and readers are told.
-    pub(super) fn begin_epoch(&mut self, now: &Now, unit: &mut Unit) {
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch, now: &Now, unit: &mut Unit) {
         if self.record.settings.ack_level != AckLevel::Os {
             return;
         }
         let Some(gap) = Gap::before(self.fold.core.head, self.reserved) else { return };
-        self.record.epoch = Epoch(self.record.epoch.0 + 1);
+        self.record.epoch = epoch;
         gap.add_to(&mut self.record.gaps);
         self.give_up(BlockKind::Epoch, gap, now, unit);
         let (from, to, epoch) = (gap.from, gap.to, self.record.epoch.0);
         tracing::warn!(topic = %self.record.name, from, to, epoch, "acknowledged messages may be lost");
     }
 
+    /// The topic is a copy: offsets that its source may have given out since are never used here.
+    pub(super) fn begin_life(
+        &mut self,
+        epoch: Epoch,
+        from_sequence: u64,
+        now: &Now,
+        unit: &mut Unit,
+    ) {
+        let core = &self.fold.core;
+        let end = core.head + from_sequence.saturating_sub(core.ingest_head.min(core.head));
+        let Some(gap) = Gap::before(core.head, end) else { return };
+        self.record.epoch = epoch;
+        gap.add_to(&mut self.record.gaps);
+        self.give_up(BlockKind::Epoch, gap, now, unit);
+    }
+
     /// Accepts damage as a gap, in a new epoch.
     pub(super) fn accept(
         &mut self,
         gap: Gap,
+        epoch: Epoch,
         now: &Now,
         unit: &mut Unit,
     ) -> Result<(), TopicChangeError> {
@@ -62,7 +79,7 @@ impl Topic {
         };
         self.record.damage.remove(at);
         gap.add_to(&mut self.record.gaps);
-        self.record.epoch = Epoch(self.record.epoch.0 + 1);
+        self.record.epoch = epoch;
         self.give_up(BlockKind::Gap, gap, now, unit);
         Ok(())
     }

@@ -15,7 +15,9 @@ use bytes::Bytes;
 
 use super::catalogue::Catalogue;
 use super::change::{CatalogueEvent, TopicChanged};
+use super::claims::Claimed;
 use super::fold::{self, Fold, Side};
+use super::lives::Lives;
 use super::memory::FoldMemory;
 use super::record::TopicRecord;
 use super::request::{AppendError, Reply, Request};
@@ -26,7 +28,9 @@ use crate::journal::{
     Findings, JournalError, Known, Machine, Now, StateKey, StateReader, StreamEnd, SyncNeed, Turn,
     Unit,
 };
-use crate::model::{BlockHeader, Gap, OwnerId, StreamId, TopicId, TopicSettings, WindowSettings};
+use crate::model::{
+    BlockHeader, Gap, LastId, OwnerId, StreamId, TopicId, TopicSettings, WindowSettings,
+};
 
 /// Topics looked at with one sweep.
 const SWEEP_TOPICS: usize = 10_000;
@@ -57,7 +61,7 @@ pub(super) struct TopicsMachine {
     pub(super) memory: FoldMemory,
     /// Where the next sweep begins.
     swept: TopicId,
-    pub(super) receipt_secret: [u8; 16],
+    pub(super) lives: Lives,
     pub(super) message_id_secret: [u8; 16],
 }
 
@@ -79,7 +83,7 @@ impl TopicsMachine {
             ingest_of: std::collections::HashMap::new(),
             memory: FoldMemory::default(),
             swept: TopicId(0),
-            receipt_secret: [0; 16],
+            lives: Lives::default(),
             message_id_secret: [0; 16],
         }
     }
@@ -98,6 +102,21 @@ impl TopicsMachine {
             Some(topic) => (*topic, Side::Ingest),
             None => (TopicId(stream.0), Side::Outgoing),
         }
+    }
+
+    /// The newest socket has a producer's name. The topic must be warm.
+    fn claim(&mut self, topic: TopicId, name: &str) -> Result<Claimed, AppendError> {
+        let names_max = self.settings.names_max;
+        let topic = self.catalogue.get_mut(topic).ok_or(AppendError::TopicDeleted)?;
+        if topic.given_up {
+            return Err(AppendError::Quarantined);
+        }
+        let last_id = match topic.fold.last_id(name) {
+            Some(LastId::Number(last)) => Some(*last),
+            Some(LastId::Position(_)) | None => None,
+        };
+        let (claim, fenced) = topic.claims.claim(name, names_max);
+        Ok(Claimed { last_id, claim, fenced })
     }
 
     fn damaged(&mut self, id: TopicId, gap: Gap, unit: &mut Unit) {
@@ -161,7 +180,7 @@ impl Machine for TopicsMachine {
     fn turn(&self, request: &Request) -> Turn {
         let topic = match request {
             Request::Append(append) => Some(append.topic),
-            Request::Fence(topic, ..) | Request::LastId(topic, ..) => Some(*topic),
+            Request::Fence(topic, ..) | Request::Claim(topic, ..) => Some(*topic),
             Request::Damaged(topic, _) => Some(*topic),
             Request::Change(change, _) => self.catalogue.id_of(change.name()),
         };
@@ -194,19 +213,9 @@ impl Machine for TopicsMachine {
                     }),
                 )
             }
-            Request::LastId(topic, name, reply) => {
+            Request::Claim(topic, name, reply) => {
                 let warmed = self.warm(topic, state).map_err(AppendError::Journal);
-                let last = warmed.and_then(|()| {
-                    let topic = self.catalogue.get(topic).ok_or(AppendError::TopicDeleted)?;
-                    if topic.given_up {
-                        return Err(AppendError::Quarantined);
-                    }
-                    Ok(topic.fold.last_id(&name).and_then(|last| match last {
-                        crate::model::LastId::Number(last) => Some(*last),
-                        crate::model::LastId::Position(_) => None,
-                    }))
-                });
-                Reply::LastId(reply, last)
+                Reply::Claimed(reply, warmed.and_then(|()| self.claim(topic, &name)))
             }
             Request::Damaged(topic, gap) => {
                 self.damaged(topic, gap, unit);

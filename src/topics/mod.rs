@@ -7,10 +7,10 @@
 //! |---|---|
 //! | `machine`, `request` | what is asked, and which part does it |
 //! | `catalogue`, `change`, `record` | which topics there are, and what may be changed |
-//! | `append`, `deduplicate` | storing a block: what is refused, what is new, which numbers it gets |
+//! | `append`, `deduplicate`, `claims` | storing a block: what is refused, what is new, which numbers it gets |
 //! | `fold/` | what a topic knows of its messages: ids, named producers, origins, its numbers |
 //! | `memory` | how much of that is in memory |
-//! | `epochs` | gaps, damage, reserved offsets |
+//! | `epochs`, `lives` | gaps, damage, reserved offsets; what a restored copy must not repeat |
 //! | `retention` | how much is kept |
 //! | `start`, `roster` | what a start finds, and what it does about losses |
 //! | `state` | under which keys all that is kept |
@@ -27,9 +27,11 @@
 mod append;
 mod catalogue;
 mod change;
+mod claims;
 mod deduplicate;
 mod epochs;
 mod fold;
+mod lives;
 mod machine;
 mod memory;
 mod reader;
@@ -49,6 +51,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 pub use change::{CatalogueEvent, TopicChange, TopicChangeError, TopicChanged};
+pub use claims::{Claimed, Fenced};
 pub use reader::{ReadError, TopicExtent};
 pub use record::{Damage, TopicRecord};
 pub use request::{Append, AppendError, Appended, Durability, NotStored, Outcome};
@@ -108,7 +111,7 @@ impl Topics {
         };
         let view = |machine: &TopicsMachine| {
             let records = machine.catalogue.iter().map(|topic| topic.record.clone());
-            (records.collect::<Vec<_>>(), machine.receipt_secret, machine.message_id_secret)
+            (records.collect::<Vec<_>>(), machine.lives.receipts(), machine.message_id_secret)
         };
         let (journal, (mut records, receipts, message_ids)) =
             Journal::open(settings, clock, observer.clone(), make, view)?;
@@ -117,7 +120,7 @@ impl Topics {
             streams: journal.streams(),
             journal,
             views,
-            receipt_key: ReceiptKey::new(receipts),
+            receipt_key: ReceiptKey::of_lives(receipts),
             message_id_key: MessageIdKey::new(message_ids),
         };
         Ok(Opened { topics, records })
@@ -149,13 +152,13 @@ impl Topics {
         self.ask(|reply| Request::Fence(topic, incarnation, reply)).await
     }
 
-    /// The last durable id of a named producer; `None` when the name is not known. Whatever was
-    /// appended before is stored or refused when this is answered.
+    /// Claims a producer's name. Whatever was appended before is stored or refused when this is
+    /// answered, and what an older claim sends from then on is refused.
     ///
     /// # Errors
-    /// [`AppendError::TopicDeleted`], or the journal has stopped.
-    pub async fn last_id(&self, topic: TopicId, name: &str) -> Result<Option<u64>, AppendError> {
-        self.ask(|reply| Request::LastId(topic, name.into(), reply)).await
+    /// [`AppendError::TopicDeleted`], quarantined, or the journal has stopped.
+    pub async fn claim(&self, topic: TopicId, name: &str) -> Result<Claimed, AppendError> {
+        self.ask(|reply| Request::Claim(topic, name.into(), reply)).await
     }
 
     /// Commits what waits, writes the index out, syncs, and ends the writer thread.

@@ -14,6 +14,9 @@ pub struct TopicRecord {
     pub name: TopicName,
     /// Its present epoch.
     pub epoch: Epoch,
+    /// The epoch it was made in; positions of earlier ones are of another topic of its name.
+    #[serde(default = "first_of_all", skip_serializing_if = "is_first_of_all")]
+    pub first_epoch: Epoch,
     /// What was chosen for it.
     pub settings: TopicSettings,
     /// Offsets that hold no message and were announced, in order.
@@ -39,11 +42,19 @@ pub struct Damage {
     pub sequences: Option<[u64; 2]>,
 }
 
+fn first_of_all() -> Epoch {
+    Epoch::FIRST
+}
+
+fn is_first_of_all(epoch: &Epoch) -> bool {
+    *epoch == Epoch::FIRST
+}
+
 impl TopicRecord {
-    /// A new topic.
-    pub(super) fn new(id: TopicId, name: TopicName, settings: TopicSettings) -> Self {
+    /// A new topic that begins in this epoch.
+    pub(super) fn new(id: TopicId, name: TopicName, epoch: Epoch, settings: TopicSettings) -> Self {
         let (gaps, damage, ingest) = (Vec::new(), Vec::new(), None);
-        Self { id, name, epoch: Epoch::FIRST, settings, gaps, damage, ingest }
+        Self { id, name, epoch, first_epoch: epoch, settings, gaps, damage, ingest }
     }
 
     /// Offsets that are known to be damaged, in order.
@@ -85,7 +96,7 @@ mod tests {
     #[test]
     fn damage_is_noted_once_and_joined() {
         let name = TopicName::new("a").unwrap();
-        let mut record = TopicRecord::new(TopicId(1), name, TopicSettings::default());
+        let mut record = TopicRecord::new(TopicId(1), name, Epoch::FIRST, TopicSettings::default());
         assert!(record.add_damage(Gap { from: 5, to: 9 }));
         assert!(!record.add_damage(Gap { from: 6, to: 7 }));
         assert!(record.add_damage(Gap { from: 10, to: 11 }));
@@ -97,7 +108,7 @@ mod tests {
     #[test]
     fn a_record_comes_back_but_for_its_number() {
         let name = TopicName::new("a").unwrap();
-        let mut record = TopicRecord::new(TopicId(0), name, TopicSettings::default());
+        let mut record = TopicRecord::new(TopicId(0), name, Epoch(7), TopicSettings::default());
         record.damage = vec![Damage { gap: Gap { from: 1, to: 2 }, sequences: Some([3, 4]) }];
         let json = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<TopicRecord>(&json).unwrap(), record);

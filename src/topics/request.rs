@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::change::{TopicChange, TopicChangeError, TopicChanged};
+use super::claims::Claimed;
 use crate::journal::{self, AppendRefused, JournalError};
 use crate::model::{AckLevel, Block, Gap, Incarnation, LanePosition, TopicId, TopicSettings};
 
@@ -94,6 +95,9 @@ pub enum AppendError {
     /// The topic was deleted.
     #[error("the topic was deleted")]
     TopicDeleted,
+    /// Another socket has taken the producer's name.
+    #[error("another socket has taken the producer's name")]
+    Fenced,
     /// The topic gave up after too many restarts, or is damaged.
     #[error("the topic is quarantined")]
     Quarantined,
@@ -123,8 +127,8 @@ pub enum Request {
     Change(Box<TopicChange>, Answer<TopicChanged, TopicChangeError>),
     /// Refuse blocks of earlier incarnations from now on; answers the topic's head.
     Fence(TopicId, Incarnation, Answer<u64>),
-    /// A named producer's last id, behind everything sent before.
-    LastId(TopicId, Box<str>, Answer<Option<u64>>),
+    /// Claim a producer's name, behind everything sent before.
+    Claim(TopicId, Box<str>, Answer<Claimed>),
     /// A reader found these offsets damaged.
     Damaged(TopicId, Gap),
 }
@@ -136,7 +140,7 @@ impl journal::Request for Request {
             Self::Append(append) => drop(append.reply.send(Err(error.into()))),
             Self::Change(_, reply) => drop(reply.send(Err(error.into()))),
             Self::Fence(.., reply) => drop(reply.send(Err(error.into()))),
-            Self::LastId(.., reply) => drop(reply.send(Err(error.into()))),
+            Self::Claim(.., reply) => drop(reply.send(Err(error.into()))),
             Self::Damaged(..) => {}
         }
     }
@@ -150,8 +154,8 @@ pub enum Reply {
     Changed(Answer<TopicChanged, TopicChangeError>, Result<TopicChanged, TopicChangeError>),
     /// To [`Request::Fence`].
     Fenced(Answer<u64>, Result<u64, AppendError>),
-    /// To [`Request::LastId`].
-    LastId(Answer<Option<u64>>, Result<Option<u64>, AppendError>),
+    /// To [`Request::Claim`].
+    Claimed(Answer<Claimed>, Result<Claimed, AppendError>),
     /// To what needs no answer.
     Noted,
 }
@@ -165,7 +169,7 @@ impl journal::Reply for Reply {
             }
             Self::Changed(reply, result) => drop(reply.send(result)),
             Self::Fenced(reply, result) => drop(reply.send(result)),
-            Self::LastId(reply, result) => drop(reply.send(result)),
+            Self::Claimed(reply, result) => drop(reply.send(result)),
             Self::Noted => {}
         }
     }
@@ -176,7 +180,7 @@ impl journal::Reply for Reply {
             Self::Appended(reply, ..) => drop(reply.send(Err(error.into()))),
             Self::Changed(reply, _) => drop(reply.send(Err(error.into()))),
             Self::Fenced(reply, _) => drop(reply.send(Err(error.into()))),
-            Self::LastId(reply, _) => drop(reply.send(Err(error.into()))),
+            Self::Claimed(reply, _) => drop(reply.send(Err(error.into()))),
             Self::Noted => {}
         }
     }

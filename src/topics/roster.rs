@@ -108,10 +108,11 @@ fn failed(path: &Path, error: io::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TopicSettings;
+    use crate::model::{Epoch, TopicSettings};
 
     fn record(id: u32, name: &str) -> TopicRecord {
-        TopicRecord::new(TopicId(id), TopicName::new(name).unwrap(), TopicSettings::default())
+        let name = TopicName::new(name).unwrap();
+        TopicRecord::new(TopicId(id), name, Epoch::FIRST, TopicSettings::default())
     }
 
     fn names(directory: &Path) -> Vec<String> {

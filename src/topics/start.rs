@@ -92,6 +92,9 @@ impl Start {
 impl TopicsMachine {
     pub(super) fn load_small(&mut self, key: &StateKey, value: &Bytes) -> Result<(), JournalError> {
         if key.owner() == OwnerId::JOURNAL {
+            if self.lives.load(key, value)? {
+                return Ok(());
+            }
             if let (Some(word), Ok(secret)) = (key.as_word(), value[..].try_into()) {
                 self.start.secrets.insert(word.to_owned(), secret);
             }
@@ -135,7 +138,8 @@ impl TopicsMachine {
     fn adopt_topic(&mut self, id: TopicId, name: TopicName, epoch: Epoch) {
         tracing::error!(topic = %name, "the record of this topic is lost");
         let settings = TopicSettings::default();
-        let record = TopicRecord { epoch, ..TopicRecord::new(id, name, settings) };
+        let first_epoch = Epoch::FIRST;
+        let record = TopicRecord { first_epoch, ..TopicRecord::new(id, name, epoch, settings) };
         let fold = self.new_fold(&settings);
         let loaded = self.start.topics.entry(id).or_default();
         loaded.record = Some(record);
@@ -193,7 +197,7 @@ impl TopicsMachine {
                 }
             }
             if !findings.complete {
-                topic.begin_epoch(now, unit);
+                topic.begin_epoch(self.lives.next_epoch(topic.record.epoch), now, unit);
             }
             if changed {
                 state::put_record(&topic, unit);
@@ -206,10 +210,30 @@ impl TopicsMachine {
             self.views.show(&topic.record, false);
             self.catalogue.enter(topic);
         }
+        if findings.copied {
+            self.begin_life(now, unit)?;
+        }
         unit.need(SyncNeed::Now);
         let records = self.catalogue.iter().map(|topic| &topic.record);
         let roster = Roster::create(&self.start.directory, records)?;
         self.set_roster(roster);
+        Ok(())
+    }
+
+    /// Every topic goes on apart from those of the source.
+    fn begin_life(&mut self, now: &Now, unit: &mut Unit) -> Result<(), JournalError> {
+        let cores = || self.catalogue.iter().map(|topic| &topic.fold.core);
+        let sequence = cores().map(|core| core.ingest_head.max(core.head)).max().unwrap_or(0);
+        let epoch = self.catalogue.iter().map(|topic| topic.record.epoch).max();
+        let highest = (sequence, epoch.unwrap_or_default());
+        let next_topic = unit.new_owner().0;
+        let life = self.lives.begin(highest, next_topic, now, unit)?;
+        for topic in self.catalogue.iter_mut() {
+            let next_epoch = self.lives.next_epoch(topic.record.epoch);
+            topic.begin_life(next_epoch, life.from_sequence, now, unit);
+            self.views.show(&topic.record, false);
+        }
+        tracing::info!(from = life.from_sequence, "this is a copy: topics go on in new epochs");
         Ok(())
     }
 
@@ -228,7 +252,7 @@ impl TopicsMachine {
                 }
             };
             match word {
-                state::RECEIPTS => self.receipt_secret = secret,
+                state::RECEIPTS => self.lives.set_first_secret(secret),
                 _ => self.message_id_secret = secret,
             }
         }

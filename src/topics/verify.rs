@@ -126,7 +126,7 @@ async fn check(copy: &CheckCopy, progress: impl Fn(u64, u64)) -> Result<Checked,
             }
         }
         // What was found while reading is noted behind what was asked before.
-        if let Err(error) = topics.last_id(record.id, "").await {
+        if let Err(error) = topics.claim(record.id, "").await {
             checked.unreadable.push(format!("what {} remembers: {error}", record.name));
         }
         checked.topics.push(CheckedTopic {

@@ -67,6 +67,16 @@ async fn check_memory(broker: &Broker) {
     assert_eq!(named.frame().await["welcome"]["resume_after"], 41);
 }
 
+/// A restored copy goes on in epochs and at offsets of its own; all else is as it was.
+fn begins_a_life(found: &mut Value, expected: &Value) {
+    for (name, topic) in found.as_object_mut().unwrap() {
+        for place in ["epoch", "head"] {
+            assert!(topic[place].as_u64() > expected[name][place].as_u64(), "{name}");
+            topic[place] = expected[name][place].clone();
+        }
+    }
+}
+
 fn weir(arguments: &[&Path]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -91,7 +101,11 @@ async fn a_directory_and_a_backup_of_this_format_are_read() {
         let said = weir(&[Path::new("verify"), data]);
         assert!(said.contains("3 topics, 341 messages read; 0 topics damaged"), "{said}");
         let broker = Broker::start(data);
-        assert_eq!(seen(&broker).await, expected, "{data:?}");
+        let mut found = seen(&broker).await;
+        if *data == restored {
+            begins_a_life(&mut found, &expected);
+        }
+        assert!(found == expected, "{data:?} holds something else");
         check_memory(&broker).await;
         let answer: Value = broker.publish("new", "x/y", "1").await.json().await.unwrap();
         assert_eq!(answer["offset"], 0);

@@ -21,6 +21,7 @@ mod forms;
 mod hostile_http;
 mod hostile_sockets;
 mod journal_model;
+mod lives;
 mod one_way;
 mod planned_faults;
 mod publishing;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::support::broker::{Broker, problem};
-use crate::support::socket::Socket;
+use crate::support::socket::{Event, Socket};
 
 async fn publish_with_id(broker: &Broker, topic: &str, id: &str, body: &str) -> Response {
     let url = broker.url(&format!("/v1/topics/{topic}/messages"));
@@ -158,4 +158,88 @@ async fn a_topic_remembers_so_many_names_and_forgets_the_silent_ones_first() {
     assert!(publish("p0").await, "ten are remembered");
     assert!(!publish("p10").await);
     assert!(publish("p0").await, "it was not silent for the longest time");
+}
+
+#[tokio::test]
+async fn of_two_sockets_with_one_name_the_newer_has_it_and_all_that_is_acknowledged_is_stored() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let path = "/v1/topics/t/producer?producer=x";
+    let mut older = Socket::open(&broker, path).await;
+    older.frame().await;
+    older.send(json!({ "id": 1, "data": "older" })).await;
+    assert_eq!(older.frame().await["acks"][0]["offset"], 0);
+    let mut other = Socket::open(&broker, "/v1/topics/t/producer?producer=y").await;
+    other.frame().await;
+    // In flight when the name is taken: each is stored, or refused by its code.
+    for id in 2..200 {
+        older.send(json!({ "id": id, "data": "older" })).await;
+    }
+    let mut newer = Socket::open(&broker, path).await;
+    let resume_after = newer.frame().await["welcome"]["resume_after"].as_u64().unwrap();
+    let (mut stored, mut refused) = (1, 0);
+    let closed = loop {
+        let frame = match older.event().await {
+            Event::Frame(frame) => frame,
+            Event::Closed(reason) => break reason.map(|reason| u16::from(reason.code)),
+        };
+        for ack in frame["acks"].as_array().unwrap() {
+            match ack.get("error") {
+                Some(error) => {
+                    assert_eq!(error["code"], "producer-fenced");
+                    refused += 1;
+                }
+                None => stored = ack["id"].as_u64().unwrap(),
+            }
+        }
+    };
+    assert_eq!((closed, stored), (Some(1008), resume_after));
+    newer.send(json!({ "id": resume_after + 1, "data": "newer" })).await;
+    let ack = newer.frame().await["acks"][0].clone();
+    assert_eq!((&ack["duplicate"], &ack["offset"]), (&json!(false), &json!(resume_after)));
+    other.send(json!({ "id": 1, "data": "other" })).await;
+    assert_eq!(other.frame().await["acks"][0]["duplicate"], false, "another name is untouched");
+    let messages = broker.read_all("t").await;
+    assert_eq!(messages.len() as u64, stored + 2, "{refused} were refused");
+}
+
+#[tokio::test]
+async fn an_idle_socket_whose_name_is_taken_is_closed_and_its_name_stays_with_the_newest() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        let mut socket = Socket::open(&broker, "/v1/topics/t/producer?producer=x").await;
+        socket.frame().await;
+        sockets.push(socket);
+    }
+    let mut newest = sockets.pop().unwrap();
+    for mut socket in sockets {
+        assert_eq!(socket.close_code().await, Some(1008));
+    }
+    newest.send(json!({ "id": 1, "data": 1 })).await;
+    assert_eq!(newest.frame().await["acks"][0]["offset"], 0);
+    // The same name in another topic is another name.
+    let mut elsewhere = Socket::open(&broker, "/v1/topics/u/producer?producer=x").await;
+    elsewhere.frame().await;
+    newest.send(json!({ "id": 2, "data": 2 })).await;
+    assert_eq!(newest.frame().await["acks"][0]["offset"], 1);
+}
+
+#[tokio::test]
+async fn an_id_near_the_end_of_all_numbers_is_refused_and_the_name_goes_on() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    let mut socket = Socket::open(&broker, "/v1/topics/t/producer?producer=x").await;
+    socket.frame().await;
+    for id in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        socket.send(json!({ "id": id, "data": 1 })).await;
+        let error = socket.frame().await;
+        let error = error["acks"][0]["error"].as_object().or(error["error"].as_object()).cloned();
+        let error = error.unwrap_or_else(|| panic!("{id} is taken"));
+        assert_eq!(error["code"], "invalid-request");
+        assert!(error["detail"].as_str().unwrap().contains("9223372036854775807"));
+    }
+    socket.send(json!({ "id": 1, "data": 1 })).await;
+    assert_eq!(socket.frame().await["acks"][0]["offset"], 0);
 }

@@ -29,7 +29,7 @@ use crate::journal::{Backup, JournalError};
 use crate::model::{Gap, TopicName, TopicSettings, TopicSettingsChange};
 use crate::queue::Queue;
 use crate::topics::{
-    AppendError, TopicChange, TopicChangeError, TopicChanged, TopicRecord, Topics,
+    AppendError, Claimed, TopicChange, TopicChangeError, TopicChanged, TopicRecord, Topics,
 };
 use supervise::{Child, supervise};
 
@@ -206,16 +206,12 @@ impl Supervisor {
         self.topics.backup().await
     }
 
-    /// The last durable id of a named producer of a topic.
+    /// Claims a producer's name in a topic for a socket; see [`Topics::claim`].
     ///
     /// # Errors
-    /// [`AppendError`]: the topic was deleted, or the journal has stopped.
-    pub async fn last_id(
-        &self,
-        topic: &TopicHandle,
-        producer: &str,
-    ) -> Result<Option<u64>, AppendError> {
-        self.topics.last_id(topic.id(), producer).await
+    /// [`AppendError`]: the topic was deleted, is quarantined, or the journal has stopped.
+    pub async fn claim(&self, topic: &TopicHandle, producer: &str) -> Result<Claimed, AppendError> {
+        self.topics.claim(topic.id(), producer).await
     }
 
     /// Brings a quarantined topic's actors back with a fresh budget; nothing for a running one.

@@ -33,6 +33,8 @@ pub enum Code {
     AlreadyExists,
     /// A message id that belongs to another payload.
     MessageIdConflict,
+    /// Another socket has taken the producer's name.
+    ProducerFenced,
     /// The offset is no longer kept.
     OffsetGone,
     /// A payload over the topic's limit.
@@ -93,6 +95,9 @@ impl Code {
             Self::AlreadyExists => ("already-exists", 409, "The name is taken", false),
             Self::MessageIdConflict => {
                 ("message-id-conflict", 409, "The message id belongs to another message", false)
+            }
+            Self::ProducerFenced => {
+                ("producer-fenced", 409, "Another socket has taken the name", false)
             }
             Self::OffsetGone => ("offset-gone", 410, "The offset is no longer kept", false),
             Self::MessageTooLarge => ("message-too-large", 413, "The message is too large", false),

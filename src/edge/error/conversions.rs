@@ -38,6 +38,7 @@ impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         let code = match &error {
             AppendError::TopicDeleted => Code::TopicNotFound,
+            AppendError::Fenced => Code::ProducerFenced,
             AppendError::Quarantined => Code::Quarantined,
             AppendError::OutOfTurn => Code::Recovering,
             AppendError::TooLarge { .. } => Code::BodyTooLarge,

@@ -86,7 +86,7 @@ const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// What a client saw last.
 struct LastSeen {
-    epoch: u32,
+    epoch: u64,
     offset: u64,
 }
 

@@ -95,12 +95,8 @@ pub(super) async fn open_producer(
     let topic = edge.supervisor.ensure_topic(&name).await?;
     let named = match producer {
         Some(name) => {
-            let resume_after = edge.supervisor.last_id(&topic, name.as_str()).await?;
-            if resume_after == Some(u64::MAX) {
-                let why = "the producer has used up all numbers there are; take another name";
-                return Err(Problem::invalid("producer", why));
-            }
-            Some(Named { name: name.as_str().into(), resume_after })
+            let claimed = edge.supervisor.claim(&topic, name.as_str()).await?;
+            Some(Named { name: name.as_str().into(), claimed })
         }
         None => None,
     };

@@ -23,7 +23,7 @@ use crate::faults::{self, Seam};
 use crate::metrics::{self, Way};
 use crate::model::{BLOCK_BYTES_MAX, Block, Lane, LanePosition};
 use crate::patterns::request_acknowledge::{PublishError, Resend, SendWindow};
-use crate::topics::{AppendError, Appended, Durability};
+use crate::topics::{AppendError, Appended, Durability, Fenced};
 
 mod acks;
 mod collect;
@@ -73,6 +73,8 @@ pub(super) struct ProducerSession {
     ending: Option<Ending>,
     /// A named producer's last durable id when the socket was opened.
     resume_after: Option<u64>,
+    /// Resolves when another socket takes the producer's name.
+    fenced: Option<oneshot::Receiver<Fenced>>,
 }
 
 impl ProducerSession {
@@ -83,7 +85,12 @@ impl ProducerSession {
         named: Option<Named>,
         door: Door,
     ) -> Self {
-        let (name, resume_after) = named.map_or((None, None), |n| (Some(n.name), n.resume_after));
+        let (name, resume_after, fenced) = match named {
+            Some(Named { name, claimed }) => {
+                (Some((name, claimed.claim)), claimed.last_id, Some(claimed.fenced))
+            }
+            None => (None, None, None),
+        };
         let collected = Collector::new(edge.block_builder(), name);
         let producer = edge.supervisor.start_producer(topic.clone());
         let acks = AckList::new(acks, topic.id(), edge.receipts.clone());
@@ -99,6 +106,7 @@ impl ProducerSession {
             intake,
             durability,
             resume_after,
+            fenced,
             flush_due: false,
             waiting: None,
             lane: Arc::default(),
@@ -107,6 +115,16 @@ impl ProducerSession {
             unacked_bytes: 0,
             ending: None,
         }
+    }
+
+    /// Ends when another socket takes the name; what is in flight is answered first.
+    fn watch_name(&mut self, context: &mut WebsocketContext<Self>) {
+        let Some(fenced) = self.fenced.take() else { return };
+        context.spawn(fenced.into_actor(self).map(|fenced, session, context| {
+            if fenced.is_ok() && !session.door.ended {
+                session.on_end(Ending::FENCED, context);
+            }
+        }));
     }
 
     fn welcome(&mut self, context: &mut WebsocketContext<Self>) {
@@ -283,6 +301,7 @@ impl Actor for ProducerSession {
 
     fn started(&mut self, context: &mut Self::Context) {
         session::started(self, context);
+        self.watch_name(context);
         self.welcome(context);
     }
 }

@@ -131,6 +131,9 @@ impl Ending {
     /// The broker stops.
     pub(super) const DRAINING: Self = Self::Close(CloseCode::Away, "draining");
 
+    /// Another socket took the producer's name.
+    pub(super) const FENCED: Self = Self::Close(CloseCode::Policy, "producer-fenced");
+
     /// The client does not speak as it should.
     pub(super) const TOO_MANY_ERRORS: Self = Self::Close(CloseCode::Policy, "too many errors");
 
@@ -138,7 +141,7 @@ impl Ending {
     pub(super) fn because(problem: &Problem) -> Self {
         let code = match problem.code() {
             _ if problem.is_temporary() => CloseCode::Again,
-            Code::TopicNotFound => CloseCode::Policy,
+            Code::TopicNotFound | Code::ProducerFenced => CloseCode::Policy,
             _ => CloseCode::Error,
         };
         Self::Close(code, problem.code().as_str())

@@ -65,7 +65,7 @@ pub(in crate::journal) fn encode(
     let (bytes, crc) = body;
     out.push(shape);
     varint::put(out, stream.0.into());
-    varint::put(out, header.epoch.0.into());
+    varint::put(out, header.epoch.0);
     varint::put(out, header.number);
     varint::put(out, header.base_offset);
     varint::put(out, header.count.into());
@@ -92,7 +92,7 @@ pub(in crate::journal) fn decode(rest: &mut &[u8], moment: Moment) -> Option<Chu
     }
     let kind = kind_of(shape & KIND_BITS)?;
     let stream = StreamId(varint::take_u32(rest)?);
-    let epoch = Epoch(varint::take_u32(rest)?);
+    let epoch = Epoch(varint::take(rest)?);
     let number = varint::take(rest)?;
     let base_offset = varint::take(rest)?;
     let count = varint::take_u32(rest)?;
@@ -166,7 +166,7 @@ mod tests {
             let (ingest_base, ingest_count) = ingest.unwrap_or((base_offset, count));
             let header = BlockHeader {
                 kind: kind_of(kind).unwrap(),
-                epoch: Epoch(ids.1),
+                epoch: Epoch(ids.1.into()),
                 number,
                 base_offset,
                 count,

@@ -91,7 +91,7 @@ impl Page {
         let mut before = IndexEntry::default();
         for entry in &self.entries {
             out.put_u8(entry::kind_code(entry.kind));
-            varint::put(&mut out, entry.epoch.0.into());
+            varint::put(&mut out, entry.epoch.0);
             varint::put_difference(&mut out, entry.number, before.number.wrapping_add(1));
             varint::put_difference(&mut out, entry.base_offset, before.end_offset());
             varint::put(&mut out, entry.count.into());
@@ -129,7 +129,7 @@ impl Page {
         let mut before = IndexEntry::default();
         for _ in 0..count {
             let kind = entry::kind_of(rest.try_get_u8().ok()?)?;
-            let epoch = Epoch(varint::take_u32(rest)?);
+            let epoch = Epoch(varint::take(rest)?);
             let number = varint::take_difference(rest, before.number.wrapping_add(1))?;
             let base_offset = varint::take_difference(rest, before.end_offset())?;
             let count = varint::take_u32(rest)?;

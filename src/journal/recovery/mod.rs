@@ -108,6 +108,7 @@ pub(super) fn recover<M: Machine>(
     let Loaded { mut streams, deleted, imported } = loaded;
     let examined = !holes.is_empty() || imported.is_some() || paged;
     if let Some((missing, unreadable)) = imported {
+        findings.copied = true;
         take_imported(&mut findings, &mut streams, missing, unreadable);
     }
     let mut recovered = Recovered {

@@ -300,10 +300,8 @@ impl Import {
             }
             batch.put_state(&keys::extent(id), &stream.end().encode());
         }
-        if !self.missing.is_empty() || unreadable.is_some() {
-            let findings = keys::encode_findings(&self.missing, unreadable);
-            batch.put_state(&keys::findings(), &findings);
-        }
+        // Also without any, so that the first start knows that this is a copy.
+        batch.put_state(&keys::findings(), &keys::encode_findings(&self.missing, unreadable));
         self.positions.commits += 1;
         self.positions.durable_commits = self.positions.commits;
         self.positions.examined_commits = self.positions.commits;

@@ -50,7 +50,7 @@ impl Core {
             self.age_ms,
             self.window.ms,
             self.window.messages,
-            self.epoch.0.into(),
+            self.epoch.0,
             self.next_piece,
             self.stored.into(),
         ] {
@@ -74,7 +74,7 @@ impl Core {
             last_time: Timestamp(varint::take(rest)?),
             age_ms: varint::take(rest)?,
             window: WindowSettings { ms: varint::take(rest)?, messages: varint::take(rest)? },
-            epoch: Epoch(varint::take_u32(rest)?),
+            epoch: Epoch(varint::take(rest)?),
             next_piece: varint::take(rest)?,
             stored: varint::take(rest)? != 0,
         };

@@ -11,6 +11,10 @@ use crate::model::{Block, BlockBuilder, NamedRun, Record};
 /// The content type of what has none.
 const OCTET_STREAM: &str = "application/octet-stream";
 
+/// The largest id of a named producer. A single one near the end of all numbers would leave none for
+/// those after it.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// See the module.
 pub(super) struct Collector {
     builder: BlockBuilder,
@@ -21,15 +25,17 @@ pub(super) struct Collector {
 /// A named producer's count.
 struct Numbers {
     name: Arc<str>,
+    claim: u64,
     /// The last one taken on this socket.
     last: Option<u64>,
     collected: Vec<u64>,
 }
 
 impl Collector {
-    /// Collects for a producer, which may have a name.
-    pub(super) fn new(builder: BlockBuilder, name: Option<Arc<str>>) -> Self {
-        let numbers = name.map(|name| Numbers { name, last: None, collected: Vec::new() });
+    /// Collects for a producer, which may have a name and its claim on that.
+    pub(super) fn new(builder: BlockBuilder, name: Option<(Arc<str>, u64)>) -> Self {
+        let numbers =
+            name.map(|(name, claim)| Numbers { name, claim, last: None, collected: Vec::new() });
         Self { builder, marks: Marks::default(), numbers }
     }
 
@@ -79,7 +85,8 @@ impl Collector {
         let block = match &mut self.numbers {
             Some(numbers) => {
                 let ids = std::mem::take(&mut numbers.collected).into();
-                block.numbered(NamedRun { name: numbers.name.clone(), ids })
+                let (name, claim) = (numbers.name.clone(), numbers.claim);
+                block.numbered(NamedRun { name, claim, ids })
             }
             None => block,
         };
@@ -102,6 +109,10 @@ impl Numbers {
         let number = id.and_then(Mark::number).ok_or_else(|| {
             Problem::invalid("id", "a named producer numbers its messages with whole numbers")
         })?;
+        if number > NUMBER_MAX {
+            let why = format!("a named producer's ids are at most {NUMBER_MAX}");
+            return Err(Problem::invalid("id", why));
+        }
         match self.last.filter(|last| number <= *last) {
             Some(last) => {
                 let why = format!("a named producer's ids rise, and {number} follows {last}");

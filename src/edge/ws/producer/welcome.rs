@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::ws::Protocol;
-use crate::topics::Durability;
+use crate::topics::{Claimed, Durability};
 
 /// A producer that numbers its messages under a name.
 pub(in crate::edge::ws) struct Named {
     pub(in crate::edge::ws) name: Arc<str>,
-    /// The last durable id, if the name is known.
-    pub(in crate::edge::ws) resume_after: Option<u64>,
+    /// Its claim on the name.
+    pub(in crate::edge::ws) claimed: Claimed,
 }
 
 /// Said at the start, and again when what an acknowledgement is worth has changed.
