@@ -1,23 +1,22 @@
 //! `weir serve`
 
-use std::io::{IsTerminal, Write};
+mod logging;
+mod signals;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
+use self::logging::LogFormat;
 use super::Usage;
 use crate::broker;
 use crate::config::Config;
+use crate::log;
 
 /// Settings file that is used when none is named and it is there.
 const CONFIG_FILE: &str = "broker.toml";
-/// What is logged where `WEIR_LOG` says nothing else.
-const LOG_FILTER: &str = "info,actix_server=warn,fjall=warn,lsm_tree=warn";
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -36,12 +35,6 @@ pub(super) struct Serve {
     /// How logs are written to standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Handles the broker has on each connection.
@@ -69,24 +62,12 @@ fn allow_connections(connections_max: usize) {
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        self.log();
+        // Before anything else starts, so that no signal finds us without a handler.
+        let stop = signals::take_over()?;
+        logging::start(self.log_format)?;
         let config = self.settings()?;
         allow_connections(config.limits.connections_max);
-        // Before anything starts, so that no signal finds us without a handler.
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        let listening = |address| {
-            let mut out = std::io::stdout();
-            // Who started us may not read it.
-            let _ = writeln!(out, "weir listening on http://{address}").and_then(|()| out.flush());
-        };
-        broker::run(config, listening, stop).await
+        broker::run(config, announce, stop).await
     }
 
     fn settings(&self) -> anyhow::Result<Config> {
@@ -112,18 +93,20 @@ impl Serve {
         }
         Ok(config)
     }
+}
 
-    fn log(&self) {
-        let filter =
-            EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
-        // A stage of a trace is told of when it ends, with the time it took.
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_span_events(FmtSpan::CLOSE)
-            .with_writer(std::io::stderr);
-        match self.log_format {
-            LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-            LogFormat::Json => log.json().init(),
+/// Says where clients can connect. Standard output may be closed, or a full pipe that is not read: a
+/// thread of its own waits for it, and the broker does not.
+fn announce(address: SocketAddr) {
+    let line = format!("weir listening on http://{address}\n");
+    let write = move || {
+        if let Err(log::WriteStopped { error, .. }) =
+            log::write_all(std::io::stdout(), line.as_bytes())
+        {
+            tracing::warn!(%error, "standard output does not take the first line");
         }
+    };
+    if let Err(error) = std::thread::Builder::new().name("first-line".into()).spawn(write) {
+        tracing::error!(%error, %address, "no thread for the first line on standard output");
     }
 }
