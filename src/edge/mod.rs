@@ -9,6 +9,7 @@
 //! except what its clients will send again.
 
 pub mod admission;
+mod allowed;
 pub mod connections;
 pub mod error;
 pub mod guesses;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod publish;
+mod start_up;
 mod subscribe;
 mod topics;
 

@@ -73,9 +73,7 @@ impl Serve {
     fn settings(&self) -> anyhow::Result<Config> {
         let found = Path::new(CONFIG_FILE);
         let file = self.config.as_deref().or_else(|| found.exists().then_some(found));
-        // A variable that is no text is none of ours.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+        let environment = environment()?;
         let mut config = Config::load(file, environment).map_err(|e| Usage(e.to_string()))?;
         if let Some(listen) = self.listen {
             config.server.listen = listen;
@@ -93,6 +91,21 @@ impl Serve {
         }
         Ok(config)
     }
+}
+
+/// Variables that are text; one of ours that is not is refused, where a default would take its place.
+fn environment() -> Result<Vec<(String, String)>, Usage> {
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => environment.push((name, value)),
+            (Ok(name), Err(_)) if name.starts_with(Config::ENVIRONMENT_PREFIX) => {
+                return Err(Usage(format!("environment variable {name}: is not UTF-8")));
+            }
+            _ => {}
+        }
+    }
+    Ok(environment)
 }
 
 /// Says where clients can connect. Standard output may be closed, or a full pipe that is not read: a
