@@ -5,10 +5,12 @@ mod backup;
 mod bench;
 mod client;
 mod output;
+mod paths;
 mod problem;
 mod publish;
 mod serve;
 mod subscribe;
+mod terminal;
 mod topics;
 mod verify;
 

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
+use super::terminal;
 use crate::model::TopicName;
 
 /// Most characters shown of an answer that is no problem object.
@@ -33,6 +34,7 @@ pub(super) fn refusal(status: StatusCode, body: &[u8], topic: Option<TopicName>)
         Err(_) => {
             let text = String::from_utf8_lossy(body);
             let shown: String = text.chars().take(SHOWN_MAX).collect();
+            let shown = terminal::text(&shown);
             anyhow!("{status}, which no weir broker answers like this (is it one?): {shown}")
         }
     }

@@ -1,6 +1,7 @@
 //! The program as people start it.
 
 mod bench;
+mod pipelines;
 mod publish;
 mod start_up;
 mod subscribe;

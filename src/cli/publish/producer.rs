@@ -14,7 +14,7 @@ use super::input::{Input, Payload};
 use super::outgoing::Outgoing;
 use super::pace::Pace;
 use crate::cli::client::{Server, Socket};
-use crate::cli::output::{one_line, print};
+use crate::cli::output::{one_line, report};
 use crate::cli::problem::Problem;
 use crate::model::TopicName;
 
@@ -197,7 +197,8 @@ impl Producer {
         }
         self.bar.set_position(self.account.acknowledged);
         if self.json {
-            print(frame.acks.iter().map(|raw| one_line(raw.get()).into_owned()))?;
+            // Without a reader, too: what was to be published still is.
+            report(frame.acks.iter().map(|raw| one_line(raw.get()).into_owned()))?;
         }
         match frame.error {
             Some(error) => Err(error.about(&self.topic).into()),

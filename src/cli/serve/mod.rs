@@ -11,23 +11,26 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::logging::LogFormat;
 use super::Usage;
+use super::paths::{check_stdin, directory, is_standard};
 use crate::broker;
 use crate::config::Config;
 use crate::log;
 
 /// Settings file that is used when none is named and it is there.
 const CONFIG_FILE: &str = "broker.toml";
+/// Standard input by a path.
+const STDIN: &str = "/dev/stdin";
 
 #[derive(Args)]
 pub(super) struct Serve {
-    /// Settings file [default: broker.toml, if there is one here]
+    /// Settings file, `-` for standard input [default: broker.toml, if there is one here]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
     /// Data directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     data: Option<PathBuf>,
     /// Listen on an address that others can reach, though nothing is encrypted or authenticated
     #[arg(long)]
@@ -73,6 +76,13 @@ impl Serve {
     fn settings(&self) -> anyhow::Result<Config> {
         let found = Path::new(CONFIG_FILE);
         let file = self.config.as_deref().or_else(|| found.exists().then_some(found));
+        let file = match file {
+            Some(file) if is_standard(file) => {
+                check_stdin("--config")?;
+                Some(Path::new(STDIN))
+            }
+            file => file,
+        };
         let environment = environment()?;
         let mut config = Config::load(file, environment).map_err(|e| Usage(e.to_string()))?;
         if let Some(listen) = self.listen {
