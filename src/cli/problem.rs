@@ -46,6 +46,11 @@ impl Problem {
         Self { topic: Some(topic.clone()), ..self }
     }
 
+    /// Another socket took the producer's name.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.code == "producer-fenced"
+    }
+
     fn hint(&self) -> Option<String> {
         let topic = self.topic.as_ref().map_or("NAME", TopicName::as_str);
         let hint = match (self.code.as_str(), self.first, self.retry_after_ms) {
@@ -54,6 +59,9 @@ impl Problem {
             }
             ("already-exists", ..) => {
                 format!("`weir topics change {topic}` changes its settings")
+            }
+            ("producer-fenced", ..) => {
+                "give each producer that runs at a time a name of its own".to_owned()
             }
             ("message-id-conflict", ..) => "give another message another id".to_owned(),
             ("message-too-large", ..) => {

@@ -1,6 +1,7 @@
 //! The program as people start it.
 
 mod bench;
+mod fenced;
 mod pipelines;
 mod publish;
 mod start_up;
