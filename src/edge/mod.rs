@@ -14,6 +14,7 @@ pub mod connections;
 pub mod error;
 pub mod guesses;
 pub mod http;
+mod patience;
 pub mod readers;
 mod settings;
 pub mod wire;

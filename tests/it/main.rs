@@ -23,6 +23,7 @@ mod hostile_sockets;
 mod journal_model;
 mod log_readers;
 mod one_way;
+mod paused;
 mod planned_faults;
 mod publishing;
 mod reading;
