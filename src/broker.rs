@@ -25,6 +25,7 @@ use crate::edge::guesses::Guesses;
 use crate::edge::readers::Readers;
 use crate::edge::{Edge, http};
 use crate::journal::JournalError;
+use crate::log;
 use crate::metrics;
 use crate::queue::{Embedded, Feed, Queue};
 use crate::topics::{Opened, Topics};
@@ -166,5 +167,7 @@ fn restart_policy(config: &Config) -> RestartPolicy {
 /// dirty pages), so the only way on is to start anew from what is there.
 fn journal_failed(error: &JournalError) {
     tracing::error!(%error, "the journal failed; nothing is acknowledged any more, exiting");
+    // Whether anybody reads that or not.
+    log::flush(log::FLUSH_MAX);
     std::process::exit(1);
 }

@@ -13,9 +13,6 @@ use crate::edge::{LimitSettings, ServerSettings};
 use crate::journal::StorageSettings;
 use crate::model::{TopicName, TopicSettings};
 
-/// Variables that overlay the file: `WEIR__SECTION__KEY`, or `WEIR__KEY` at the top level.
-const ENVIRONMENT_PREFIX: &str = "WEIR__";
-
 /// All settings of a broker.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -92,6 +89,9 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Variables that overlay the file: `WEIR__SECTION__KEY`, or `WEIR__KEY` at the top level.
+    pub const ENVIRONMENT_PREFIX: &str = "WEIR__";
+
     /// Reads the file (if one is given) and lets the environment overlay it.
     ///
     /// # Errors
@@ -110,7 +110,12 @@ impl Config {
         let mut overlaid = Vec::new();
         let mut table: Table = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
         for (name, value) in environment {
-            let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            let Some(path) = name.strip_prefix(Self::ENVIRONMENT_PREFIX) else { continue };
+            if value.trim().is_empty() {
+                // Most likely the variable that was to fill it is not set.
+                let what = "is empty; give it a value, or unset it".to_owned();
+                return Err(ConfigError::InEnvironment { name, what });
+            }
             overlay(&mut table, &path.to_lowercase(), &value)
                 .and_then(|()| {
                     table.clone().try_into().map_err(|e: toml::de::Error| e.message().to_owned())
@@ -120,7 +125,8 @@ impl Config {
             overlaid.push(name);
         }
         config.validate().map_err(|(section, key, what)| {
-            let variable = format!("{ENVIRONMENT_PREFIX}{section}__{key}").to_uppercase();
+            let variable = format!("{}{section}__{key}", Self::ENVIRONMENT_PREFIX);
+            let variable = variable.to_uppercase();
             match overlaid.into_iter().find(|name| name.to_uppercase() == variable) {
                 Some(name) => ConfigError::InEnvironment { name, what },
                 None => source.value(section, key, what),
@@ -210,10 +216,22 @@ impl Source<'_> {
     fn syntax(&self, error: &toml::de::Error) -> ConfigError {
         let at = error.span().map_or(0, |span| span.start).min(self.text.len());
         let line = self.text[..at].matches('\n').count() + 1;
-        let text = self.text.lines().nth(line - 1).unwrap_or_default();
-        let key = text.split('=').next().unwrap_or_default().trim().to_owned();
+        let key = self.key_at(line);
         let path = self.file.unwrap_or(Path::new("")).to_owned();
         ConfigError::InFile { path, line, key, what: error.message().to_owned() }
+    }
+
+    /// The key whose value a line, counted from 1, belongs to: a list may go on for many lines.
+    fn key_at(&self, line: usize) -> String {
+        let is_key = |text: &str| {
+            let of_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"');
+            !text.is_empty() && text.chars().all(of_key)
+        };
+        let before: Vec<_> = self.text.lines().take(line).collect();
+        let keys = before.iter().rev().filter_map(|text| Some(text.split_once('=')?.0.trim()));
+        let key = keys.into_iter().find(|key| is_key(key));
+        // What is wrong may be that there is no key.
+        key.or(before.last().map(|text| text.trim())).unwrap_or_default().to_owned()
     }
 
     fn value(&self, section: &str, key: String, what: String) -> ConfigError {
@@ -294,6 +312,52 @@ mod tests {
                 "[[topics]]\nname = \"a\"\nsync_interval_ms = 0\n",
                 &[],
                 "broker.toml:3: sync_interval_ms: entry 1: `sync_interval_ms` is 0",
+            ),
+            ("[storage]\npath = \"\"\n", &[], "broker.toml:2: path: is empty"),
+            (
+                "[server]\nallowed_origins = [\n  \"https://a.example\",\n  \"b.example\",\n]\n",
+                &[],
+                "broker.toml:2: allowed_origins: `b.example`: must be SCHEME://HOST[:PORT]",
+            ),
+            (
+                "[server]\nallowed_origins = [\n  \"https://a.example\",\n  3,\n]\n",
+                &[],
+                "broker.toml:4: allowed_origins: invalid type: integer",
+            ),
+            (
+                "[server]\nlisten = \"[::1]:1\"\nallowed_hosts = [\"localhost\", \"\"]\n",
+                &[],
+                "broker.toml:3: allowed_hosts: ``: is empty",
+            ),
+            (
+                "",
+                &[("WEIR__SERVER__ALLOWED_HOSTS", "[\"a.example:80\"]")],
+                "environment variable WEIR__SERVER__ALLOWED_HOSTS: `a.example:80`: names a port",
+            ),
+            (
+                "",
+                &[("WEIR__SERVER__ALLOWED_ORIGINS", "https://a.example")],
+                "environment variable WEIR__SERVER__ALLOWED_ORIGINS: invalid type",
+            ),
+            (
+                "",
+                &[("WEIR__STORAGE__PATH", "")],
+                "environment variable WEIR__STORAGE__PATH: is empty",
+            ),
+            (
+                "",
+                &[("WEIR__STORAGE__PATH", "\"\"")],
+                "environment variable WEIR__STORAGE__PATH: is empty",
+            ),
+            (
+                "",
+                &[("WEIR__LIMITS__TOPICS_MAX", " ")],
+                "environment variable WEIR__LIMITS__TOPICS_MAX: is empty",
+            ),
+            (
+                "",
+                &[("WEIR__AUTO_CREATE_TOPICS", "")],
+                "environment variable WEIR__AUTO_CREATE_TOPICS: is empty",
             ),
             ("[[topics]]\nname = \"a b\"\n", &[], "broker.toml:2: name: entry 1: `name`: a name"),
             (

@@ -67,7 +67,7 @@
 //!    among it, which measures all this from outside.
 //!
 //! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
-//! may use them. `exposed` opens private codecs to the fuzz targets (`tests/fuzz`) and the
+//! may use them. [`log`] is where log lines leave the process, without anything waiting for them. `exposed` opens private codecs to the fuzz targets (`tests/fuzz`) and the
 //! benches, and is built for them only.
 //!
 //! Architecture invariant: a module uses only modules before it in this list (a test reads the
@@ -84,6 +84,7 @@ pub mod edge;
 pub mod exposed;
 pub mod faults;
 pub mod journal;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod patterns;

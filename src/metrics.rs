@@ -7,6 +7,7 @@
 //! Invariant: a name, once published, keeps its meaning; nothing a client chooses becomes a name
 //! or a label here.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const BYTES: [f64; 8] =
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+/// Counted here first: lines are dropped before [`install`], too.
+static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Begins to count. To be called before anything is counted; later calls do nothing.
 pub fn install() {
@@ -52,6 +55,7 @@ pub fn upkeep() {
 
 /// Everything counted so far, as Prometheus reads it.
 pub fn render() -> String {
+    METRICS.log_lines_dropped.absolute(LOG_LINES_DROPPED.load(Ordering::Relaxed));
     HANDLE.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
 }
 
@@ -97,6 +101,7 @@ struct Metrics {
     commit_messages: Histogram,
     commit_bytes: Histogram,
     syncs: Counter,
+    log_lines_dropped: Counter,
 }
 
 impl Metrics {
@@ -117,6 +122,7 @@ impl Metrics {
         describe_counter!("weir_one_way_dropped_total", "Messages nobody waited for, not stored");
         describe_counter!("weir_problems_total", "Error answers, by code");
         describe_counter!("weir_restarts_total", "Restarts of actors, by kind");
+        describe_counter!("weir_log_lines_dropped_total", "Log lines that could not be written");
         let names = |way: Way| match way {
             Way::Http | Way::Socket | Way::OneWay => incoming,
             Way::Poll | Way::Tail | Way::Events => outgoing,
@@ -131,6 +137,7 @@ impl Metrics {
             commit_messages: histogram!("weir_commit_messages"),
             commit_bytes: histogram!("weir_commit_bytes"),
             syncs: counter!("weir_syncs_total"),
+            log_lines_dropped: counter!("weir_log_lines_dropped_total"),
         }
     }
 }
@@ -169,4 +176,9 @@ pub fn problem(code: &'static str) {
 /// An actor was brought back.
 pub fn restarted(actor: &'static str) {
     counter!("weir_restarts_total", "actor" => actor).increment(1);
+}
+
+/// A log line could not be written.
+pub fn log_line_dropped() {
+    LOG_LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,19 +1,27 @@
 //! `weir backup` and `weir restore`: a consistent copy of a running broker's data, and back.
+//!
+//! `-` is standard output or input. A backup whose reader has gone before its end is a failure, where
+//! other output may be left unread: what was read is no backup.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter, Read, Write, stdin, stdout};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use indicatif::ProgressBar;
+use reqwest::Response;
 
 use super::client::Server;
+use super::output::{note, report};
+use super::paths::{check_stdin, check_stdout, directory, is_standard};
 use super::verify::bar;
 use crate::topics;
 
 #[derive(Args)]
 pub(super) struct Backup {
-    /// Where to write it; it must not be there
+    /// Where to write it: a file that does not exist, or `-` for standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -22,62 +30,104 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        if self.file.exists() {
-            bail!("{} is there already", self.file.display());
+        if is_standard(&self.file) {
+            check_stdout("FILE")?;
+            return self.to_stdout().await;
         }
-        let mut answer = self.server.get(self.server.place(&["v1", "backup"])).await?;
+        if self.file.exists() {
+            bail!("{} exists already", self.file.display());
+        }
+        let answer = self.take().await?;
         let making = self.file.with_extension("incomplete");
         let failed = || format!("can't write {}", making.display());
         let mut out = BufWriter::new(File::create(&making).with_context(failed)?);
         let bar = bar();
-        while let Some(bytes) = answer.chunk().await.context("the broker broke off")? {
-            out.write_all(&bytes).with_context(failed)?;
-            bar.inc(bytes.len() as u64);
-        }
+        copy(answer, &mut out, &bar, failed).await?;
         let written = out.into_inner().map_err(|error| error.into_error()).with_context(failed)?;
         written.sync_all().with_context(failed)?;
         let bytes = written.metadata().with_context(failed)?.len();
         std::fs::rename(&making, &self.file).with_context(failed)?;
         bar.finish_and_clear();
-        println!("{}: {bytes} bytes", self.file.display());
+        report([format!("{}: {bytes} bytes", self.file.display())])
+    }
+
+    async fn to_stdout(&self) -> anyhow::Result<()> {
+        let answer = self.take().await?;
+        let failed = || "the backup is incomplete: standard output".to_owned();
+        // Past the buffer of std's, which looks for line ends.
+        let mut out = File::from(stdout().as_fd().try_clone_to_owned().with_context(failed)?);
+        let bar = bar();
+        let bytes = copy(answer, &mut out, &bar, failed).await?;
+        bar.finish_and_clear();
+        note(&format!("standard output: {bytes} bytes"));
         Ok(())
     }
+
+    async fn take(&self) -> anyhow::Result<Response> {
+        self.server.get(self.server.place(&["v1", "backup"])).await
+    }
+}
+
+/// Writes all of an answer's body; how many bytes that were.
+async fn copy(
+    mut answer: Response,
+    out: &mut impl Write,
+    bar: &ProgressBar,
+    failed: impl Fn() -> String,
+) -> anyhow::Result<u64> {
+    let mut written = 0;
+    while let Some(bytes) = answer.chunk().await.context("the broker broke off")? {
+        out.write_all(&bytes).with_context(&failed)?;
+        written += bytes.len() as u64;
+        bar.inc(bytes.len() as u64);
+    }
+    Ok(written)
 }
 
 #[derive(Args)]
 pub(super) struct Restore {
-    /// The backup
+    /// The backup, `-` for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The data directory to make; it must not be there
-    #[arg(value_name = "DIR")]
+    /// The data directory to make; it must not exist
+    #[arg(value_name = "DIR", value_parser = directory())]
     directory: PathBuf,
 }
 
 impl Restore {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let failed = || format!("{}", self.file.display());
-        let file = File::open(&self.file).with_context(failed)?;
         let bar = bar();
-        bar.set_length(file.metadata().with_context(failed)?.len());
-        let from = BufReader::with_capacity(1 << 20, file);
+        let standard = is_standard(&self.file);
+        let failed = || match standard {
+            true => "standard input".to_owned(),
+            false => self.file.display().to_string(),
+        };
+        let from: Box<dyn Read> = if standard {
+            check_stdin("FILE")?;
+            Box::new(stdin())
+        } else {
+            let file = File::open(&self.file).with_context(failed)?;
+            bar.set_length(file.metadata().with_context(failed)?.len());
+            Box::new(file)
+        };
+        let from = BufReader::with_capacity(1 << 20, from);
         let progress = |bytes| bar.set_position(bytes);
         let restored = topics::restore(from, &self.directory, progress).await;
         bar.finish_and_clear();
         let done = restored.with_context(failed)?;
-        println!(
+        let mut lines = vec![format!(
             "{}: {} topics, {} messages, {} bytes",
             self.directory.display(),
             done.topics,
             done.messages,
             done.bytes
-        );
+        )];
         if done.damaged > 0 {
-            println!(
+            lines.push(format!(
                 "{} offsets are missing in the backup: their topics are quarantined",
                 done.damaged
-            );
+            ));
         }
-        Ok(())
+        report(lines)
     }
 }

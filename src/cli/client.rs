@@ -36,7 +36,7 @@ pub(super) struct Server {
 
 fn base(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.has_host());
-    url.ok_or("must be http://ADDR:PORT")
+    url.ok_or("must be http://ADDR:PORT, be it in --server or in WEIR_SERVER")
 }
 
 /// A place at the broker, and the topic it belongs to, for the words of an error.

@@ -5,18 +5,22 @@ mod backup;
 mod bench;
 mod client;
 mod output;
+mod paths;
 mod problem;
 mod publish;
 mod serve;
 mod subscribe;
+mod terminal;
 mod topics;
 mod verify;
 
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use self::output::unless_closed;
+use crate::log;
 
 /// weir, a message broker for the collection tier of streaming systems.
 #[derive(Parser)]
@@ -54,24 +58,48 @@ struct Usage(String);
 
 /// Parses the command line, does what it says, and says how it went.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return answer(&error),
+    };
     let done = actix_web::rt::System::new().block_on(async {
         match arguments.command {
             Command::Serve(serve) => serve.run().await,
-            Command::Topics(topics) => unless_closed(topics.run().await),
+            Command::Topics(topics) => topics.run().await,
             Command::Pub(publish) => publish.run().await,
-            Command::Sub(subscribe) => unless_closed(subscribe.run().await),
+            Command::Sub(subscribe) => subscribe.run().await,
             Command::Bench(bench) => bench.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
         }
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match unless_closed(done) {
+        Ok(()) => {
+            log::flush(log::FLUSH_MAX);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("weir: {error:#}");
+            last_words(&format!("weir: {error:#}\n"));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
+}
+
+/// Help that was asked for, or what is wrong with the arguments.
+fn answer(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && !stderr().is_terminal() {
+        last_words(&error.render().to_string());
+    } else {
+        // With colours; whoever asked for help may have closed its output.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// Says why the process ends, whether anybody reads it or not: the exit code is right either way.
+fn last_words(text: &str) {
+    log::start();
+    log::line(text.as_bytes());
+    log::flush(log::FLUSH_MAX);
 }

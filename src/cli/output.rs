@@ -1,4 +1,8 @@
-//! Standard output for programs: lines that are whole, and a reader that may leave.
+//! Standard output and standard error of the commands: whole lines, and readers that may have gone.
+//!
+//! A closed standard output ends a command whose output is all it does ([`print`]), and exit code 0
+//! says that nothing was wrong; one that does something else goes on with it ([`report`]). Neither ever
+//! panics, as `println!` would.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
@@ -22,6 +26,18 @@ pub(super) fn print<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> anyho
         ErrorKind::BrokenPipe => OutputClosed.into(),
         _ => anyhow::Error::from(error).context("standard output"),
     })
+}
+
+/// The same for a command that has done, or still has to do, something else than print: what it does
+/// goes on without a reader.
+pub(super) fn report<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> anyhow::Result<()> {
+    unless_closed(print(lines))
+}
+
+/// Says something on standard error beside the output, to whoever reads it.
+pub(super) fn note(what: &str) {
+    // There is nobody left to tell that it can't be written.
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// A reader that has seen enough is no failure.

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
+use super::terminal;
 use crate::model::TopicName;
 
 /// Most characters shown of an answer that is no problem object.
@@ -33,6 +34,7 @@ pub(super) fn refusal(status: StatusCode, body: &[u8], topic: Option<TopicName>)
         Err(_) => {
             let text = String::from_utf8_lossy(body);
             let shown: String = text.chars().take(SHOWN_MAX).collect();
+            let shown = terminal::text(&shown);
             anyhow!("{status}, which no weir broker answers like this (is it one?): {shown}")
         }
     }
@@ -44,6 +46,11 @@ impl Problem {
         Self { topic: Some(topic.clone()), ..self }
     }
 
+    /// Another socket took the producer's name.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.code == "producer-fenced"
+    }
+
     fn hint(&self) -> Option<String> {
         let topic = self.topic.as_ref().map_or("NAME", TopicName::as_str);
         let hint = match (self.code.as_str(), self.first, self.retry_after_ms) {
@@ -52,6 +59,9 @@ impl Problem {
             }
             ("already-exists", ..) => {
                 format!("`weir topics change {topic}` changes its settings")
+            }
+            ("producer-fenced", ..) => {
+                "give each producer that runs at a time a name of its own".to_owned()
             }
             ("message-id-conflict", ..) => "give another message another id".to_owned(),
             ("message-too-large", ..) => {

@@ -8,25 +8,29 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output::report;
+use super::paths::directory;
 use crate::topics::{self, Checked, CheckedTopic, Damage, Verification};
 
 #[derive(Args)]
 pub(super) struct Verify {
     /// The data directory; it is not changed
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = directory())]
     directory: PathBuf,
     /// Make a new data directory of what can be read
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     rebuild_into: Option<PathBuf>,
 }
 
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let found = self.check().await?;
-        print(&found);
+        // What is to be saved is saved, whatever becomes of the report.
+        let reported = report(lines(&found));
         if let Some(target) = &self.rebuild_into {
             self.rebuild(target).await?;
         }
+        reported?;
         if !found.is_sound() {
             bail!("{} is damaged", self.directory.display());
         }
@@ -54,18 +58,17 @@ impl Verify {
         let rebuilt = topics::rebuild(&self.directory, target, progress).await;
         bar.finish_and_clear();
         let (saved, unread) = rebuilt.with_context(|| format!("into {}", target.display()))?;
-        for what in unread {
-            println!("could not be read: {what}");
-        }
-        println!(
+        let mut lines: Vec<_> =
+            unread.iter().map(|what| format!("could not be read: {what}")).collect();
+        lines.push(format!(
             "saved into {}: {} topics, {} messages, {} bytes; {} offsets are missing",
             target.display(),
             saved.topics,
             saved.messages,
             saved.bytes,
             saved.damaged,
-        );
-        Ok(())
+        ));
+        report(lines)
     }
 }
 
@@ -79,12 +82,14 @@ pub(super) fn bar() -> ProgressBar {
     bar
 }
 
-fn print(found: &Verification) {
-    for bad in &found.bad_files {
-        println!("damaged file: {bad}");
-    }
+fn lines(found: &Verification) -> Vec<String> {
+    let mut lines: Vec<_> =
+        found.bad_files.iter().map(|bad| format!("damaged file: {bad}")).collect();
     let checked = match &found.content {
-        Err(error) => return println!("a broker would not start: {error}"),
+        Err(error) => {
+            lines.push(format!("a broker would not start: {error}"));
+            return lines;
+        }
         Ok(checked) => checked,
     };
     let mut table = Table::new();
@@ -101,17 +106,20 @@ fn print(found: &Verification) {
             damage.join(", "),
         ]);
     }
-    println!("{table}");
+    lines.push(table.to_string());
     let Checked { topics, unreadable, set_aside } = checked;
-    unreadable.iter().for_each(|what| println!("can't be read: {what}"));
+    lines.extend(unreadable.iter().map(|what| format!("can't be read: {what}")));
     let messages: u64 = topics.iter().map(|topic| topic.messages).sum();
     let damaged = topics.iter().filter(|topic| !topic.damage.is_empty()).count();
-    println!("{} topics, {messages} messages read; {damaged} topics damaged", topics.len());
+    let summary =
+        format!("{} topics, {messages} messages read; {damaged} topics damaged", topics.len());
+    lines.push(summary);
     if *set_aside > 0 {
-        println!(
+        lines.push(format!(
             "a start would repair {set_aside} files of the store's log, and keep them aside as they were"
-        );
+        ));
     }
+    lines
 }
 
 fn describe(damage: &Damage) -> String {

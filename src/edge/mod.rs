@@ -9,10 +9,12 @@
 //! except what its clients will send again.
 
 pub mod admission;
+mod allowed;
 pub mod connections;
 pub mod error;
 pub mod guesses;
 pub mod http;
+mod patience;
 pub mod readers;
 mod settings;
 pub mod wire;
@@ -79,6 +81,10 @@ impl Edge {
 
     /// Why no new work is taken, if so.
     pub fn not_ready(&self) -> Option<&'static str> {
+        // It won't come back; the others may.
+        if self.queue.has_failed() {
+            return Some("journal-failed");
+        }
         match self.is_draining() {
             true => Some("draining"),
             false => self.queue.is_storage_full().then_some("storage-full"),

@@ -16,8 +16,10 @@ pub struct ServerSettings {
     /// Longest time a stop waits for sockets to see their last acknowledgement.
     pub drain_timeout_ms: u64,
     /// Origins whose pages may use the broker, say `https://app.example`; its own always may.
+    #[serde(deserialize_with = "super::allowed::origins")]
     pub allowed_origins: Vec<String>,
     /// Names by which the broker may be called in `Host`; addresses always may be used.
+    #[serde(deserialize_with = "super::allowed::hosts")]
     pub allowed_hosts: Vec<String>,
 }
 

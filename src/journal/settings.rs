@@ -74,6 +74,9 @@ impl StorageSettings {
     /// The key and what it may be.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         const MIB: u64 = 1024 * 1024;
+        if self.path.as_os_str().is_empty() {
+            return Err(("path", "is empty; it must name a directory".into()));
+        }
         if self.memtable_bytes < MIB {
             return Err(("memtable_bytes", "must be at least 1048576 (1 MiB)".into()));
         }

@@ -4,6 +4,7 @@
 //! the topics' watchers are told. Reads take from the cache and go to the journal on a miss.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use tokio::sync::Semaphore;
@@ -19,12 +20,15 @@ use crate::topics::{CatalogueEvent, Topics, TopicsObserver};
 pub struct Feed {
     cache: Arc<TailCache>,
     watchers: Arc<DashMap<TopicId, HeadWatcher>>,
+    /// The journal writes no more.
+    failed: Arc<AtomicBool>,
 }
 
 impl Feed {
     /// A feed whose tail cache holds at most `tail_cache_bytes_max` bytes.
     pub fn new(tail_cache_bytes_max: usize) -> Self {
-        Self { cache: Arc::new(TailCache::new(tail_cache_bytes_max)), watchers: Arc::default() }
+        let cache = Arc::new(TailCache::new(tail_cache_bytes_max));
+        Self { cache, watchers: Arc::default(), failed: Arc::default() }
     }
 
     /// What to give [`Topics::open`]; `failed` is called when the journal can write no more.
@@ -59,6 +63,8 @@ impl JournalObserver for FeedObserver {
     }
 
     fn failed(&self, error: &JournalError) {
+        // First: nothing is ready from here on, however long it takes to say why and to exit.
+        self.feed.failed.store(true, Ordering::Release);
         (self.failed)(error);
     }
 }
@@ -95,6 +101,10 @@ impl Embedded {
 
     pub(super) fn is_storage_full(&self) -> bool {
         self.topics.is_storage_full()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.feed.failed.load(Ordering::Acquire)
     }
 
     pub(super) fn gaps(&self, topic: TopicId) -> Vec<Gap> {

@@ -49,6 +49,13 @@ impl Queue {
         }
     }
 
+    /// What is behind it has failed, and takes nothing any more.
+    pub fn has_failed(&self) -> bool {
+        match self {
+            Self::Embedded(embedded) => embedded.has_failed(),
+        }
+    }
+
     /// The topic's announced gaps that reach into what is kept, in order.
     pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
         match self {

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 /// What each part may use of the others, in the order of the map in `lib.rs`.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("faults", &[]),
     ("metrics", &[]),
+    ("log", &["metrics"]),
     ("journal", &["model", "clock", "metrics", "faults"]),
     ("topics", &["model", "clock", "metrics", "faults", "journal"]),
     ("queue", &["model", "clock", "journal", "topics"]),
@@ -25,11 +26,11 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     (
         "broker",
         &[
-            "model", "clock", "metrics", "journal", "topics", "queue", "actors", "patterns",
+            "model", "clock", "metrics", "log", "journal", "topics", "queue", "actors", "patterns",
             "edge", "config",
         ],
     ),
-    ("cli", &["model", "topics", "broker", "config"]),
+    ("cli", &["model", "log", "topics", "broker", "config"]),
     ("main", &["cli"]),
 ];
 

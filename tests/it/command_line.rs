@@ -1,7 +1,10 @@
 //! The program as people start it.
 
 mod bench;
+mod fenced;
+mod pipelines;
 mod publish;
+mod start_up;
 mod subscribe;
 mod topics;
 

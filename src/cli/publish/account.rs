@@ -42,6 +42,11 @@ impl Account {
         self.refused
     }
 
+    /// A message was refused because another socket has the producer's name.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.first_refused.as_ref().is_some_and(|(_, problem)| problem.is_fenced())
+    }
+
     /// A message is acknowledged.
     pub(super) fn acknowledge(
         &mut self,

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::cli::Usage;
+use crate::cli::paths::is_standard;
 
 /// Lines read ahead of the socket.
 const LINES_AHEAD: usize = 1_000;
@@ -20,10 +21,17 @@ pub(super) struct Payload {
     pub(super) content_type: Option<&'static str>,
 }
 
+/// Where a file's content comes from.
+pub(super) enum Source {
+    Path(PathBuf),
+    /// Read already: while we waited for standard input the broker would not be answered.
+    Stdin(Vec<u8>),
+}
+
 /// See the module.
 pub(super) enum Input {
     Message(Option<Vec<u8>>),
-    Files(VecDeque<PathBuf>),
+    Files(VecDeque<Source>),
     Lines(mpsc::Receiver<std::io::Result<Vec<u8>>>),
 }
 
@@ -33,23 +41,26 @@ impl Input {
         Self::Message(Some(bytes))
     }
 
-    /// Files, a message each.
+    /// Files, a message each; `-` is standard input.
     ///
     /// # Errors
-    /// One that can't be opened.
-    pub(super) fn files(paths: Vec<PathBuf>) -> Result<Self, Usage> {
-        for path in &paths {
-            File::open(path)
-                .map_err(|error| Usage(format!("--file {}: {error}", path.display())))?;
+    /// One that can't be opened, or standard input more than once.
+    pub(super) fn files(paths: Vec<PathBuf>) -> anyhow::Result<Self> {
+        if paths.iter().filter(|path| is_standard(path)).count() > 1 {
+            let why = "--file -: is given twice, and standard input can be read once";
+            return Err(Usage(why.to_owned()).into());
         }
-        Ok(Self::Files(paths.into()))
+        paths.iter().try_for_each(|path| check(path))?;
+        let source = |path: PathBuf| match is_standard(&path) {
+            true => read_stdin().map(Source::Stdin),
+            false => Ok(Source::Path(path)),
+        };
+        Ok(Self::Files(paths.into_iter().map(source).collect::<anyhow::Result<_>>()?))
     }
 
     /// All of standard input as a single message.
     pub(super) fn whole_stdin() -> anyhow::Result<Self> {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("standard input")?;
-        Ok(Self::message(bytes))
+        read_stdin().map(Self::message)
     }
 
     /// The lines of standard input, a message each. A thread of their own reads them: nothing else
@@ -80,11 +91,14 @@ impl Input {
         let by_content = |bytes| Payload { bytes, content_type: None };
         match self {
             Self::Message(message) => Ok(message.take().map(by_content)),
-            Self::Files(paths) => {
-                let Some(path) = paths.pop_front() else { return Ok(None) };
-                let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-                Ok(Some(Payload { bytes, content_type: Some(by_extension(&path)) }))
-            }
+            Self::Files(files) => Ok(match files.pop_front() {
+                None => None,
+                Some(Source::Stdin(bytes)) => Some(by_content(bytes)),
+                Some(Source::Path(path)) => {
+                    let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+                    Some(Payload { bytes, content_type: Some(by_extension(&path)) })
+                }
+            }),
             Self::Lines(lines) => {
                 let line = lines.recv().await.transpose().context("standard input")?;
                 Ok(line.map(by_content))
@@ -96,10 +110,33 @@ impl Input {
     pub(super) fn is_idle(&self) -> bool {
         match self {
             Self::Message(message) => message.is_none(),
-            Self::Files(paths) => paths.is_empty(),
+            Self::Files(files) => files.is_empty(),
             Self::Lines(lines) => lines.is_empty(),
         }
     }
+}
+
+fn read_stdin() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).context("standard input")?;
+    Ok(bytes)
+}
+
+/// A file can be read, as far as can be said before it is.
+fn check(path: &Path) -> Result<(), Usage> {
+    let refused = |why: &str| Usage(format!("--file {}: {why}", path.display()));
+    if is_standard(path) {
+        return Ok(());
+    }
+    let about = std::fs::metadata(path).map_err(|error| refused(&error.to_string()))?;
+    if about.is_dir() {
+        return Err(refused("is a directory"));
+    }
+    // Opening a pipe and closing it again would break it.
+    if about.is_file() {
+        File::open(path).map_err(|error| refused(&error.to_string()))?;
+    }
+    Ok(())
 }
 
 fn without_end(mut line: Vec<u8>) -> Vec<u8> {

@@ -28,8 +28,8 @@ pub(super) struct Publish {
     /// The message; without it, every line of standard input is one. What is valid JSON is sent
     /// as JSON, other text as text, anything else as bytes
     message: Option<String>,
-    /// Publish a file as one message; may be given again for more. What it is goes by its
-    /// extension: .json, .txt, else bytes
+    /// Publish a file as one message, `-` for standard input; may be given again for more. What it
+    /// is goes by its extension: .json, .txt, else bytes
     #[arg(long = "file", value_name = "FILE", conflicts_with = "message")]
     files: Vec<PathBuf>,
     /// Publish all of standard input as one message
@@ -89,7 +89,7 @@ impl Publish {
         producer.show(self.json, bar);
         let published = producer.publish(input, self.rate.map(Pace::new)).await;
         match producer.end(published).await? {
-            Some(report) => output::print([report]),
+            Some(report) => output::report([report]),
             None => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use super::input::{Input, Payload};
 use super::outgoing::Outgoing;
 use super::pace::Pace;
 use crate::cli::client::{Server, Socket};
-use crate::cli::output::{one_line, print};
+use crate::cli::output::{one_line, report};
 use crate::cli::problem::Problem;
 use crate::model::TopicName;
 
@@ -56,6 +56,7 @@ struct Ack {
 pub(super) struct Producer {
     socket: Socket,
     topic: TopicName,
+    name: Option<TopicName>,
     outgoing: Outgoing,
     credit: Credit,
     next_id: u64,
@@ -80,17 +81,12 @@ impl Producer {
             Some(name) => place.with("producer", name.as_str()),
             None => place,
         };
-        let mut socket = server.socket(place).await?;
-        let Welcome { credit, resume_after } = loop {
-            let Some(text) = hear(&mut socket).await? else { continue };
-            let frame: Frame<'_> = read(&text)?;
-            if let Some(error) = frame.error {
-                return Err(error.about(topic).into());
-            }
-            if let Some(welcome) = frame.welcome {
-                break welcome;
-            }
+        let about = |error: anyhow::Error| {
+            let fenced = is_fenced(&error);
+            about_producer(error, name, fenced)
         };
+        let mut socket = server.socket(place).await.map_err(about)?;
+        let Welcome { credit, resume_after } = welcome(&mut socket, topic).await.map_err(about)?;
         let next_id = resume_after.map_or(1, |id| id.saturating_add(1));
         Ok(Self {
             socket,
@@ -101,6 +97,7 @@ impl Producer {
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
             account: Account::from(next_id, name.cloned()),
+            name: name.cloned(),
             json: false,
             bar: ProgressBar::hidden(),
         })
@@ -197,7 +194,8 @@ impl Producer {
         }
         self.bar.set_position(self.account.acknowledged);
         if self.json {
-            print(frame.acks.iter().map(|raw| one_line(raw.get()).into_owned()))?;
+            // Without a reader, too: what was to be published still is.
+            report(frame.acks.iter().map(|raw| one_line(raw.get()).into_owned()))?;
         }
         match frame.error {
             Some(error) => Err(error.about(&self.topic).into()),
@@ -216,8 +214,48 @@ impl Producer {
         self.bar.finish_and_clear();
         // Everything that was to be heard has been heard.
         let _ = self.socket.close(None).await;
-        let report = self.account.close(published)?;
+        let fenced = self.account.is_fenced() || published.as_ref().is_err_and(is_fenced);
+        let report = self.account.close(published);
+        let report = report.map_err(|error| about_producer(error, self.name.as_ref(), fenced))?;
         Ok((!self.json).then_some(report))
+    }
+}
+
+/// Waits for the broker's terms.
+async fn welcome(socket: &mut Socket, topic: &TopicName) -> anyhow::Result<Welcome> {
+    loop {
+        let Some(text) = hear(socket).await? else { continue };
+        let frame: Frame<'_> = read(&text)?;
+        if let Some(error) = frame.error {
+            return Err(error.about(topic).into());
+        }
+        if let Some(welcome) = frame.welcome {
+            return Ok(welcome);
+        }
+    }
+}
+
+/// The broker closed the socket with 1008: whoever came back would be closed again.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker closed the socket for good (1008 {reason})")]
+struct ClosedForGood {
+    reason: String,
+}
+
+/// Another socket took the producer's name.
+fn is_fenced(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Problem>().is_some_and(Problem::is_fenced)
+        || error.downcast_ref().is_some_and(|ClosedForGood { reason }| reason.contains("fenced"))
+}
+
+/// The error of a named producer, with its name.
+fn about_producer(error: anyhow::Error, name: Option<&TopicName>, fenced: bool) -> anyhow::Error {
+    match (name, fenced) {
+        (None, _) => error,
+        (Some(name), false) => error.context(format!("producer {name}")),
+        (Some(name), true) => {
+            error.context(format!("producer {name}: another client publishes under this name now"))
+        }
     }
 }
 
@@ -232,6 +270,10 @@ async fn hear(socket: &mut Socket) -> anyhow::Result<Option<String>> {
     match socket.next().await.ok_or_else(|| anyhow!(BROKE))?.context(BROKE)? {
         Message::Text(text) => Ok(Some(text.to_string())),
         Message::Close(reason) => {
+            if let Some(reason) = reason.as_ref().filter(|reason| u16::from(reason.code) == 1008) {
+                let reason = reason.reason.to_string();
+                return Err(ClosedForGood { reason }.into());
+            }
             let why = reason.map(|r| format!(" ({} {})", r.code, r.reason)).unwrap_or_default();
             bail!("the broker closed the socket{why}");
         }

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::printer::Printer;
 use crate::cli::client::{Server, Socket};
+use crate::cli::output::note;
 use crate::cli::problem::Problem;
 use crate::model::{Gap, TopicName};
 
@@ -100,10 +101,10 @@ impl Follower<'_> {
                 }
                 pause = problem.retry_after_ms.map_or(RETRY, Duration::from_millis);
             }
-            eprintln!("weir: {error:#}; trying again");
+            note(&format!("weir: {error:#}; trying again"));
         }
         if self.from == "latest" {
-            eprintln!("weir: disconnected; what is published meanwhile will be missing");
+            note("weir: disconnected; what is published meanwhile will be missing");
         }
         Ok(pause)
     }

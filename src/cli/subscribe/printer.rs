@@ -1,14 +1,21 @@
 //! Received messages on standard output, gaps on standard error.
+//!
+//! Invariant: a file or a program is given the bytes that were sent, whatever they are said to be; a
+//! terminal is given nothing that it would take for a command.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{IsTerminal, stdout};
 
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::filter::Filter;
-use crate::cli::output::{one_line, print};
+use crate::cli::output::{note, one_line, print};
+use crate::cli::terminal;
 use crate::model::{Gap, PayloadKind};
 
 /// A message, as far as anything here asks for it.
@@ -36,6 +43,8 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 pub(super) struct Printer {
     filter: Filter,
     json: bool,
+    /// Standard output is a terminal.
+    terminal: bool,
     /// Messages still to be printed.
     left: u64,
 }
@@ -43,7 +52,8 @@ pub(super) struct Printer {
 impl Printer {
     /// Prints messages that pass, whole or their payloads alone, at most so many.
     pub(super) fn new(filter: Filter, json: bool, count: Option<u64>) -> Self {
-        Self { filter, json, left: count.unwrap_or(u64::MAX) }
+        let terminal = stdout().is_terminal();
+        Self { filter, json, terminal, left: count.unwrap_or(u64::MAX) }
     }
 
     /// It has printed as many as it was to.
@@ -65,24 +75,81 @@ impl Printer {
             next = Some(message.offset + 1);
             if self.filter.passes(&message) {
                 self.left -= 1;
-                lines.push(if self.json { one_line(raw.get()) } else { payload(message)? });
+                lines.push(self.line(raw, message)?);
             }
         }
-        print(lines.iter().map(|line| line.as_bytes()))?;
+        print(lines)?;
         Ok(next)
+    }
+
+    fn line<'a>(&self, raw: &'a RawValue, message: Received<'a>) -> anyhow::Result<Cow<'a, [u8]>> {
+        let line = match (self.json, one_line(raw.get())) {
+            (false, _) => payload(raw, message)?,
+            (true, Cow::Borrowed(line)) => Cow::Borrowed(line.as_bytes()),
+            (true, Cow::Owned(line)) => Cow::Owned(line.into_bytes()),
+        };
+        Ok(match self.terminal {
+            true if self.json => Cow::Owned(terminal::json(&line)),
+            true => Cow::Owned(terminal::payload(&line)),
+            false => line,
+        })
     }
 
     /// Says that these offsets hold no messages any more.
     pub(super) fn gap(&self, gap: Gap) {
         let Gap { from, to } = gap;
-        eprintln!("weir: gap: there are no messages from offset {from} to {to}");
+        note(&format!("weir: gap: there are no messages from offset {from} to {to}"));
     }
 }
 
-fn payload(message: Received<'_>) -> anyhow::Result<Cow<'_, str>> {
-    let Some(data) = message.data else { return Ok(message.data_base64.unwrap_or_default()) };
-    match PayloadKind::of(&message.content_type) {
-        PayloadKind::Text => serde_json::from_str(data.get()).context("a text that is no string"),
-        _ => Ok(Cow::Borrowed(data.get())),
+/// The payload's bytes as they were sent.
+fn payload<'a>(raw: &'a RawValue, message: Received<'a>) -> anyhow::Result<Cow<'a, [u8]>> {
+    let Some(data) = message.data else {
+        let encoded = message.data_base64.unwrap_or_default();
+        let bytes = STANDARD.decode(encoded.as_bytes()).context("`data_base64` is no base64")?;
+        return Ok(Cow::Owned(bytes));
+    };
+    if PayloadKind::of(&message.content_type) == PayloadKind::Text {
+        let text: String = serde_json::from_str(data.get()).context("a text that is no string")?;
+        return Ok(Cow::Owned(text.into_bytes()));
+    }
+    Ok(Cow::Borrowed(with_white_space(raw.get(), data.get()).as_bytes()))
+}
+
+/// A value within a message, with the white space around it: the broker writes none, so that it is the
+/// payload's own.
+fn with_white_space<'a>(message: &'a str, value: &str) -> &'a str {
+    const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+    let begin = value.as_ptr() as usize - message.as_ptr() as usize;
+    let (before, after) = (&message[..begin], &message[begin + value.len()..]);
+    let end = message.len() - after.trim_start_matches(WHITE_SPACE).len();
+    &message[before.trim_end_matches(WHITE_SPACE).len()..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(message: &str) -> Vec<u8> {
+        let raw: &RawValue = serde_json::from_str(message).unwrap();
+        payload(raw, serde_json::from_str(raw.get()).unwrap()).unwrap().into_owned()
+    }
+
+    #[test]
+    fn payloads_are_what_was_sent_white_space_and_all() {
+        for json in ["1", " 1", "\r\n{\"a\" : 1.0e0 }\n\t", "null", "\"x\"  "] {
+            for rest in ["", ",\"later\":\"member\""] {
+                let message = format!(
+                    r#"{{"offset":7,"content_type":"application/json","data":{json}{rest}}}"#
+                );
+                assert_eq!(printed(&message), json.as_bytes(), "{message}");
+            }
+        }
+        let text = r#"{"offset":7,"content_type":"text/csv","data":"a\r\n\u0000"}"#;
+        assert_eq!(printed(text), b"a\r\n\0");
+        let bytes = r#"{"offset":7,"content_type":"image/png","data_base64":"/wD+"}"#;
+        assert_eq!(printed(bytes), b"\xff\0\xfe");
+        let empty = r#"{"offset":7,"content_type":"application/octet-stream","data_base64":""}"#;
+        assert_eq!(printed(empty), b"");
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use self::settings::Settings;
 use super::Usage;
 use super::client::Server;
-use super::output::{one_line, print};
+use super::output::{note, one_line, print, report};
 use super::problem::Problem;
 use crate::model::TopicName;
 
@@ -143,7 +143,7 @@ impl List {
         match (self.json, found.is_empty()) {
             (true, _) => Ok(()),
             (false, true) => {
-                eprintln!("no topics");
+                note("no topics");
                 Ok(())
             }
             (false, false) => print([table::list(&found).to_string()]),
@@ -216,15 +216,15 @@ async fn say(
 impl Delete {
     /// One that can't be deleted doesn't save the others.
     async fn run(self) -> anyhow::Result<()> {
-        let mut left = 0;
+        let (mut left, mut reported) = (0, Ok(()));
         for name in &self.names {
             // Without the topic, since nobody wants to hear how to create it.
             let place = self.server.place(&["v1", "topics", name.as_str()]);
             match self.server.send(Method::DELETE, place, |_| {}).await {
-                Ok(_) => print([format!("deleted {name}")])?,
+                Ok(_) => reported = reported.and(report([format!("deleted {name}")])),
                 Err(error) if error.is::<Problem>() && self.names.len() > 1 => {
                     left += 1;
-                    eprintln!("weir: {name}: {error:#}");
+                    note(&format!("weir: {name}: {error:#}"));
                 }
                 Err(error) => return Err(error.context(name.to_string())),
             }
@@ -232,7 +232,7 @@ impl Delete {
         if left > 0 {
             bail!("{left} of {} topics not deleted", self.names.len());
         }
-        Ok(())
+        reported
     }
 }
 

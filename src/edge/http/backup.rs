@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::parameters::NoQuery;
 use crate::edge::Edge;
 use crate::edge::error::Problem;
+use crate::edge::patience::Patience;
 use crate::journal::{Backup, JournalError};
 
 /// Pieces that may wait for a slow reader.
@@ -24,8 +25,11 @@ pub(super) async fn backup(edge: Data<Edge>, _: NoQuery) -> Result<HttpResponse,
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         // Who does not read holds nothing up for ever: retention waits for us.
-        let give = |item| runtime.block_on(tokio::time::timeout(STALL_MAX, sender.send(item)));
-        let written = backup.write(|bytes| give(Ok(bytes)).is_ok_and(|sent| sent.is_ok()));
+        let give = |item| {
+            let mut patience = Patience::new(STALL_MAX);
+            runtime.block_on(patience.wait(sender.send(item))).is_some_and(|sent| sent.is_ok())
+        };
+        let written = backup.write(|bytes| give(Ok(bytes)));
         if let Err(error) = written {
             tracing::error!(%error, "a backup broke off");
             // The connection breaks off with it, and the client has no end.

@@ -11,6 +11,7 @@ use super::parameters::header;
 use crate::edge::Edge;
 use crate::edge::admission::Permit;
 use crate::edge::error::{Code, Problem};
+use crate::edge::patience::Patience;
 
 /// A body and the budget it takes up.
 pub(super) struct Body {
@@ -45,10 +46,9 @@ pub(super) async fn read(
     }
     let (mut coming, mut under_way): (Option<Permit>, Option<Permit>) = (None, None);
     let mut bytes = BytesMut::new();
-    let timeout = Duration::from_millis(edge.limits.body_timeout_ms);
-    let deadline = tokio::time::Instant::now() + timeout;
+    let mut patience = Patience::new(Duration::from_millis(edge.limits.body_timeout_ms));
     loop {
-        let piece = tokio::time::timeout_at(deadline, payload.next()).await.map_err(|_| {
+        let piece = patience.wait(payload.next()).await.ok_or_else(|| {
             let why = format!("the body was not whole within {} ms", edge.limits.body_timeout_ms);
             Problem::new(Code::RequestTimeout, why)
         })?;

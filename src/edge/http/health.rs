@@ -12,7 +12,7 @@ pub(super) async fn live(_: NoQuery) -> impl Responder {
     Json(json!({ "live": true }))
 }
 
-/// Ready unless draining or out of disk space; topics that gave up don't take the node out.
+/// Ready unless draining, out of disk space or without a journal; topics that gave up don't take the node out.
 pub(super) async fn ready(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     let in_state = |state| -> Vec<String> {
         let topics = edge.supervisor.directory().topics();

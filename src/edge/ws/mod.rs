@@ -14,6 +14,7 @@ mod fragments;
 pub(crate) mod guard;
 mod header;
 mod producer;
+mod pulse;
 pub(crate) mod session;
 pub(crate) mod tail;
 mod unfinished;

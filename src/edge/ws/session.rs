@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::fragments::{Fragments, Refused, Whole};
 use super::guard::Budget;
 use super::header::{HEADER_BYTES_MAX, Refusal};
+use super::pulse::{Beat, Pulse};
 use crate::edge::Edge;
 use crate::edge::connections::ReadingEnd;
 use crate::edge::error::{Code, Problem};
@@ -33,12 +34,7 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Door {
     budget: Rc<Budget>,
     fragments: Fragments,
-    last_heard: Instant,
-    ping_interval: Duration,
-    /// A client that has sent nothing at all, pongs included, for so long is gone.
-    silence_max: Duration,
-    /// How long a message may take to come.
-    unfinished_max: Duration,
+    pulse: Pulse,
     /// Nothing more is taken.
     pub(super) ended: bool,
     /// We have said goodbye, and wait for the client's.
@@ -69,10 +65,12 @@ impl Door {
                 limits.fragments_max,
                 Some(edge.unfinished.clone()),
             ),
-            unfinished_max: Duration::from_millis(limits.body_timeout_ms),
-            last_heard: Instant::now(),
-            ping_interval: Duration::from_millis(limits.ping_interval_ms),
-            silence_max: Duration::from_millis(limits.silence_timeout_ms),
+            pulse: Pulse::new(
+                Duration::from_millis(limits.ping_interval_ms),
+                Duration::from_millis(limits.silence_timeout_ms),
+                Duration::from_millis(limits.body_timeout_ms),
+                Instant::now(),
+            ),
             ended: false,
             closing: false,
             answer_bytes: 0,
@@ -101,7 +99,7 @@ impl Door {
     /// Stops reading the socket, or goes on.
     pub(super) fn pause(&mut self, paused: bool) {
         // While we don't read we can't hear a pong either.
-        self.last_heard = Instant::now();
+        self.pulse.heard(Instant::now());
         self.budget.pause(paused);
     }
 }
@@ -207,7 +205,7 @@ pub(super) fn send<S: Session>(session: &mut S, context: &mut WebsocketContext<S
         context.spawn(taken.into_actor(session).map(|(), session, _| {
             let door = session.door();
             door.answer_bytes = 0;
-            door.last_heard = Instant::now();
+            door.pulse.heard(Instant::now());
             door.budget.unheard(false);
         }));
     }
@@ -219,22 +217,23 @@ pub(super) fn send<S: Session>(session: &mut S, context: &mut WebsocketContext<S
 
 /// To be called when the session starts.
 pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContext<S>) {
-    context.run_interval(session.door().ping_interval, |session, context| {
+    let pulse = &mut session.door().pulse;
+    pulse.start(Instant::now());
+    context.run_interval(pulse.interval, |session, context| {
         let door = session.door();
         if door.ended {
             return;
         }
         let coming = [door.budget.unfinished_since(), door.fragments.unfinished_since()];
-        if coming.into_iter().flatten().any(|since| since.elapsed() > door.unfinished_max) {
-            return session.on_end(UNFINISHED, context);
-        }
+        let oldest = coming.into_iter().flatten().min();
         let reading = !door.budget.is_paused() && door.answer_bytes < ANSWER_BYTES_MAX;
-        if reading && door.last_heard.elapsed() > door.silence_max {
+        match door.pulse.beat(Instant::now(), oldest, reading) {
+            Beat::Ping => context.ping(b""),
+            Beat::Behind => {}
+            Beat::Unfinished => session.on_end(UNFINISHED, context),
             // Nobody is there to read a close frame.
-            context.stop();
-            return;
+            Beat::Silent => context.stop(),
         }
-        context.ping(b"");
     });
     let mut draining = session.door().draining.clone();
     let drain = async move { draining.wait_for(|draining| *draining).await.is_ok() };
@@ -268,7 +267,7 @@ pub(super) fn take_frame<S: Session>(
         }
         return;
     }
-    door.last_heard = Instant::now();
+    door.pulse.heard(Instant::now());
     let frame = match frame {
         Ok(frame) => frame,
         Err(error) => {

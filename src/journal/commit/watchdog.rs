@@ -23,6 +23,13 @@ struct Work {
     ended: bool,
 }
 
+impl Work {
+    /// The process did not run for so long (SIGSTOP, say): the store has not had that time either.
+    fn excuse(&mut self, late: Duration) {
+        self.since = self.since.map(|since| (since + late).min(Instant::now()));
+    }
+}
+
 impl Shared {
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,8 +63,10 @@ impl Watchdog {
                     drop(work);
                     return complain();
                 }
+                let begun = Instant::now();
                 let waited = watched.ended.wait_timeout(work, left);
                 work = waited.unwrap_or_else(PoisonError::into_inner).0;
+                work.excuse(begun.elapsed().saturating_sub(left));
             }
         })?;
         Ok(Self(shared))
@@ -97,6 +106,17 @@ mod tests {
         drop(watchdog.enter());
         let _stuck = watchdog.enter();
         complained.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+
+    #[test]
+    fn time_in_which_the_process_did_not_run_is_not_the_stores() {
+        let since = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        let mut work = Work { since: Some(since), ended: false };
+        work.excuse(Duration::from_secs(60));
+        let left = work.since.unwrap().elapsed().as_secs();
+        assert!((40..50).contains(&left), "{left}");
+        work.excuse(Duration::from_secs(3_600));
+        assert!(work.since.unwrap() <= Instant::now());
     }
 
     #[test]

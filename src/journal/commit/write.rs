@@ -19,6 +19,9 @@ use crate::journal::unit::SyncNeed;
 use crate::metrics;
 use crate::model::{Log, Sequence};
 
+/// What one look at the tables counts for, at most.
+const TURN_MAX: Duration = Duration::from_millis(100);
+
 impl<M: Machine> Writer<M> {
     /// Writes a commit, then gives all its replies.
     pub(super) fn commit(&mut self, mut commit: Gathered<M>) -> Result<(), JournalError> {
@@ -139,12 +142,15 @@ impl<M: Machine> Writer<M> {
     /// time, and its workers can wait for each other for ever (3.1.13: the one queue that hands them
     /// work is bounded, and they put work into it themselves); commits go on then, and memory grows.
     fn wait_for_tables(&self) -> Result<(), JournalError> {
-        let begun = Instant::now();
+        let mut waited = Duration::ZERO;
         while self.shared.store.unflushed_bytes() > self.unflushed_bytes_max {
-            if begun.elapsed() >= self.patience {
+            if waited >= self.patience {
                 return Err(JournalError::Stalled(self.patience));
             }
+            let begun = Instant::now();
             std::thread::sleep(Duration::from_millis(1));
+            // A process that was stopped (SIGSTOP) gives nobody the time to write tables.
+            waited += begun.elapsed().min(TURN_MAX);
         }
         Ok(())
     }
@@ -171,12 +177,12 @@ impl<M: Machine> Writer<M> {
         }
         batch.put_positions(&positions);
         self.positions = positions;
-        if faults::fails(Seam::WriterCommitting) {
-            return Err(JournalError::Internal("planned fault"));
-        }
         self.space.make_room(self.shared.store.unflushed_bytes());
         {
             let _in_store = self.watchdog.enter();
+            if faults::fails(Seam::WriterCommitting) {
+                return Err(JournalError::Internal("planned fault"));
+            }
             self.wait_for_tables()?;
             batch.commit(sync)?;
         }

@@ -72,6 +72,8 @@ fn framed(content: &[u8]) -> Bytes {
 pub(super) struct Reader<R> {
     from: R,
     frames: u64,
+    /// Bytes that were read.
+    at: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -81,7 +83,7 @@ impl<R: Read> Reader<R> {
         if magic != MAGIC {
             return Err(damaged("this is no backup of weir's, or of another version"));
         }
-        Ok(Self { from, frames: 0 })
+        Ok(Self { from, frames: 0, at: MAGIC.len() as u64 })
     }
 
     /// The next piece; `None` at the end.
@@ -102,15 +104,29 @@ impl<R: Read> Reader<R> {
             return Err(damaged("a frame is damaged or cut short"));
         }
         let content = Bytes::from(content);
+        self.at += (head.len() + length) as u64;
         if content[0] == END {
             if content[1..] != self.frames.to_le_bytes() {
                 return Err(damaged("frames are missing"));
             }
-            let more = self.from.read(&mut [0])?;
-            return if more == 0 { Ok(None) } else { Err(damaged("bytes follow the end")) };
+            return self.expect_end().map(|()| None);
         }
         self.frames += 1;
         parse(&content).map(Some).ok_or_else(|| damaged("a frame is of no kind that is known"))
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Nothing may follow: what was appended by mistake would be taken for part of the backup.
+    fn expect_end(&mut self) -> io::Result<()> {
+        match self.from.read_exact(&mut [0]) {
+            Ok(()) => {
+                let at = self.at;
+                Err(damaged(&format!("bytes follow its end, which is at byte {at}")))
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -184,6 +200,10 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(read(&flipped).is_err(), "bit {bit}");
         }
-        assert!(read(&[&bytes[..], &[0]].concat()).is_err(), "bytes behind the end");
+        for behind in [&[0][..], b"\n", &bytes] {
+            let error = read(&[&bytes[..], behind].concat()).unwrap_err();
+            let at = format!("bytes follow its end, which is at byte {}", bytes.len());
+            assert_eq!(error.to_string(), at);
+        }
     }
 }

@@ -52,6 +52,15 @@ impl Broker {
         format!("http://{}{path}", self.address)
     }
 
+    /// Takes over a `weir serve` that was started in another way, once it accepts.
+    pub async fn adopt(process: Child, address: &str) -> Self {
+        super::eventually("it accepts", async || {
+            tokio::net::TcpStream::connect(address).await.is_ok()
+        })
+        .await;
+        Self { address: address.to_owned(), http: Client::new(), process }
+    }
+
     /// Ends the process as a crash would.
     pub fn kill(mut self) {
         self.process.kill().expect("SIGKILL");
@@ -68,9 +77,19 @@ impl Broker {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        self.signal("TERM");
+    }
+
+    /// Sends a signal, say `HUP`.
+    pub fn signal(&self, name: &str) {
+        let (signal, pid) = (format!("-{name}"), self.process.id().to_string());
+        let sent = Command::new("kill").args([signal, pid]).status().expect("kill runs");
         assert!(sent.success());
+    }
+
+    /// It has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("its state").is_none()
     }
 
     /// Waits for the process to end by itself.
