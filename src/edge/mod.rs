@@ -93,10 +93,12 @@ impl Edge {
 
     /// What a topic is doing; one with damage that nobody has accepted does nothing.
     pub fn topic_state(&self, topic: &TopicHandle) -> TopicState {
-        match self.queue.extent(topic.id()) {
-            Some(extent) if extent.damaged => TopicState::Quarantined,
-            _ => topic.state(),
-        }
+        if self.is_damaged(topic) { TopicState::Quarantined } else { topic.state() }
+    }
+
+    /// Some of the topic's messages are damaged, and that was not accepted yet.
+    pub fn is_damaged(&self, topic: &TopicHandle) -> bool {
+        self.queue.extent(topic.id()).is_some_and(|extent| extent.damaged)
     }
 
     /// The broker takes no new work.

@@ -224,7 +224,10 @@ async fn a_spent_restart_budget_quarantines_that_topic_alone_until_somebody_reco
     broker.plan_fault("ingest-received", 1).await;
     problem(broker.publish("bad", "x/y", "1").await, 503, "quarantined").await;
     assert_eq!(broker.json("/v1/topics/bad").await["state"], "quarantined");
-    assert_eq!(broker.json("/readyz").await, json!({ "ready": true, "degraded": ["bad"] }));
+    assert_eq!(
+        broker.json("/readyz").await,
+        json!({ "ready": true, "degraded": [{ "reason": "quarantined", "topic": "bad" }] })
+    );
 
     socket.send(r#"[{"id":1,"data":1},{"id":2,"data":2}]"#).await;
     let refused = socket.frame().await;

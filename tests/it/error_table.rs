@@ -115,7 +115,10 @@ async fn temporary_refusals_say_when_to_come_back() {
     assert!(refused["retry_after_ms"].as_u64().unwrap() > 0);
     broker.plan_fault("handler-publishing", 1).await;
     problem(broker.publish("t", "x/y", "1").await, 500, "internal").await;
-    assert_eq!(broker.json("/readyz").await, json!({ "ready": true, "degraded": ["t"] }));
+    assert_eq!(
+        broker.json("/readyz").await,
+        json!({ "ready": true, "degraded": [{ "reason": "quarantined", "topic": "t" }] })
+    );
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod receipts;
 mod resending;
 mod retention;
 mod rfc6455;
+mod running_out;
 mod seen;
 mod short;
 mod signals;

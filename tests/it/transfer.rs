@@ -110,7 +110,10 @@ async fn damage_is_told_by_topic_and_offset() {
     let broker = Broker::start(&data);
     let shown = broker.json("/v1/topics/one").await;
     assert_eq!((&shown["state"], &shown["head"]), (&json!("quarantined"), &json!(950)));
-    assert_eq!(broker.json("/readyz").await["degraded"], json!(["one"]));
+    assert_eq!(
+        broker.json("/readyz").await["degraded"],
+        json!([{ "reason": "damaged", "topic": "one" }])
+    );
     assert_eq!(broker.read_all("two").await.len(), 1_000);
     assert_eq!(broker.read_all("one").await.len(), 950);
     assert_eq!(broker.publish("one", "x/y", "1").await.status(), 503);

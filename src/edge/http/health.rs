@@ -2,7 +2,7 @@
 
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, Responder};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::parameters::NoQuery;
 use crate::actors::directory::TopicState;
@@ -12,18 +12,26 @@ pub(super) async fn live(_: NoQuery) -> impl Responder {
     Json(json!({ "live": true }))
 }
 
-/// Ready unless draining, out of disk space or without a journal; topics that gave up don't take the node out.
+/// Ready unless draining, out of disk space or without a journal; topics that do not work don't take the
+/// node out.
 pub(super) async fn ready(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
-    let in_state = |state| -> Vec<String> {
-        let topics = edge.supervisor.directory().topics();
-        let found = topics.iter().filter(|topic| edge.topic_state(topic) == state);
-        found.map(|topic| topic.name().to_string()).collect()
-    };
+    let topics = edge.supervisor.directory().topics();
     if let Some(reason) = edge.not_ready() {
-        let recovering = in_state(TopicState::Recovering);
+        let recovering =
+            topics.iter().filter(|topic| edge.topic_state(topic) == TopicState::Recovering);
+        let recovering: Vec<_> = recovering.map(|topic| topic.name().as_str()).collect();
         return HttpResponse::ServiceUnavailable()
             .json(json!({ "ready": false, "reason": reason, "recovering": recovering }));
     }
-    let degraded = in_state(TopicState::Quarantined);
+    let degraded = topics.iter().filter_map(|topic| {
+        let reason = match edge.topic_state(topic) {
+            TopicState::Running => return None,
+            TopicState::Recovering => "recovering",
+            TopicState::Quarantined if edge.is_damaged(topic) => "damaged",
+            TopicState::Quarantined => "quarantined",
+        };
+        Some(json!({ "reason": reason, "topic": topic.name().as_str() }))
+    });
+    let degraded: Vec<Value> = degraded.collect();
     HttpResponse::Ok().json(json!({ "ready": true, "degraded": degraded }))
 }

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod broker;
+pub mod disk;
 pub mod history;
 pub mod load;
 pub mod socket;
