@@ -68,6 +68,13 @@ impl Client {
         Ok((answer.status(), answer.text().await?))
     }
 
+    /// Takes a copy of everything, to the last byte.
+    pub async fn backup(&self) -> anyhow::Result<usize> {
+        let answer = self.http.get(self.url("/v1/backup")).send().await.context("a backup")?;
+        anyhow::ensure!(answer.status() == StatusCode::OK, "it answers {}", answer.status());
+        Ok(answer.bytes().await?.len())
+    }
+
     pub async fn delete_topic(&self, topic: &str) -> anyhow::Result<StatusCode> {
         let request = self.http.delete(self.url(&format!("/v1/topics/{topic}")));
         Ok(request.send().await.with_context(|| format!("DELETE {topic}"))?.status())

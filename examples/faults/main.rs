@@ -25,6 +25,7 @@ mod corruption;
 mod crash_points;
 mod cycles;
 mod disk;
+mod disk_filled;
 mod drive_units;
 mod eio;
 mod enospc;
@@ -64,7 +65,7 @@ use crate::report::Row;
 use crate::setting::Setting;
 
 /// Every fault, in the order of the table.
-const FAULTS: [&str; 13] = [
+const FAULTS: [&str; 14] = [
     kill::NAME,
     power_cut::NAME,
     torn_pages::NAME,
@@ -73,6 +74,7 @@ const FAULTS: [&str; 13] = [
     corruption::NAME,
     eio::NAME,
     enospc::NAME,
+    disk_filled::NAME,
     stop_signal::NAME,
     clock::NAME,
     second_process::NAME,
@@ -159,6 +161,7 @@ async fn attack(name: &str, setting: &Setting) -> anyhow::Result<Vec<Row>> {
         corruption::NAME => corruption::run(setting).await,
         eio::NAME => eio::run(setting).await,
         enospc::NAME => enospc::run(setting).await,
+        disk_filled::NAME => disk_filled::run(setting).await,
         stop_signal::NAME => stop_signal::run(setting).await,
         clock::NAME => clock::run(setting).await,
         second_process::NAME => second_process::run(setting).await,

@@ -1,0 +1,131 @@
+//! Where a reader begins, and what it is told that it has missed.
+//!
+//! An offset says nothing of what its reader has seen: the topic may have been made anew under its name,
+//! or restored. A position does, by its epoch.
+//!
+//! Invariant: a reader that comes with a position is never set down behind a message that it can't have
+//! seen, and is told of what is gone.
+
+use crate::actors::directory::TopicHandle;
+use crate::model::{Gap, Position, Timestamp};
+use crate::queue::{Queue, ReadError, TopicExtent};
+use crate::topics::TopicRecord;
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The first message kept.
+    Earliest,
+    /// The next message to be published.
+    Latest,
+    /// This offset.
+    Offset(u64),
+    /// What comes at this position, or behind it.
+    Position(Position),
+    /// The first message published at this time or later.
+    Time(Timestamp),
+}
+
+/// What a [`Start`] means now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The offset to begin at.
+    pub offset: u64,
+    /// What the reader asked for and can't have any more; to be announced first.
+    pub gap: Option<Gap>,
+}
+
+impl Start {
+    /// The same where it must not be beyond the head.
+    ///
+    /// # Errors
+    /// As [`Start::resolve`], and [`ReadError::Ahead`].
+    pub async fn resolve_within(
+        self,
+        queue: &Queue,
+        topic: &TopicHandle,
+    ) -> Result<Beginning, ReadError> {
+        let beginning = self.resolve(queue, topic).await?;
+        let head = queue.extent(topic.id()).map_or(0, |extent| extent.head);
+        if beginning.offset > head { Err(ReadError::Ahead { head }) } else { Ok(beginning) }
+    }
+
+    /// Where it is now.
+    ///
+    /// # Errors
+    /// [`ReadError`]: no such topic, or the store failed.
+    pub async fn resolve(
+        self,
+        queue: &Queue,
+        topic: &TopicHandle,
+    ) -> Result<Beginning, ReadError> {
+        let id = topic.id();
+        let extent = queue.extent(id).ok_or(ReadError::NoSuchTopic(id))?;
+        let offset = match self {
+            Self::Earliest => extent.first,
+            Self::Latest => extent.head,
+            Self::Offset(offset) => offset,
+            Self::Position(position) => return Ok(at(position, &topic.record(), &extent)),
+            Self::Time(time) => queue.offset_at(id, time).await?,
+        };
+        Ok(Beginning { offset, gap: None })
+    }
+}
+
+/// Where a position is in a topic.
+fn at(position: Position, record: &TopicRecord, extent: &TopicExtent) -> Beginning {
+    let Position { epoch, offset } = position;
+    if epoch == record.epoch {
+        return Beginning { offset, gap: None };
+    }
+    let of_this_topic = (record.first_epoch..record.epoch).contains(&epoch);
+    if of_this_topic && offset <= extent.head {
+        // An epoch begins beyond the offsets of those before it, behind an announced gap.
+        return Beginning { offset, gap: None };
+    }
+    let next = if of_this_topic { extent.head } else { extent.first };
+    let gap = Gap { from: offset, to: offset.max(next.saturating_sub(1)) };
+    Beginning { offset: next, gap: Some(gap) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, TopicId, TopicName, TopicSettings};
+
+    fn record(first_epoch: u64, epoch: u64) -> TopicRecord {
+        TopicRecord {
+            id: TopicId(1),
+            name: TopicName::new("t").unwrap(),
+            epoch: Epoch(epoch),
+            first_epoch: Epoch(first_epoch),
+            settings: TopicSettings::default(),
+            gaps: Vec::new(),
+            damage: Vec::new(),
+            ingest: None,
+        }
+    }
+
+    fn begin(epoch: u64, offset: u64, first: u64, head: u64) -> (u64, Option<(u64, u64)>) {
+        let extent = TopicExtent { first, head, messages: 0, bytes: 0, damaged: false };
+        let position = Position { epoch: Epoch(epoch), offset };
+        let Beginning { offset, gap } = at(position, &record(5, 7), &extent);
+        (offset, gap.map(|gap| (gap.from, gap.to)))
+    }
+
+    #[test]
+    fn a_position_of_the_topic_is_its_offset() {
+        assert_eq!(begin(7, 20, 10, 30), (20, None));
+        assert_eq!(begin(7, 5, 10, 30), (5, None), "what retention took is found out by reading");
+        assert_eq!(begin(7, 31, 10, 30), (31, None), "beyond the head is an error of the caller's");
+        assert_eq!(begin(6, 20, 10, 30), (20, None), "an earlier epoch, before a loss");
+        assert_eq!(begin(5, 40, 10, 30), (30, Some((40, 40))), "it can't be, and is not trusted");
+    }
+
+    #[test]
+    fn a_position_of_another_life_begins_with_the_first_message_and_a_gap() {
+        assert_eq!(begin(4, 20, 0, 30), (0, Some((20, 20))));
+        assert_eq!(begin(4, 3, 10, 30), (10, Some((3, 9))));
+        assert_eq!(begin(8, 3, 0, 2), (0, Some((3, 3))), "of a later life: this one was restored");
+    }
+}
