@@ -10,10 +10,12 @@ async fn what_is_no_request_to_stop_does_not_end_it() {
     let directory = tempdir().unwrap();
     let mut broker = Broker::start(&directory.path().join("data"));
     let mut producer = Socket::producer(&broker, "t", "").await;
-    for (n, name) in
-        ["HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XCPU", "XFSZ", "PIPE"]
-            .into_iter()
-            .enumerate()
+    for (n, name) in [
+        "HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XCPU", "XFSZ", "STKFLT",
+        "PIPE",
+    ]
+    .into_iter()
+    .enumerate()
     {
         // Twice: the first must not put the default back.
         broker.signal(name);

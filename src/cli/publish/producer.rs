@@ -111,8 +111,8 @@ impl Producer {
     /// Publishes until the input ends or a message is refused, and waits for all answers.
     pub(super) async fn publish(&mut self, input: Input, pace: Option<Pace>) -> anyhow::Result<()> {
         let sent = self.send_all(input, pace).await;
-        if sent.as_ref().is_err_and(|error| error.is::<Problem>()) {
-            // What the broker could not read it will not answer.
+        if sent.as_ref().is_err_and(|error| error.is::<Problem>() || error.is::<Closed>()) {
+            // What the broker could not read it will not answer, and behind its close comes nothing.
             return sent;
         }
         // Also where sending failed: what was answered before that is still to be heard, and why
@@ -235,17 +235,21 @@ async fn welcome(socket: &mut Socket, topic: &TopicName) -> anyhow::Result<Welco
     }
 }
 
-/// The broker closed the socket with 1008: whoever came back would be closed again.
+/// The broker closed the socket. With 1008 it would close the next one, too.
 #[derive(Debug, thiserror::Error)]
-#[error("the broker closed the socket for good (1008 {reason})")]
-struct ClosedForGood {
+#[error("the broker closed the socket{}{reason}", if *for_good { " for good" } else { "" })]
+struct Closed {
+    for_good: bool,
+    /// Code and words in brackets, if there are any.
     reason: String,
 }
 
 /// Another socket took the producer's name.
 fn is_fenced(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Problem>().is_some_and(Problem::is_fenced)
-        || error.downcast_ref().is_some_and(|ClosedForGood { reason }| reason.contains("fenced"))
+        || error
+            .downcast_ref()
+            .is_some_and(|Closed { for_good, reason }| *for_good && reason.contains("fenced"))
 }
 
 /// The error of a named producer, with its name.
@@ -270,12 +274,9 @@ async fn hear(socket: &mut Socket) -> anyhow::Result<Option<String>> {
     match socket.next().await.ok_or_else(|| anyhow!(BROKE))?.context(BROKE)? {
         Message::Text(text) => Ok(Some(text.to_string())),
         Message::Close(reason) => {
-            if let Some(reason) = reason.as_ref().filter(|reason| u16::from(reason.code) == 1008) {
-                let reason = reason.reason.to_string();
-                return Err(ClosedForGood { reason }.into());
-            }
-            let why = reason.map(|r| format!(" ({} {})", r.code, r.reason)).unwrap_or_default();
-            bail!("the broker closed the socket{why}");
+            let for_good = reason.as_ref().is_some_and(|reason| u16::from(reason.code) == 1008);
+            let reason = reason.map(|r| format!(" ({} {})", r.code, r.reason)).unwrap_or_default();
+            Err(Closed { for_good, reason }.into())
         }
         _ => Ok(None),
     }

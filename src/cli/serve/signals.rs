@@ -5,24 +5,24 @@
 
 use std::io;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Signals whose default is to end the process, by their numbers on Linux (signal(7)): timers,
-/// accounting and descriptors that are ready, which ask nothing of a broker. At SIGXFSZ the write that was too
-/// large fails, and that is answered as any write that fails.
-#[cfg(target_os = "linux")]
-const IGNORED: [(&str, i32); 7] = [
-    ("SIGSTKFLT", 16),
-    ("SIGXCPU", 24),
-    ("SIGXFSZ", 25),
-    ("SIGVTALRM", 26),
-    ("SIGPROF", 27),
-    ("SIGIO", 29),
-    ("SIGPWR", 30),
+/// Signals whose default is to end the process, though they ask nothing of a broker (signal(7)): of
+/// users, timers, accounting, descriptors and power. At SIGXFSZ the write that was too large fails,
+/// which is answered as any write that fails.
+const IGNORED: [Signal; 10] = [
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::IO,
+    Signal::POWER,
+    Signal::STKFLT,
+    Signal::XCPU,
+    Signal::XFSZ,
 ];
-/// Numbers differ from system to system.
-#[cfg(not(target_os = "linux"))]
-const IGNORED: [(&str, i32); 0] = [];
 
 /// Takes all signals over; what it returns completes when the broker is to stop.
 ///
@@ -32,14 +32,9 @@ pub(super) fn take_over() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()] {
+    for ignored in IGNORED {
         // The handler stays when its stream is dropped.
-        drop(signal(kind)?);
-    }
-    for (name, number) in IGNORED {
-        if let Err(error) = signal(SignalKind::from_raw(number)) {
-            tracing::debug!(name, %error, "a signal can't be ignored");
-        }
+        drop(signal(SignalKind::from_raw(ignored.as_raw()))?);
     }
     Ok(async move {
         loop {

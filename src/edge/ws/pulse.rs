@@ -190,13 +190,14 @@ mod tests {
         }
         assert_eq!(pulse.beat(begun + 95 * SECOND, first, false), Beat::Ping);
         assert_eq!(pulse.beat(begun + 100 * SECOND, first, false), Beat::Ping);
-        // 15 s before the pause, and 15 s after it.
-        assert_eq!(pulse.beat(begun + 111 * SECOND, first, false), Beat::Unfinished);
+        assert_eq!(pulse.beat(begun + 110 * SECOND, first, false), Beat::Ping);
+        // 15 s before the pause, and 25 s after it.
+        assert_eq!(pulse.beat(begun + 120 * SECOND, first, false), Beat::Unfinished);
         // Another one has its own time.
-        let second = Some(begun + 105 * SECOND);
-        assert_eq!(pulse.beat(begun + 120 * SECOND, second, false), Beat::Ping);
+        let second = Some(begun + 115 * SECOND);
         assert_eq!(pulse.beat(begun + 130 * SECOND, second, false), Beat::Ping);
-        assert_eq!(pulse.beat(begun + 140 * SECOND, second, false), Beat::Unfinished);
-        assert_eq!(pulse.beat(begun + 150 * SECOND, None, false), Beat::Ping);
+        assert_eq!(pulse.beat(begun + 140 * SECOND, second, false), Beat::Ping);
+        assert_eq!(pulse.beat(begun + 150 * SECOND, second, false), Beat::Unfinished);
+        assert_eq!(pulse.beat(begun + 160 * SECOND, None, false), Beat::Ping);
     }
 }
