@@ -3,7 +3,9 @@
 use super::acks::{AckList, Marks};
 use super::collect::Collector;
 use crate::edge::error::Problem;
-use crate::edge::wire::{Encoding, Frame, Mark, RawMessage, RawMessages, Sender};
+use crate::edge::wire::{
+    BYTE_ORDER_MARK, Encoding, Frame, Mark, RawMessage, RawMessages, Sender,
+};
 use crate::edge::ws::Protocol;
 use crate::metrics;
 use crate::model::Block;
@@ -62,6 +64,7 @@ impl Intake {
         let (found, array) = match frame {
             Received::Text(text) => {
                 self.acks.encoding = Encoding::Json;
+                let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
                 let found = RawMessages::in_frame(text, self.batch_messages_max);
                 (found, text.trim_ascii_start().starts_with('['))
             }
