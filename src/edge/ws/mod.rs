@@ -18,6 +18,8 @@ pub(crate) mod session;
 pub(crate) mod tail;
 mod unfinished;
 
+use std::sync::Arc;
+
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -32,8 +34,10 @@ use super::Edge;
 use super::connections::Connection;
 use super::error::{Code, Problem};
 use super::http::parameters::{list_header, query, start};
+use crate::actors::directory::TopicHandle;
 use crate::model::TopicName;
 use crate::patterns::publish_subscribe::Start;
+use crate::topics::AppendError;
 
 /// What is spoken on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,20 +96,36 @@ pub(super) async fn open_producer(
     // Names of producers follow the rules for all names.
     let producer = query.producer.as_deref().map(TopicName::new).transpose()?;
     let name = checked(&edge, &path, &request)?;
-    let topic = edge.supervisor.ensure_topic(&name).await?;
-    let named = match producer {
-        Some(name) => {
-            let resume_after = edge.supervisor.last_id(&topic, name.as_str()).await?;
+    let (topic, named) = match producer {
+        Some(producer) => {
+            let (topic, resume_after) = resume(&edge, &name, producer.as_str()).await?;
             if resume_after == Some(u64::MAX) {
                 let why = "the producer has used up all numbers there are; take another name";
                 return Err(Problem::invalid("producer", why));
             }
-            Some(Named { name: name.as_str().into(), resume_after })
+            (topic, Some(Named { name: producer.as_str().into(), resume_after }))
         }
-        None => None,
+        None => (edge.supervisor.ensure_topic(&name).await?, None),
     };
     let session = |door| ProducerSession::new(edge.clone(), topic, (protocol, acks), named, door);
     upgrade(&edge, session, protocol, &request, payload)
+}
+
+/// The topic, made anew where a deletion was under way, and the producer's last durable id in it.
+async fn resume(
+    edge: &Edge,
+    name: &TopicName,
+    producer: &str,
+) -> Result<(Arc<TopicHandle>, Option<u64>), Problem> {
+    loop {
+        let topic = edge.supervisor.ensure_topic(name).await?;
+        match edge.supervisor.last_id(&topic, producer).await {
+            Err(AppendError::TopicDeleted) if edge.supervisor.topic_policy().auto_create => {
+                tokio::task::yield_now().await;
+            }
+            last => return Ok((topic, last?)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
