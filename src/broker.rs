@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use actix::Arbiter;
 use actix_web::middleware::from_fn;
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use anyhow::Context;
-use socket2::SockRef;
 use tokio::sync::watch;
 
 use crate::actors::supervisor::{RestartPolicy, Supervisor, TopicPolicy};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::admission::Admission;
-use crate::edge::connections::{self, Connections, ReadingEnd};
+use crate::edge::connections::{self, Connections};
 use crate::edge::guesses::Guesses;
 use crate::edge::readers::Readers;
 use crate::edge::{Edge, http};
@@ -31,8 +29,6 @@ use crate::queue::{Embedded, Feed, Queue};
 use crate::topics::{Opened, Topics};
 use descriptors::Descriptors;
 
-/// actix-http's clock is set so often; its timeouts begin by that clock, so up to this much ago.
-const HTTP_CLOCK_TICK: Duration = Duration::from_millis(500);
 /// How often histograms are tidied where nobody reads them.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -105,7 +101,7 @@ pub async fn run(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         given => given,
     };
-    let server = HttpServer::new(move || {
+    let app = move || {
         // The last one comes first.
         App::new()
             .app_data(in_app.clone())
@@ -113,28 +109,11 @@ pub async fn run(
             .wrap(from_fn(http::catch_panic))
             .wrap(from_fn(http::guard_request))
             .configure(http::routes)
-    })
-    // Those within the limits are told why they are refused; this holds where nobody asks.
-    .max_connections((descriptors.connections + descriptors.spare).div_ceil(workers))
-    // Without this a small answer can wait 44 ms for the client's delayed ack.
-    .tcp_nodelay(true)
-    .client_request_timeout(
-        HTTP_CLOCK_TICK + Duration::from_millis(config.limits.header_timeout_ms),
-    )
-    .keep_alive(HTTP_CLOCK_TICK + Duration::from_millis(config.limits.idle_timeout_ms))
-    .on_connect(move |connection, data| {
-        let Some(tcp) = connection.downcast_ref::<TcpStream>() else { return };
-        connections::set_up(SockRef::from(tcp), limits.stall_timeout_ms);
-        let Ok(peer) = tcp.peer_addr() else { return };
-        data.insert(connections.open(peer.ip(), ReadingEnd::of(tcp)));
-    })
-    .workers(workers)
-    .disable_signals()
-    .shutdown_timeout(1);
+    };
     let listen = config.server.listen;
-    let server = server.bind(listen).with_context(|| format!("can't listen on {listen}"))?;
-    let address = server.addrs().first().copied().unwrap_or(listen);
-    let server = server.run();
+    let (server, address) =
+        connections::serve(listen, workers, limits, descriptors.spare, connections, app)
+            .with_context(|| format!("can't listen on {listen}"))?;
     let handle = server.handle();
     let server = actix_web::rt::spawn(server);
     listening(address);

@@ -96,6 +96,8 @@ struct Metrics {
     messages: [Counter; Way::ALL.len()],
     bytes: [Counter; Way::ALL.len()],
     ack_seconds: [Histogram; 2],
+    one_way_stored: Counter,
+    one_way_duplicates: Counter,
     one_way_dropped: Counter,
     commit_seconds: Histogram,
     commit_messages: Histogram,
@@ -119,7 +121,10 @@ impl Metrics {
         describe_histogram!("weir_commit_messages", "Messages in one commit");
         describe_histogram!("weir_commit_bytes", Unit::Bytes, "Bytes of messages in one commit");
         describe_counter!("weir_syncs_total", "Commits that waited for fdatasync");
+        describe_counter!("weir_one_way_stored_total", "Messages nobody waited for, stored");
+        describe_counter!("weir_one_way_duplicates_total", "The same, stored before");
         describe_counter!("weir_one_way_dropped_total", "Messages nobody waited for, not stored");
+        describe_counter!("weir_one_way_drops_total", "The same, by reason");
         describe_counter!("weir_problems_total", "Error answers, by code");
         describe_counter!("weir_restarts_total", "Restarts of actors, by kind");
         describe_counter!("weir_log_lines_dropped_total", "Log lines that could not be written");
@@ -132,6 +137,8 @@ impl Metrics {
             bytes: Way::ALL.map(|way| counter!(names(way).1, "way" => way.name())),
             ack_seconds: [Way::Http, Way::Socket]
                 .map(|way| histogram!("weir_ack_seconds", "way" => way.name())),
+            one_way_stored: counter!("weir_one_way_stored_total"),
+            one_way_duplicates: counter!("weir_one_way_duplicates_total"),
             one_way_dropped: counter!("weir_one_way_dropped_total"),
             commit_seconds: histogram!("weir_commit_seconds"),
             commit_messages: histogram!("weir_commit_messages"),
@@ -155,9 +162,19 @@ pub fn acknowledged(way: Way, after: Duration) {
     }
 }
 
-/// Messages that nobody waited for were not stored.
-pub fn one_way_dropped(messages: u64) {
-    METRICS.one_way_dropped.increment(messages);
+/// Messages that nobody waited for are stored, or were before.
+pub fn one_way_taken(stored: u64, duplicates: u64) {
+    METRICS.one_way_stored.increment(stored);
+    METRICS.one_way_duplicates.increment(duplicates);
+}
+
+/// Messages that nobody waited for were not stored; `reason` is a problem's code, or why there was
+/// nobody left to have one.
+pub fn one_way_dropped(reason: &'static str, messages: u64) {
+    if messages > 0 {
+        METRICS.one_way_dropped.increment(messages);
+        counter!("weir_one_way_drops_total", "reason" => reason).increment(messages);
+    }
 }
 
 /// The writer made a commit.

@@ -1,5 +1,8 @@
 //! The connections that are open: how many, from where, and how each is set up.
 //!
+//! `server` accepts them, `stream` and `refusal` stand between each and actix-http, and `link` is what
+//! the requests on one know of it.
+//!
 //! A connection over a limit is accepted, so that its request can be told why it is refused; one
 //! that sends none is gone when the time for a request's head is up.
 //!
@@ -10,6 +13,11 @@
 //!
 //! Invariant: an open connection is counted once until it is closed, however it ends.
 
+mod link;
+mod refusal;
+mod server;
+mod stream;
+
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -18,6 +26,9 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use socket2::SockRef;
+
+pub use link::Link;
+pub use server::serve;
 
 use super::LimitSettings;
 use super::guesses::network;

@@ -1,8 +1,8 @@
 //! How often an address may ask for what does not exist, where guessing must not pay.
 //!
 //! A bucket of tries for each address, filled again at a steady rate (a token bucket). It is asked
-//! before an answer is given, and a try is taken only by a miss, so that honest clients never
-//! notice; a crate that counts every question can't do that.
+//! only about what turned out not to exist, and a try is taken only by such a miss, so that honest
+//! clients never notice, not even behind an address that others guess from; a crate that counts every question can't do that.
 //!
 //! Invariant: memory is bounded; when there are too many addresses those with full buckets are
 //! forgotten, and if none is full everybody starts anew.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A topic's number on disk: never reused, not even after the topic is deleted.
 #[derive(
@@ -196,34 +196,70 @@ pub struct TopicSettings {
     pub dedup_window_messages: u64,
 }
 
-/// Settings as a client gives them: what is left out stays as it is.
+/// Settings as a client gives them: what is left out stays as it is, `null` is the default
+/// (RFC 7396).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicSettingsChange {
-    mode: Option<Mode>,
-    ack_level: Option<AckLevel>,
-    sync_interval_ms: Option<u64>,
-    retention_ms: Option<u64>,
-    retention_bytes: Option<u64>,
-    message_bytes_max: Option<usize>,
-    dedup_window_ms: Option<u64>,
-    dedup_window_messages: Option<u64>,
+    mode: Change<Mode>,
+    ack_level: Change<AckLevel>,
+    sync_interval_ms: Change<u64>,
+    retention_ms: Change<u64>,
+    retention_bytes: Change<u64>,
+    message_bytes_max: Change<usize>,
+    dedup_window_ms: Change<u64>,
+    dedup_window_messages: Change<u64>,
+}
+
+/// What becomes of one setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is given its default back.
+    Reset,
+    Set(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(|given| given.map_or(Self::Reset, Self::Set))
+    }
+}
+
+impl<T: Copy> Change<T> {
+    fn apply_to(self, now: T, default: T) -> T {
+        match self {
+            Self::Keep => now,
+            Self::Reset => default,
+            Self::Set(value) => value,
+        }
+    }
 }
 
 impl TopicSettingsChange {
-    /// The settings with this change made.
-    pub fn apply_to(self, settings: TopicSettings) -> TopicSettings {
+    /// The settings with this change made; `defaults` are those of a topic that asks for nothing.
+    pub fn apply_to(self, now: TopicSettings, defaults: TopicSettings) -> TopicSettings {
         TopicSettings {
-            mode: self.mode.unwrap_or(settings.mode),
-            ack_level: self.ack_level.unwrap_or(settings.ack_level),
-            sync_interval_ms: self.sync_interval_ms.unwrap_or(settings.sync_interval_ms),
-            retention_ms: self.retention_ms.unwrap_or(settings.retention_ms),
-            retention_bytes: self.retention_bytes.unwrap_or(settings.retention_bytes),
-            message_bytes_max: self.message_bytes_max.unwrap_or(settings.message_bytes_max),
-            dedup_window_ms: self.dedup_window_ms.unwrap_or(settings.dedup_window_ms),
+            mode: self.mode.apply_to(now.mode, defaults.mode),
+            ack_level: self.ack_level.apply_to(now.ack_level, defaults.ack_level),
+            sync_interval_ms: self
+                .sync_interval_ms
+                .apply_to(now.sync_interval_ms, defaults.sync_interval_ms),
+            retention_ms: self.retention_ms.apply_to(now.retention_ms, defaults.retention_ms),
+            retention_bytes: self
+                .retention_bytes
+                .apply_to(now.retention_bytes, defaults.retention_bytes),
+            message_bytes_max: self
+                .message_bytes_max
+                .apply_to(now.message_bytes_max, defaults.message_bytes_max),
+            dedup_window_ms: self
+                .dedup_window_ms
+                .apply_to(now.dedup_window_ms, defaults.dedup_window_ms),
             dedup_window_messages: self
                 .dedup_window_messages
-                .unwrap_or(settings.dedup_window_messages),
+                .apply_to(now.dedup_window_messages, defaults.dedup_window_messages),
         }
     }
 }

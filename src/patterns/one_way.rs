@@ -2,20 +2,61 @@
 //!
 //! It goes the way of every message, so that it is as safe as its topic's level makes it, but its
 //! sender does not wait, and loss is counted instead of told.
+//!
+//! Invariant: of the messages of a block none is left out of [`Sent`] but those that its error is
+//! about.
 
-use super::request_acknowledge;
-use crate::actors::directory::TopicHandle;
-use crate::model::{BLOCK_BYTES_MAX, Block};
+use super::request_acknowledge::{self, PublishError};
+use crate::actors::supervisor::Supervisor;
+use crate::model::{BLOCK_BYTES_MAX, Block, TopicName};
+use crate::topics::{Appended, NotStored, Outcome};
 
-/// Sends a block; how many of its messages, and bytes, were stored.
-pub async fn send(topic: &TopicHandle, block: Block) -> (u64, u64) {
-    let (mut messages, mut bytes) = (0, 0);
-    for part in block.split(BLOCK_BYTES_MAX) {
-        let (count, length) = (u64::from(part.count()), part.body().len() as u64);
-        if request_acknowledge::publish(topic, part).await.is_err() {
-            break;
-        }
-        (messages, bytes) = (messages + count, bytes + length);
+/// What became of the messages of a block.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Messages that are new in the topic.
+    pub stored: u64,
+    /// Encoded bytes of the parts that were stored.
+    pub bytes: u64,
+    /// Messages whose id is that of the same message.
+    pub duplicates: u64,
+    /// Messages whose id is that of another one.
+    pub conflicts: u64,
+    /// Why all others were not stored.
+    pub error: Option<PublishError>,
+}
+
+impl Sent {
+    /// Adds what became of so many messages.
+    pub fn add(&mut self, appended: &Appended, messages: u32) {
+        appended.outcomes().take(messages as usize).for_each(|outcome| self.count(outcome));
     }
-    (messages, bytes)
+
+    /// Adds what became of one message.
+    pub fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Stored(_) => self.stored += 1,
+            Outcome::Not(NotStored::Duplicate(_)) => self.duplicates += 1,
+            Outcome::Not(NotStored::Conflict) => self.conflicts += 1,
+        }
+    }
+}
+
+/// Sends a block to the topic of that name.
+pub async fn send(supervisor: &Supervisor, name: &TopicName, block: Block) -> Sent {
+    let mut sent = Sent::default();
+    for part in block.split(BLOCK_BYTES_MAX) {
+        let (count, length) = (part.count(), part.body().len() as u64);
+        match request_acknowledge::publish_to(supervisor, name, part).await {
+            Ok((_, appended)) => {
+                sent.bytes += length;
+                sent.add(&appended, count);
+            }
+            Err(error) => {
+                sent.error = Some(error);
+                break;
+            }
+        }
+    }
+    sent
 }

@@ -41,6 +41,8 @@ pub enum TopicChange {
         name: TopicName,
         /// What changes; each value is within its bounds.
         change: TopicSettingsChange,
+        /// What a setting is that is given its default back.
+        defaults: TopicSettings,
     },
     /// Deletes the topic.
     Delete {
@@ -155,10 +157,10 @@ impl TopicsMachine {
                 Some(id) => self.set(id, settings, now, unit),
                 None => self.create(name, settings, topics_max, now, unit),
             },
-            TopicChange::Merge { change, .. } => {
+            TopicChange::Merge { change, defaults, .. } => {
                 let id = known.ok_or(TopicChangeError::NotFound)?;
                 let before = self.catalogue.get(id).ok_or(TopicChangeError::NotFound)?;
-                let settings = change.apply_to(before.record.settings);
+                let settings = change.apply_to(before.record.settings, defaults);
                 self.set(id, settings, now, unit)
             }
             TopicChange::Delete { name } => self.delete(&name, unit),

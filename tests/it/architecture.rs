@@ -39,7 +39,7 @@ const CONFINED: [(&str, &[&str]); 6] = [
     ("actix::", &["actors", "edge", "broker"]),
     ("actix_web::", &["edge", "broker", "cli/mod.rs", "cli/bench/bare.rs", "exposed.rs"]),
     ("actix_web_actors", &["edge/ws"]),
-    ("actix_http", &["edge/ws"]),
+    ("actix_http", &["edge/ws", "edge/connections"]),
     ("fjall::", &["journal"]),
     ("std::env", &["cli"]),
 ];

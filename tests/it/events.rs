@@ -69,6 +69,35 @@ impl Events {
 }
 
 #[tokio::test]
+async fn a_client_that_can_set_no_header_resumes_by_a_parameter() {
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    for n in 0..4 {
+        broker.publish("t", "application/json", n.to_string()).await;
+    }
+    for (query, header, first) in [
+        ("?lastEventId=1-0", None, 1),
+        ("?from=earliest&lastEventId=1-1", None, 2),
+        ("?lastEventId=1-0&from=latest", None, 1),
+        ("?from=earliest&lastEventId=", None, 0),
+        ("?lastEventId=1-0", Some("1-2"), 3),
+        ("?lastEventId=1-1", Some(""), 2),
+    ] {
+        let mut events = Events::open(&broker, query, header).await;
+        assert_eq!(events.event().await.data["data"], first, "{query} {header:?}");
+    }
+    for bad in ["x", "1", "1-", "-1", "1-x", "%ff"] {
+        let answer = broker.get(&format!("/v1/topics/t/events?lastEventId={bad}")).await;
+        let refused = problem(answer, 400, "invalid-request").await;
+        assert!(refused["detail"].as_str().unwrap().contains("`lastEventId`"), "{bad}: {refused}");
+    }
+    for unknown in ["last_event_id=1-0", "lasteventid=1-0", "lastEventId=1-0&lastEventId=1-0"] {
+        let answer = broker.get(&format!("/v1/topics/t/events?{unknown}")).await;
+        problem(answer, 400, "invalid-request").await;
+    }
+}
+
+#[tokio::test]
 async fn events_carry_messages_and_a_client_resumes_behind_the_last_one_it_saw() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));

@@ -341,27 +341,17 @@ async fn payloads_are_kept_byte_for_byte_whichever_way_they_come_and_go() {
             // Wherever the value can be had as a value it is that value.
             let value: Value = serde_json::from_slice(payload).unwrap_or(Value::Null);
             assert_eq!((&json[n]["data"], &lines[n]["data"]), (&value, &value));
-            assert_eq!(packed[n]["data"], value);
+            match value.is_f64() {
+                // No integer of 64 bits, so MessagePack has only the text.
+                true => assert_eq!(payload_of(&packed[n]), *payload),
+                false => assert_eq!(packed[n]["data"], value),
+            }
         } else {
             for shown in [&json[n], &lines[n], &packed[n]] {
                 assert_eq!(payload_of(shown), *payload, "{content_type}");
             }
         }
     }
-}
-
-#[tokio::test]
-async fn json_nested_deeper_than_messagepack_readers_like_is_bytes_there() {
-    let directory = tempdir().unwrap();
-    let broker = Broker::start(&directory.path().join("data"));
-    let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
-    let answer = broker.publish("t", "application/json", deep.clone()).await;
-    assert_eq!(answer.status(), StatusCode::ACCEPTED);
-    let text = broker.get("/v1/topics/t/messages").await.text().await.unwrap();
-    assert!(text.contains(&format!("\"data\":{deep}")));
-    let packed = read(&broker, "/v1/topics/t/messages", "application/msgpack").await;
-    let packed = msgpack(&packed.bytes().await.unwrap());
-    assert_eq!(payload_of(&packed["messages"][0]), deep.as_bytes());
 }
 
 async fn read(broker: &Broker, path: &str, accept: &str) -> reqwest::Response {
@@ -417,7 +407,7 @@ async fn one_message_is_given_as_it_was_sent_with_the_rest_in_headers() {
     let header =
         |name: &str| String::from_utf8(message.headers()[name].as_bytes().to_vec()).unwrap();
     assert_eq!(header("content-type"), "image/png");
-    assert_eq!(header("weir-key"), "kéy");
+    assert_eq!(header("weir-key"), "k%C3%A9y");
     assert_eq!(header("weir-message-id"), "id-1");
     assert_eq!(header("weir-attr-room"), "9");
     assert_eq!(header("weir-attr-traceparent"), trace);

@@ -79,10 +79,33 @@ async fn who_guesses_receipts_is_made_to_wait_at_the_limit_and_not_before() {
     for _ in 0..3 {
         problem(broker.get(unknown).await, 404, "receipt-not-found").await;
     }
-    let refused = broker.get(&location).await;
+    let refused = broker.get(unknown).await;
     let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=20).contains(&seconds), "{seconds}");
     problem(refused, 429, "rate-limited").await;
+    problem(broker.get("/v1/receipts/nonsense").await, 429, "rate-limited").await;
+    // Whoever has a right one behind the same address is answered, whatever there is to say.
+    assert_eq!(broker.json(&location).await["offset"], 0);
+    assert_eq!(
+        broker.json(&format!("{location}?until=logged&wait_ms=10")).await["stage"],
+        "queued"
+    );
+    problem(broker.get(&format!("{location}?until=soon")).await, 400, "invalid-request").await;
+    broker.http.delete(broker.url("/v1/topics/t")).send().await.unwrap();
+    problem(broker.get(&location).await, 404, "receipt-not-found").await;
+}
+
+#[tokio::test]
+async fn right_receipts_of_what_is_gone_are_no_guesses() {
+    let directory = tempdir().unwrap();
+    let environment = [("WEIR__LIMITS__RECEIPT_MISSES_PER_MINUTE", "3")];
+    let broker = Broker::start_with(&directory.path().join("data"), &environment);
+    let location = receipt(&broker, &[]).await;
+    broker.http.delete(broker.url("/v1/topics/t")).send().await.unwrap();
+    for _ in 0..10 {
+        problem(broker.get(&location).await, 404, "receipt-not-found").await;
+    }
+    problem(broker.get("/v1/receipts/nonsense").await, 400, "invalid-receipt").await;
 }
 
 #[tokio::test]

@@ -375,7 +375,8 @@ async fn blocks_without_messages_hold_nothing_up() {
             let name = TopicName::new("brief").unwrap();
             let change = serde_json::json!({ "dedup_window_ms": 1_000 + number });
             let change = serde_json::from_value(change).unwrap();
-            journal.change(TopicChange::Merge { name, change }).await.unwrap();
+            let defaults = TopicSettings::default();
+            journal.change(TopicChange::Merge { name, change, defaults }).await.unwrap();
         }
         if number == 450 {
             journal.stop().await.unwrap();

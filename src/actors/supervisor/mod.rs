@@ -124,12 +124,22 @@ impl Supervisor {
         &self,
         name: &TopicName,
     ) -> Result<Arc<TopicHandle>, TopicChangeError> {
-        if let Some(handle) = self.topic(name) {
-            return Ok(handle);
+        loop {
+            if let Some(handle) = self.topic(name) {
+                return Ok(handle);
+            }
+            if !self.policy.auto_create {
+                return Err(TopicChangeError::NotFound);
+            }
+            match self.make_topic(name).await {
+                // A deletion came right behind.
+                Err(TopicChangeError::NotFound) => {}
+                made => return made,
+            }
         }
-        if !self.policy.auto_create {
-            return Err(TopicChangeError::NotFound);
-        }
+    }
+
+    async fn make_topic(&self, name: &TopicName) -> Result<Arc<TopicHandle>, TopicChangeError> {
         let change = TopicChange::Ensure {
             name: name.clone(),
             settings: self.policy.defaults,
@@ -168,7 +178,7 @@ impl Supervisor {
         name: TopicName,
         change: TopicSettingsChange,
     ) -> Result<Arc<TopicHandle>, TopicChangeError> {
-        let change = TopicChange::Merge { name, change };
+        let change = TopicChange::Merge { name, change, defaults: self.policy.defaults };
         let TopicChanged { record, version, .. } = self.topics.change(change).await?;
         let handle = self.enter(record.clone())?;
         handle.set_record(version, record);

@@ -56,7 +56,10 @@ impl From<AppendError> for Problem {
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
-            PublishError::Recovering => Self::new(Code::Recovering, error.to_string()),
+            PublishError::Recovering | PublishError::Deleted => {
+                Self::new(Code::Recovering, error.to_string())
+            }
+            PublishError::Topic(error) => error.into(),
             PublishError::Append(error) => error.into(),
         }
     }

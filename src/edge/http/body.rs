@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use super::parameters::header;
 use crate::edge::Edge;
 use crate::edge::admission::Permit;
+use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::edge::patience::Patience;
 
@@ -81,5 +82,6 @@ pub(super) async fn read(
         }
         bytes.extend_from_slice(&piece);
     }
+    Link::of(request).body_read();
     Ok(Body { bytes: bytes.freeze(), permit: under_way })
 }

@@ -17,6 +17,7 @@ use super::parameters::{accepted, header, query, start};
 use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
+use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::edge::readers::Place;
 use crate::edge::wire::{Form, Gaps, ReadBudget, Shown};
@@ -34,6 +35,9 @@ const PAGE: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
     from: Option<String>,
+    /// What clients that can set no header send in place of `Last-Event-ID`.
+    #[serde(rename = "lastEventId")]
+    last_event_id: Option<String>,
 }
 
 pub(super) async fn events(
@@ -52,8 +56,12 @@ pub(super) async fn events(
         Problem::new(Code::NotAcceptable, "only text/event-stream can be had here")
     })?;
     let start = start(query.from.as_deref(), Start::Latest)?;
-    let last = header(&request, "last-event-id")?.filter(|id| !id.is_empty());
-    let last = last.map(last_seen).transpose()?;
+    let given = |id: &&str| !id.is_empty();
+    let in_header = header(&request, "last-event-id")?.filter(given);
+    let in_query = query.last_event_id.as_deref().filter(given);
+    let last = in_header.map(|id| ("Last-Event-ID", id));
+    let last = last.or(in_query.map(|id| ("lastEventId", id)));
+    let last = last.map(|(field, id)| last_seen(field, id)).transpose()?;
     // A page elsewhere can have a browser ask this, so it makes no topic (API.md: never by GET).
     let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
     let next = match last {
@@ -68,7 +76,8 @@ pub(super) async fn events(
         },
     };
     let (open, place) = (edge.sessions.subscribe(), edge.readers.open(topic.id(), next));
-    let events = Events { edge, topic, next, ended: false, place, _open: open };
+    let link = Link::of(&request);
+    let events = Events { edge, topic, next, ended: false, place, link, _open: open };
     // The comment lets the client know that it is connected.
     let pieces = stream::unfold((events, true), |(mut events, first)| async move {
         let piece = if first { Some(COMMENT) } else { events.piece().await };
@@ -96,13 +105,11 @@ impl LastSeen {
     }
 }
 
-fn last_seen(id: &str) -> Result<LastSeen, Problem> {
+fn last_seen(field: &str, id: &str) -> Result<LastSeen, Problem> {
     let parsed = id.split_once('-').and_then(|(epoch, offset)| {
         Some(LastSeen { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
     });
-    parsed.ok_or_else(|| {
-        Problem::invalid("Last-Event-ID", "must be `{epoch}-{offset}`, as an event's id")
-    })
+    parsed.ok_or_else(|| Problem::invalid(field, "must be `{epoch}-{offset}`, as an event's id"))
 }
 
 struct Events {
@@ -111,6 +118,7 @@ struct Events {
     next: u64,
     ended: bool,
     place: Place,
+    link: Link,
     /// Counts the stream as open until it is dropped.
     _open: watch::Receiver<()>,
 }
@@ -123,8 +131,9 @@ impl Events {
         }
         let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
         let wait = COMMENT_INTERVAL;
-        let read =
-            publish_subscribe::poll(queue, &self.topic, self.next, PAGE, wait, draining).await;
+        let read = publish_subscribe::poll(queue, &self.topic, self.next, PAGE, wait, draining);
+        // A stream whose client has gone holds its connection no longer.
+        let read = self.link.unless_ended(read).await?;
         let blocks = match read {
             Ok(blocks) => blocks,
             Err(ReadError::Gone { first }) => {

@@ -1,9 +1,12 @@
 //! `GET /v1/topics/{topic}/messages/{offset}`: one message, its payload as it was sent.
 
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch,
+};
 use actix_web::web::{Bytes, Data, Path};
-use actix_web::{HttpResponse, HttpResponseBuilder};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
+use super::message_headers::{encoded, encoded_id, of_attribute};
 use super::parameters::NoQuery;
 use super::topic_name;
 use crate::edge::Edge;
@@ -11,11 +14,12 @@ use crate::edge::error::{Code, Problem};
 use crate::model::{Receipt, Record, RecordError};
 use crate::queue::{ReadError, ReadLimits};
 
-/// The payload with its content type; the rest stands in `Weir-*` headers, as far as headers can
-/// hold it.
+/// The payload with its content type; the rest stands in `Weir-*` headers. A message never changes,
+/// so its receipt is its `ETag`: a cache has only to ask whether it is still kept.
 pub(super) async fn message(
     edge: Data<Edge>,
     path: Path<(String, String)>,
+    request: HttpRequest,
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let (name, offset) = path.into_inner();
@@ -44,12 +48,28 @@ pub(super) async fn message(
         _ => return Err(Problem::offset_gone(first)),
     };
     let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });
-    let mut response = HttpResponse::Ok();
+    let tag = EntityTag::new_strong(receipt.to_string());
+    let known = is_known(&request, &tag);
+    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((CACHE_CONTROL, "no-cache"));
+    response.insert_header((ETAG, tag));
+    if known {
+        return Ok(response.finish());
+    }
     response.insert_header(("weir-offset", offset));
     response.insert_header(("weir-receipt", receipt.to_string()));
     response.insert_header(("weir-published-at", block.published_at.to_string()));
     describe(&mut response, &record)?;
     Ok(response.body(Bytes::copy_from_slice(record.payload)))
+}
+
+/// The client has it: `If-None-Match` names it (RFC 9110 §13.1.2).
+fn is_known(request: &HttpRequest, tag: &EntityTag) -> bool {
+    match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(tag)),
+        Err(_) => false,
+    }
 }
 
 fn not_yet(head: u64) -> Problem {
@@ -63,22 +83,20 @@ fn describe(response: &mut HttpResponseBuilder, record: &Record<'_>) -> Result<(
     // A page that somebody published must not run as one of the broker's own.
     response.insert_header(("x-content-type-options", "nosniff"));
     response.insert_header(("content-security-policy", "default-src 'none'; sandbox"));
-    text(response, "weir-key", record.key);
-    text(response, "weir-message-id", record.message_id);
+    if let Some(key) = record.key {
+        response.insert_header(("weir-key", encoded(key)));
+    }
+    if let Some(id) = record.message_id {
+        response.insert_header(("weir-message-id", encoded_id(id)));
+    }
     for (name, value) in &record.attributes {
-        text(response, &format!("weir-attr-{name}"), Some(value));
+        // Names that no header can have are no longer taken.
+        if let Ok(name) = HeaderName::try_from(of_attribute(name)) {
+            response.append_header((name, encoded(value)));
+        }
     }
     if let Some(ttl_ms) = record.ttl_ms {
         response.insert_header(("weir-ttl-ms", ttl_ms));
     }
     Ok(())
-}
-
-/// Sets a header, where name and value can be one.
-fn text(response: &mut HttpResponseBuilder, name: &str, value: Option<&str>) {
-    let name = HeaderName::try_from(name).ok();
-    let value = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
-    if let (Some(name), Some(value)) = (name, value) {
-        response.append_header((name, value));
-    }
 }

@@ -9,6 +9,7 @@ mod catch_panic;
 mod events;
 mod health;
 mod message;
+mod message_headers;
 mod metrics;
 pub(in crate::edge) mod parameters;
 mod poll;

@@ -29,10 +29,18 @@ impl FromRequest for NoQuery {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(match request.query_string() {
-            "" => Ok(Self),
-            _ => Err(Problem::invalid("query", "there are no parameters here")),
-        })
+        ready(Self::check(request).map(|()| Self))
+    }
+}
+
+impl NoQuery {
+    /// The request has none.
+    pub(super) fn check(request: &HttpRequest) -> Result<(), Problem> {
+        let first = request.query_string().split('&').find(|parameter| !parameter.is_empty());
+        match first.map(|first| first.split('=').next().unwrap_or_default()) {
+            None => Ok(()),
+            Some(name) => Err(Problem::invalid(name, "there are no parameters here")),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! forms say at their beginning where to go on, so they are one page, however much was asked for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, Data, Path};
@@ -18,6 +18,7 @@ use super::parameters::{accepted, number, query, start};
 use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
+use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire::{Form, Gaps, Page, ReadBudget, Shown, to_msgpack};
 use crate::metrics::{self, Way};
@@ -56,8 +57,9 @@ pub(super) async fn poll(
     let from = from.resolve(&edge.queue, &topic).await?;
     let wait = Duration::from_millis(wait_ms);
     let budget = ReadBudget::new(max, max_bytes);
-    let mut reading = Reading { edge, topic, form, next: from, budget, gaps: Vec::new() };
-    let page = reading.first_page(wait).await?;
+    let (gaps, extent) = (Vec::new(), (from, from));
+    let mut reading = Reading { edge, topic, form, next: from, budget, gaps, extent };
+    let page = reading.first_page(wait, Link::of(&request)).await?;
     Ok(match form {
         Form::MessagePack => reading.msgpack(page),
         Form::Lines => reading.lines(page),
@@ -89,6 +91,8 @@ struct Reading {
     next: u64,
     budget: ReadBudget,
     gaps: Vec<Gap>,
+    /// The topic's first offset and its head, as the answer says them.
+    extent: (u64, u64),
 }
 
 impl Reading {
@@ -101,24 +105,51 @@ impl Reading {
         ReadLimits { messages: self.budget.messages, bytes }
     }
 
-    async fn first_page(&mut self, wait: Duration) -> Result<Page, Problem> {
-        let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
-        let (from, limits) = (self.next, self.limits());
-        let blocks =
-            publish_subscribe::poll(queue, &self.topic, from, limits, wait, draining).await?;
-        self.take(&blocks)
+    /// The first messages there are; empty only where there are none up to the head.
+    async fn first_page(&mut self, wait: Duration, link: Link) -> Result<Page, Problem> {
+        let deadline = Instant::now() + wait;
+        loop {
+            // Before it is read: an answer without a message must not know of one.
+            self.extent = self.extent_now();
+            let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
+            let (from, limits) = (self.next, self.limits());
+            let left = deadline.saturating_duration_since(Instant::now());
+            let read = publish_subscribe::poll(queue, &self.topic, from, limits, left, draining);
+            // Who has gone is not waited for, and who has only said its last word gets what is there.
+            let Some(blocks) = link.unless_ended(read).await else { return Ok(Page::default()) };
+            let page = self.take(&blocks?)?;
+            if page.messages > 0 {
+                self.extent = self.extent_now();
+            }
+            // Blocks whose messages have all expired are passed over.
+            if page.messages > 0 || page.next.is_none() {
+                return Ok(page);
+            }
+        }
     }
 
-    async fn next_page(&mut self) -> Result<Page, Problem> {
-        let read = self.edge.queue.read(self.topic.id(), self.next, self.limits()).await;
-        let blocks = match read {
-            // What was given so far is right, and says where to go on: that will tell.
-            Err(ReadError::Gone { .. } | ReadError::NoSuchTopic(_) | ReadError::Damaged(_)) => {
-                Vec::new()
+    /// The same of what follows, up to `head` and no further; none at the end.
+    async fn next_page(&mut self, head: u64) -> Result<Option<Page>, Problem> {
+        while self.next < head {
+            let read = self.edge.queue.read(self.topic.id(), self.next, self.limits()).await;
+            let mut blocks = match read {
+                // What was given so far is right, and says where to go on: that will tell.
+                Err(ReadError::Gone { .. } | ReadError::NoSuchTopic(_) | ReadError::Damaged(_)) => {
+                    return Ok(None);
+                }
+                other => other?,
+            };
+            // The answer has said already where the topic ends.
+            blocks.retain(|block| block.end_offset() <= head);
+            let page = self.take(&blocks)?;
+            if page.messages > 0 {
+                return Ok(Some(page));
             }
-            other => other?,
-        };
-        self.take(&blocks)
+            if page.last || page.next.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
     }
 
     fn take(&mut self, blocks: &[Arc<PlacedBlock>]) -> Result<Page, Problem> {
@@ -131,19 +162,27 @@ impl Reading {
         };
         let mut page = shown.page(&mut self.budget, blocks, self.next)?;
         self.next = page.next.unwrap_or(self.next);
-        self.gaps.append(&mut page.gaps);
+        for gap in page.gaps.drain(..) {
+            match self.gaps.last_mut() {
+                // A gap that goes on from one page to the next is one.
+                Some(last) if last.end() == gap.from => last.to = gap.to,
+                _ => self.gaps.push(gap),
+            }
+        }
         metrics::passed(Way::Poll, page.messages, page.body.len() as u64);
         Ok(page)
     }
 
-    fn extent(&self) -> (u64, u64) {
+    /// Where the topic begins and ends now; an answer never goes on beyond that.
+    fn extent_now(&self) -> (u64, u64) {
         let extent = self.edge.queue.extent(self.topic.id());
-        extent.map_or((self.next, self.next), |extent| (extent.first, extent.head))
+        let (first, head) = extent.map_or((self.next, 0), |extent| (extent.first, extent.head));
+        (first, head.max(self.next))
     }
 
-    /// Goes on behind a gap that follows.
-    fn finish(&mut self) {
-        let follows = |gap: &Gap| gap.contains(self.next);
+    /// Goes on behind a gap that follows, if it ends at `head` or before.
+    fn finish(&mut self, head: u64) {
+        let follows = |gap: &Gap| gap.contains(self.next) && gap.end() <= head;
         if let Some(gap) = self.edge.queue.gaps(self.topic.id()).into_iter().find(follows) {
             self.gaps.extend(Gap::before(self.next, gap.end()));
             self.next = gap.end();
@@ -152,7 +191,7 @@ impl Reading {
 
     /// The object, its messages last but for what is known only behind them.
     fn json(mut self, page: Page) -> HttpResponse {
-        let (first, head) = self.extent();
+        let (first, head) = self.extent;
         let (name, epoch) = (self.topic.name(), self.topic.record().epoch.0);
         let mut begun = format!(
             r#"{{"topic":"{name}","epoch":{epoch},"first":{first},"head":{head},"messages":["#
@@ -162,16 +201,16 @@ impl Reading {
         let mut response = HttpResponse::Ok();
         response.insert_header((CONTENT_TYPE, "application/json"));
         if page.last || page.next.is_none() || self.next >= head {
-            begun.extend_from_slice(self.closing().as_bytes());
+            begun.extend_from_slice(self.closing(head).as_bytes());
             return response.body(begun);
         }
-        let state = (Some(begun), page.messages > 0, Some(self));
-        let pieces = stream::unfold(state, |(begun, comma, reading)| async move {
+        let state = (Some(begun), Some(self));
+        let pieces = stream::unfold(state, move |(begun, reading)| async move {
             match (begun, reading) {
-                (Some(begun), reading) => Some((Ok(Bytes::from(begun)), (None, comma, reading))),
+                (Some(begun), reading) => Some((Ok(Bytes::from(begun)), (None, reading))),
                 (None, Some(reading)) => {
-                    let (piece, comma, reading) = reading.piece(comma).await;
-                    Some((piece, (None, comma, reading)))
+                    let (piece, reading) = reading.piece(head).await;
+                    Some((piece, (None, reading)))
                 }
                 (None, None) => None,
             }
@@ -179,28 +218,27 @@ impl Reading {
         response.streaming(Box::pin(pieces))
     }
 
-    /// The next piece of a JSON answer, whether messages stand before the next, and what is left.
-    async fn piece(mut self, comma: bool) -> (Result<Bytes, Problem>, bool, Option<Self>) {
-        let page = match self.next_page().await {
+    /// The next piece of a JSON answer, which is never empty, and what is left.
+    async fn piece(mut self, head: u64) -> (Result<Bytes, Problem>, Option<Self>) {
+        let page = match self.next_page(head).await {
             Ok(page) => page,
             // The connection breaks off, since the status has been sent already.
-            Err(problem) => return (Err(problem), comma, None),
+            Err(problem) => return (Err(problem), None),
         };
+        let Some(page) = page else { return (Ok(self.closing(head).into()), None) };
         let mut piece = Vec::with_capacity(page.body.len() + 64);
-        if comma && page.messages > 0 {
-            piece.push(b',');
-        }
+        // A page before it had messages, else it would not have been answered piece by piece.
+        piece.push(b',');
         piece.extend_from_slice(&page.body);
-        let comma = comma || page.messages > 0;
-        if page.last || page.next.is_none() {
-            piece.extend_from_slice(self.closing().as_bytes());
-            return (Ok(piece.into()), comma, None);
+        if page.last || self.next >= head {
+            piece.extend_from_slice(self.closing(head).as_bytes());
+            return (Ok(piece.into()), None);
         }
-        (Ok(piece.into()), comma, Some(self))
+        (Ok(piece.into()), Some(self))
     }
 
-    fn closing(&mut self) -> String {
-        self.finish();
+    fn closing(&mut self, head: u64) -> String {
+        self.finish(head);
         let next = self.next;
         if self.gaps.is_empty() {
             return format!(r#"],"next":{next}}}"#);
@@ -211,8 +249,8 @@ impl Reading {
 
     /// The messages alone; where they stand is said in headers.
     fn lines(mut self, page: Page) -> HttpResponse {
-        let (first, head) = self.extent();
-        self.finish();
+        let (first, head) = self.extent;
+        self.finish(head);
         let mut response = HttpResponse::Ok();
         positions(&mut response, first, head, self.next);
         response.insert_header((CONTENT_TYPE, "application/x-ndjson")).body(page.body)
@@ -220,8 +258,8 @@ impl Reading {
 
     /// The same object as in JSON.
     fn msgpack(mut self, page: Page) -> HttpResponse {
-        let (first, head) = self.extent();
-        self.finish();
+        let (first, head) = self.extent;
+        self.finish(head);
         let numbers = [
             ("epoch", u64::from(self.topic.record().epoch.0)),
             ("first", first),

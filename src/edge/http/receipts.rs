@@ -12,6 +12,7 @@ use uuid::fmt::Hyphenated;
 use super::parameters::{number, query};
 use super::waiting::until;
 use crate::edge::Edge;
+use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::model::{Receipt, Stage, Timestamp};
 use crate::patterns::request_acknowledge::receipt::{self, Story};
@@ -32,21 +33,23 @@ pub(super) async fn show(
     let until = until(query.until.as_deref())?;
     let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
     let address = request.peer_addr().map(|address| address.ip());
-    if let Some(wait) = address.and_then(|address| edge.guesses.blocked(address)) {
-        let why = "too many receipts that don't exist were asked for from this address";
-        return Err(Problem::new(Code::RateLimited, why).retry_after(wait));
-    }
-    let missed = |code, why: &str| {
-        if let Some(address) = address {
-            edge.guesses.missed(address);
+    // Only what was never given out counts as a guess: whoever has a receipt is always answered.
+    let guessed = |code, why: &str| {
+        let Some(address) = address else { return Problem::new(code, why) };
+        if let Some(wait) = edge.guesses.blocked(address) {
+            let why = "too many receipts that don't exist were asked for from this address";
+            return Problem::new(Code::RateLimited, why).retry_after(wait);
         }
+        edge.guesses.missed(address);
         Problem::new(code, why)
     };
-    let unknown = || missed(Code::ReceiptNotFound, "there is no message with this receipt");
+    const UNKNOWN: &str = "there is no message with this receipt";
+    let unknown = || Problem::new(Code::ReceiptNotFound, UNKNOWN);
     let token = Uuid::try_parse(&path).ok().filter(|_| path.len() == Hyphenated::LENGTH);
     let token = token
-        .ok_or_else(|| missed(Code::InvalidReceipt, "a receipt is a UUID, as it was given out"))?;
-    let Receipt { topic, sequence } = edge.receipts.open(token).ok_or_else(unknown)?;
+        .ok_or_else(|| guessed(Code::InvalidReceipt, "a receipt is a UUID, as it was given out"))?;
+    let Receipt { topic, sequence } =
+        edge.receipts.open(token).ok_or_else(|| guessed(Code::ReceiptNotFound, UNKNOWN))?;
     let topic = edge.supervisor.directory().topic_with_id(topic).ok_or_else(unknown)?;
     if receipt::story(&edge.queue, &topic, sequence).await?.is_none() {
         let damaged = edge.queue.extent(topic.id()).is_some_and(|extent| extent.damaged);
@@ -55,8 +58,13 @@ pub(super) async fn show(
     }
     let wait = Duration::from_millis(wait_ms);
     let (queue, draining) = (&edge.queue, edge.draining.clone());
-    let Story { stage, history, .. } =
-        receipt::reached(queue, &topic, sequence, until, wait, draining).await?;
+    let wait_for = |wait| receipt::reached(queue, &topic, sequence, until, wait, draining.clone());
+    let story = match Link::of(&request).unless_ended(wait_for(wait)).await {
+        Some(story) => story,
+        // Who has only said its last word gets what is known.
+        None => wait_for(Duration::ZERO).await,
+    };
+    let Story { stage, history, .. } = story?;
     let moment = |(stage, at): &(Stage, Option<Timestamp>)| -> Value {
         match at {
             Some(at) => json!({ "stage": stage, "at": at.to_string() }),

@@ -1,23 +1,27 @@
 //! What every request is asked before anything is done for it: is there room for its connection,
-//! is its head within bounds, is it meant for us, and does it come from a page that may ask.
+//! is its head within bounds, is it meant for us, does it come from a page that may ask, and are
+//! its `Weir-…` headers known.
 //!
-//! The last two keep other people's web pages out. A page can make its own name resolve to a
+//! Host and origin keep other people's web pages out. A page can make its own name resolve to a
 //! loopback address (DNS rebinding), which `Host` gives away, and it can send requests and open
 //! sockets across sites, which `Origin` gives away. Programs send no `Origin`.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HOST, ORIGIN, TRANSFER_ENCODING};
-use actix_web::http::{ConnectionType, Method, Version, uri::Authority};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING,
+};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version, uri::Authority};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
+use super::message_headers;
 use super::parameters::header;
 use crate::edge::Edge;
-use crate::edge::connections::{Connection, ReadingEnd};
+use crate::edge::connections::{Connection, Link, ReadingEnd};
 use crate::edge::error::{Code, Problem};
 
 /// Middleware around all handlers.
@@ -31,7 +35,11 @@ pub async fn guard_request(
         response.head_mut().set_connection_type(ConnectionType::Close);
         return Ok(request.into_response(response).map_into_right_body());
     }
+    let link = Link::of(request.request());
+    let has_body = |name| request.headers().contains_key(name);
+    link.begin(has_body(CONTENT_LENGTH) || has_body(TRANSFER_ENCODING));
     let chunks = Chunks::of(&request);
+    let version = request.version();
     let checked = match request.app_data::<Data<Edge>>() {
         Some(edge) => check(edge, request.request()),
         None => Ok(()),
@@ -43,7 +51,24 @@ pub async fn guard_request(
     if let Some(chunks) = chunks {
         chunks.end_after(answered.response_mut());
     }
+    finish(answered.response_mut(), version);
+    if answered.status() != StatusCode::SWITCHING_PROTOCOLS {
+        link.answered();
+    }
     Ok(answered)
+}
+
+/// What holds of every answer.
+fn finish<B: MessageBody>(response: &mut HttpResponse<B>, version: Version) {
+    if !response.headers().contains_key(CACHE_CONTROL) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    // Who speaks HTTP/1.0 knows no chunks (RFC 9112 §6.1): the end of the connection ends a body
+    // whose length is not known.
+    if version < Version::HTTP_11 && response.body().size() == BodySize::Stream {
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
 }
 
 /// A body in chunks. actix-http reads on in one that nobody took, so that the connection can be
@@ -102,10 +127,11 @@ fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
         Some(origin) if !may_ask(origin, host, &edge.hosts.allowed_origins) => {
             let why = "the page's `Origin` is neither the broker's own nor one of \
                        `server.allowed_origins`";
-            Err(Problem::new(Code::OriginNotAllowed, why))
+            return Err(Problem::new(Code::OriginNotAllowed, why));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    message_headers::check_names(request)
 }
 
 /// The host is an address or a listed name; the port may be any.

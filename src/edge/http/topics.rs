@@ -61,7 +61,8 @@ pub(super) async fn replace(
     let body = body::read(&edge, &request, payload).await?;
     let change = settings_change(&body.bytes)?;
     // What is left out takes the broker's default for topics.
-    let settings = change.apply_to(edge.supervisor.topic_policy().defaults);
+    let defaults = edge.supervisor.topic_policy().defaults;
+    let settings = change.apply_to(defaults, defaults);
     check(&edge, &settings)?;
     let must_be_new = request.headers().get("if-none-match").is_some_and(|value| value == "*");
     let (topic, created) = edge.supervisor.put_topic(name, settings, must_be_new).await?;
@@ -80,7 +81,8 @@ pub(super) async fn change(
     let name = topic_name(&path)?;
     let body = body::read(&edge, &request, payload).await?;
     let change = settings_change(&body.bytes)?;
-    check(&edge, &change.apply_to(edge.supervisor.topic_policy().defaults))?;
+    let defaults = edge.supervisor.topic_policy().defaults;
+    check(&edge, &change.apply_to(defaults, defaults))?;
     let topic = edge.supervisor.change_topic(name, change).await?;
     Ok(HttpResponse::Ok().json(view(&edge, &topic)))
 }

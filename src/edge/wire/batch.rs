@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::incoming::RawMessage;
+use super::json_text;
 use super::msgpack::{Reader, Token};
 use super::parse_object;
 use crate::edge::error::Problem;
@@ -22,6 +23,9 @@ pub const NDJSON: &str = "application/x-ndjson";
 /// The most messages that are looked at together, whatever the settings allow: to count what comes
 /// must not cost many times its bytes.
 pub const BATCH_MESSAGES_CEILING: usize = 100_000;
+
+/// The mark that some programs put before text; it is no part of JSON.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The elements of a JSON array, up to the ceiling.
 struct Elements<'a>(Vec<&'a RawValue>);
@@ -81,7 +85,8 @@ impl<'a> RawMessages<'a> {
         }
     }
 
-    /// The messages of a socket's text frame: one object, or an array of them.
+    /// The messages of a socket's text frame (without a byte order mark): one object, or an array
+    /// of them.
     ///
     /// # Errors
     /// The frame is neither, or holds too many.
@@ -134,6 +139,7 @@ impl<'a> RawMessages<'a> {
             #[serde(borrow)]
             messages: Elements<'a>,
         }
+        let body = json_text::without_mark(body);
         let Batch { messages: Elements(messages) } = parse_object("body", body)?;
         if messages.is_empty() {
             return Err(Problem::invalid("messages", "must hold at least one message"));
@@ -155,6 +161,7 @@ fn check_count(count: usize, count_max: usize, what: &str) -> Result<(), Problem
 /// # Errors
 /// There are none, or too many.
 pub fn lines(body: &[u8], count_max: usize) -> Result<Vec<&[u8]>, Problem> {
+    let body = json_text::without_mark(body);
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let mut found = Vec::new();
     for line in lines.filter(|line| !line.is_empty()) {

@@ -1,14 +1,14 @@
 //! Messages as clients send them, in whatever encoding, and the checks that make them records.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
+use super::attributes::Attributes;
 use super::mark::Mark;
-use super::{json, msgpack, transcode};
+use super::{json, json_text, msgpack, transcode};
 use crate::edge::error::Problem;
 use crate::model::{BlockBuilder, PayloadKind, Record};
 
@@ -22,7 +22,8 @@ pub struct IncomingMessage<'a> {
     pub(super) content_type: Option<Cow<'a, str>>,
     pub(super) key: Option<Cow<'a, str>>,
     pub(super) message_id: Option<Cow<'a, str>>,
-    pub(super) attributes: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    /// What the sender attached.
+    pub attributes: Attributes<'a>,
     pub(super) ttl_ms: Option<u64>,
 }
 
@@ -82,7 +83,7 @@ impl<'a> RawMessage<'a> {
 struct Payload<'a> {
     bytes: Cow<'a, [u8]>,
     default_type: &'static str,
-    /// It is JSON for certain.
+    /// It is JSON for certain, as a message may hold it.
     is_json: bool,
 }
 
@@ -94,13 +95,6 @@ impl<'a> Payload<'a> {
     fn bytes(bytes: impl Into<Cow<'a, [u8]>>) -> Self {
         let default_type = "application/octet-stream";
         Self { bytes: bytes.into(), default_type, is_json: false }
-    }
-}
-
-impl<'a> IncomingMessage<'a> {
-    /// Gives the message an attribute, unless it has one of that name.
-    pub fn add_attribute(&mut self, name: &'a str, value: &'a str) {
-        self.attributes.entry(name.into()).or_insert(value.into());
     }
 }
 
@@ -116,17 +110,19 @@ impl IncomingMessage<'_> {
     ) -> Result<(), Problem> {
         let payload = self.payload(message_bytes_max)?;
         let content_type = self.content_type.as_deref().unwrap_or(payload.default_type);
-        check_size(payload.bytes.len(), message_bytes_max)?;
-        if !payload.is_json {
-            check_json(content_type, &payload.bytes)?;
-        }
+        let bytes = if payload.is_json {
+            check_size(payload.bytes.len(), message_bytes_max)?;
+            &*payload.bytes
+        } else {
+            check_payload(content_type, &payload.bytes, message_bytes_max)?
+        };
         block.push(&Record {
             content_type,
             key: self.key.as_deref(),
             message_id: self.message_id.as_deref(),
-            attributes: self.attributes.iter().map(|(n, v)| (&**n, &**v)).collect(),
+            attributes: self.attributes.pairs(),
             ttl_ms: self.ttl_ms,
-            payload: &payload.bytes,
+            payload: bytes,
         })?;
         Ok(())
     }
@@ -150,7 +146,11 @@ impl IncomingMessage<'_> {
             (Some(data), None) => data,
         };
         match data {
-            Data::Json(json) if as_json => Ok(Payload::json(json.as_bytes())),
+            Data::Json(json) if as_json => {
+                check_size(json.len(), bytes_max)?;
+                json_text::check(json.as_bytes()).map_err(|why| Problem::invalid("data", why))?;
+                Ok(Payload::json(json.as_bytes()))
+            }
             // A string is the text it spells; other values have no bytes but as JSON.
             Data::Json(json) => match serde_json::from_str::<String>(json) {
                 Ok(text) => Ok(Payload::bytes(text.into_bytes())),
@@ -173,17 +173,23 @@ impl IncomingMessage<'_> {
     }
 }
 
-/// Checks a payload's size, and that it is JSON where it is declared to be.
+/// Checks a payload's size, and that it is JSON where it is declared to be. What is to be stored is
+/// given back: the same bytes, but for a byte order mark before JSON.
 ///
 /// # Errors
-/// Too large, or not JSON.
-pub fn check_payload(
+/// Too large, or no JSON that a message may hold.
+pub fn check_payload<'a>(
     content_type: &str,
-    payload: &[u8],
+    payload: &'a [u8],
     message_bytes_max: usize,
-) -> Result<(), Problem> {
+) -> Result<&'a [u8], Problem> {
+    let declared_json = PayloadKind::of(content_type) == PayloadKind::Json;
+    let payload = if declared_json { json_text::without_mark(payload) } else { payload };
     check_size(payload.len(), message_bytes_max)?;
-    check_json(content_type, payload)
+    if declared_json {
+        check_json(payload)?;
+    }
+    Ok(payload)
 }
 
 fn check_size(bytes: usize, bytes_max: usize) -> Result<(), Problem> {
@@ -193,14 +199,12 @@ fn check_size(bytes: usize, bytes_max: usize) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_json(content_type: &str, payload: &[u8]) -> Result<(), Problem> {
-    if PayloadKind::of(content_type) == PayloadKind::Json {
-        // Read as a raw value: checks syntax and UTF-8 without recursion, builds nothing.
-        serde_json::from_slice::<&RawValue>(payload).map_err(|error| {
-            Problem::invalid("data", format!("is declared JSON but isn't: {error}"))
-        })?;
-    }
-    Ok(())
+fn check_json(payload: &[u8]) -> Result<(), Problem> {
+    // Read as a raw value: checks syntax and UTF-8 without recursion, builds nothing.
+    serde_json::from_slice::<&RawValue>(payload).map_err(|error| {
+        Problem::invalid("data", format!("is declared JSON but isn't: {error}"))
+    })?;
+    json_text::check(payload).map_err(|why| Problem::invalid("data", why))
 }
 
 #[cfg(test)]

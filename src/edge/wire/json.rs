@@ -1,11 +1,13 @@
 //! JSON messages as clients send them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::attributes::Attributes;
 use super::incoming::{Data, IncomingMessage};
 use super::mark::{Mark, what_an_id_is};
 use crate::edge::error::Problem;
@@ -27,9 +29,37 @@ struct Message<'a> {
     #[serde(borrow, default)]
     message_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    attributes: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    attributes: Members<'a>,
     #[serde(default)]
     ttl_ms: Option<u64>,
+}
+
+/// The members of an object in the order in which they stand, each as often as it does.
+#[derive(Debug, Default)]
+struct Members<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Collect).map(Self)
+    }
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
@@ -39,6 +69,10 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 /// Reads one message.
 pub(super) fn message(raw: &str) -> Result<IncomingMessage<'_>, Problem> {
     let message: Message<'_> = parse_object("message", raw.as_bytes())?;
+    let mut attributes = Attributes::default();
+    for (name, value) in message.attributes.0 {
+        attributes.add(name, value, Attributes::member)?;
+    }
     let id = match message.id {
         Some(id) => {
             Some(Mark::from_json(id).ok_or_else(|| Problem::invalid("id", what_an_id_is()))?)
@@ -52,7 +86,7 @@ pub(super) fn message(raw: &str) -> Result<IncomingMessage<'_>, Problem> {
         content_type: message.content_type,
         key: message.key,
         message_id: message.message_id,
-        attributes: message.attributes,
+        attributes,
         ttl_ms: message.ttl_ms,
     })
 }

@@ -4,12 +4,14 @@
 //! `outgoing` writes records as clients receive them.
 //!
 //! Invariants: what is stored is the payload's bytes, never a re-encoding of them; a payload that
-//! is declared JSON is JSON, checked when it comes in, so that it can be embedded as it is when it
-//! goes out; what a client declares (a length, a count) costs nothing before it has come.
+//! is declared JSON is JSON that common readers take (`json_text`), checked when it comes in, so
+//! that it can be embedded as it is when it goes out; what a client declares (a length, a count) costs nothing before it has come.
 
+mod attributes;
 mod batch;
 mod incoming;
 mod json;
+mod json_text;
 mod mark;
 mod msgpack;
 mod outgoing;
@@ -18,7 +20,10 @@ pub(crate) mod transcode;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-pub use batch::{BATCH_JSON, BATCH_MESSAGES_CEILING, BATCH_MSGPACK, NDJSON, RawMessages, lines};
+pub use attributes::Attributes;
+pub use batch::{
+    BATCH_JSON, BATCH_MESSAGES_CEILING, BATCH_MSGPACK, BYTE_ORDER_MARK, NDJSON, RawMessages, lines,
+};
 pub use incoming::{IncomingMessage, RawMessage, Sender, check_payload};
 pub use json::parse_object;
 pub use mark::Mark;

@@ -5,10 +5,10 @@
 //! nesting no stack.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use rmp::Marker;
 
+use super::attributes::Attributes;
 use super::incoming::{Data, IncomingMessage};
 use super::mark::{Mark, what_an_id_is};
 use crate::edge::error::Problem;
@@ -212,16 +212,16 @@ fn read_member<'a>(
     Ok(())
 }
 
-fn attributes(value: &[u8]) -> Result<BTreeMap<Cow<'_, str>, Cow<'_, str>>, Problem> {
+fn attributes(value: &[u8]) -> Result<Attributes<'_>, Problem> {
     let mut reader = Reader::new(value);
     let Ok(Token::Map(count)) = reader.token() else {
         return Err(Problem::invalid("attributes", "must be a map of strings"));
     };
-    let mut attributes = BTreeMap::new();
+    let mut attributes = Attributes::default();
     for _ in 0..count {
         let name = reader.text("attributes")?;
         let value = reader.text(&format!("attributes.{name}"))?;
-        attributes.insert(name.into(), value.into());
+        attributes.add(name.into(), value.into(), Attributes::member)?;
     }
     Ok(attributes)
 }

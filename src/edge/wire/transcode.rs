@@ -3,11 +3,9 @@
 use rmp_serde::Serializer;
 use serde_json::Deserializer;
 
+use super::json_text::{self, DEPTH_MAX};
 use super::msgpack::{Reader, Token};
 use crate::edge::error::Problem;
-
-/// Most arrays and objects within each other that are written as JSON; as many as serde_json reads.
-const DEPTH_MAX: usize = 127;
 
 /// A MessagePack value as the JSON text that says the same.
 ///
@@ -94,9 +92,12 @@ impl ToJson<'_> {
     }
 }
 
-/// Appends JSON text as a MessagePack value; `None`, and nothing, where it has no such form (it is
-/// nested too deep, or holds a number too large for a float).
+/// Appends JSON text as a MessagePack value that says exactly the same; `None`, and nothing, where
+/// there is none (it is nested too deep, or holds a number that no integer or double is).
 pub(crate) fn append_json(out: &mut Vec<u8>, json: &[u8]) -> Option<()> {
+    if !json_text::fits_messagepack(json) {
+        return None;
+    }
     let begun = out.len();
     let mut from = Deserializer::from_slice(json);
     let mut into = Serializer::new(&mut *out);
@@ -135,7 +136,12 @@ mod tests {
         assert_eq!(there_and_back(" [ 1 , 2 ] ").as_deref(), Some("[1,2]"));
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         assert_eq!(there_and_back(&deep), None);
-        assert_eq!(there_and_back("1e999"), None);
+        for inexact in ["1e999", "18446744073709551617", "[0.1000000000000000055]"] {
+            assert_eq!(there_and_back(inexact), None, "{inexact}");
+        }
+        for (json, back) in [("-0", "-0.0"), ("1e2", "100.0"), ("0.10", "0.1"), ("1.0", "1.0")] {
+            assert_eq!(there_and_back(json).as_deref(), Some(back));
+        }
     }
 
     #[test]

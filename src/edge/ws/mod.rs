@@ -19,6 +19,8 @@ pub(crate) mod session;
 pub(crate) mod tail;
 mod unfinished;
 
+use std::sync::Arc;
+
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -33,8 +35,10 @@ use super::Edge;
 use super::connections::Connection;
 use super::error::{Code, Problem};
 use super::http::parameters::{list_header, query, start};
+use crate::actors::directory::TopicHandle;
 use crate::model::TopicName;
 use crate::patterns::publish_subscribe::Start;
+use crate::topics::{AppendError, Claimed};
 
 /// What is spoken on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,16 +97,32 @@ pub(super) async fn open_producer(
     // Names of producers follow the rules for all names.
     let producer = query.producer.as_deref().map(TopicName::new).transpose()?;
     let name = checked(&edge, &path, &request)?;
-    let topic = edge.supervisor.ensure_topic(&name).await?;
-    let named = match producer {
-        Some(name) => {
-            let claimed = edge.supervisor.claim(&topic, name.as_str()).await?;
-            Some(Named { name: name.as_str().into(), claimed })
+    let (topic, named) = match producer {
+        Some(producer) => {
+            let (topic, claimed) = claim(&edge, &name, producer.as_str()).await?;
+            (topic, Some(Named { name: producer.as_str().into(), claimed }))
         }
-        None => None,
+        None => (edge.supervisor.ensure_topic(&name).await?, None),
     };
     let session = |door| ProducerSession::new(edge.clone(), topic, (protocol, acks), named, door);
     upgrade(&edge, session, protocol, &request, payload)
+}
+
+/// The topic, made anew where a deletion was in flight, and a claim on the producer's name in it.
+async fn claim(
+    edge: &Edge,
+    name: &TopicName,
+    producer: &str,
+) -> Result<(Arc<TopicHandle>, Claimed), Problem> {
+    loop {
+        let topic = edge.supervisor.ensure_topic(name).await?;
+        match edge.supervisor.claim(&topic, producer).await {
+            Err(AppendError::TopicDeleted) if edge.supervisor.topic_policy().auto_create => {
+                tokio::task::yield_now().await;
+            }
+            claimed => return Ok((topic, claimed?)),
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -28,12 +28,14 @@ use crate::topics::{AppendError, Appended, Durability, Fenced};
 mod acks;
 mod collect;
 mod intake;
+mod one_way;
 mod welcome;
 
 pub(super) use acks::Acks;
 use acks::{AckList, Marks};
 use collect::Collector;
 use intake::{Intake, Received};
+use one_way::OneWay;
 pub(super) use welcome::Named;
 use welcome::welcome;
 
@@ -67,6 +69,7 @@ pub(super) struct ProducerSession {
     waiting: Option<(Block, Marks)>,
     lane: Arc<Lane>,
     window: SendWindow<Sent>,
+    one_way: OneWay,
     unacked_messages: usize,
     unacked_bytes: usize,
     /// Set once nothing more is taken: how to end when all is answered.
@@ -111,6 +114,7 @@ impl ProducerSession {
             waiting: None,
             lane: Arc::default(),
             window: SendWindow::default(),
+            one_way: OneWay::default(),
             unacked_messages: 0,
             unacked_bytes: 0,
             ending: None,
@@ -188,6 +192,7 @@ impl ProducerSession {
             let bytes = part.body().len() + marks.bytes();
             self.unacked_messages += marks.len();
             self.unacked_bytes += bytes;
+            self.one_way.push(self.window.next_place(), &marks);
             let sent = Sent { marks, bytes, at: Instant::now() };
             if let Some(place) = self.window.push(part.clone(), sent) {
                 self.hand_over(place, part, context);
@@ -199,6 +204,7 @@ impl ProducerSession {
     fn hand_over(&mut self, place: u64, block: Block, context: &mut WebsocketContext<Self>) {
         let (reply, answer) = oneshot::channel();
         let lane = Some(LanePosition::new(self.lane.clone(), place));
+        let answer = self.one_way.relay(place, answer);
         self.producer.publish(Ingest { lane, block, reply });
         context.spawn(answer.into_actor(self).map(move |answer, session, context| {
             match answer {
@@ -214,6 +220,7 @@ impl ProducerSession {
     }
 
     fn on_stored(&mut self, place: u64, appended: Appended, context: &mut WebsocketContext<Self>) {
+        self.one_way.stored(place);
         let (answered, resend) = self.window.stored(place, appended);
         for (sent, appended) in answered {
             self.unacked_messages -= sent.marks.len();
@@ -258,16 +265,19 @@ impl ProducerSession {
         error: PublishError,
         context: &mut WebsocketContext<Self>,
     ) {
-        let problem = Problem::from(error);
-        if self.door.is_closing() {
-            return;
-        }
+        let deleted = matches!(error, PublishError::Append(AppendError::TopicDeleted));
+        let made_anew = deleted && self.edge.supervisor.topic_policy().auto_create;
+        let problem = Problem::from(if made_anew { PublishError::Deleted } else { error });
+        self.one_way.refused(place, &problem);
         let refused = self.window.refused(place);
         let waiting = self.waiting.take().map(|(_, marks)| marks);
         let collected = self.intake.finish().map(|(_, marks)| marks);
         let after = waiting.into_iter().chain(collected);
+        let after: Vec<Marks> = after.inspect(|marks| OneWay::dropped(marks, &problem)).collect();
+        if self.door.is_closing() {
+            return;
+        }
         for marks in refused.into_iter().map(|sent| sent.marks).chain(after) {
-            metrics::one_way_dropped(marks.one_way() as u64);
             if let Some(frame) = self.intake.acks.refused(&marks, &problem) {
                 send(self, context, frame);
             }
@@ -293,6 +303,14 @@ impl ProducerSession {
         if let Some(ending) = self.ending.take_if(|_| settled) {
             ending.carry_out(self, context);
         }
+    }
+}
+
+impl Drop for ProducerSession {
+    fn drop(&mut self) {
+        let waiting = self.waiting.take().map(|(_, marks)| marks);
+        let collected = self.intake.finish().map(|(_, marks)| marks);
+        waiting.into_iter().chain(collected).for_each(|marks| OneWay::left(&marks));
     }
 }
 

@@ -10,7 +10,8 @@
 pub mod receipt;
 mod window;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -19,8 +20,9 @@ pub use window::{Refused, Resend, SendWindow};
 
 use crate::actors::directory::{TopicHandle, TopicState, Unavailable};
 use crate::actors::ingest::Ingest;
-use crate::model::Block;
-use crate::topics::{AppendError, Appended};
+use crate::actors::supervisor::Supervisor;
+use crate::model::{Block, TopicName};
+use crate::topics::{AppendError, Appended, TopicChangeError};
 
 /// How long a publish waits for a topic that is being brought back before its sender is told to
 /// come again.
@@ -32,6 +34,12 @@ pub enum PublishError {
     /// The topic is being brought back and was not in time; nothing was handed over.
     #[error("the topic is recovering")]
     Recovering,
+    /// The topic was deleted while the block was on its way; sent again, it goes into a new one.
+    #[error("the topic was deleted meanwhile; what is sent again goes into a new one")]
+    Deleted,
+    /// The topic could not be made.
+    #[error(transparent)]
+    Topic(#[from] TopicChangeError),
     /// The writer or the producer said no.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -43,6 +51,34 @@ impl From<Unavailable> for PublishError {
             Unavailable::Quarantined => AppendError::Quarantined,
             Unavailable::Ended => AppendError::TopicDeleted,
         })
+    }
+}
+
+/// How long a deletion is given to end before a publish that met it makes the topic anew.
+const DELETION_WAIT: Duration = Duration::from_millis(1);
+
+/// Stores one block in the topic of that name, made where the policy allows that, and waits until it
+/// is safe at the topic's level. A deletion that it meets comes before it: the topic is made anew.
+///
+/// # Errors
+/// As [`publish`], and [`TopicChangeError`] where there is no topic and none can be made.
+pub async fn publish_to(
+    supervisor: &Supervisor,
+    name: &TopicName,
+    block: Block,
+) -> Result<(Arc<TopicHandle>, Appended), PublishError> {
+    let begun = Instant::now();
+    loop {
+        let topic = supervisor.ensure_topic(name).await?;
+        match publish(&topic, block.clone()).await {
+            Err(PublishError::Append(AppendError::TopicDeleted))
+                if supervisor.topic_policy().auto_create => {}
+            stored => return stored.map(|appended| (topic, appended)),
+        }
+        if begun.elapsed() > RECOVERY_WAIT {
+            return Err(PublishError::Deleted);
+        }
+        tokio::time::sleep(DELETION_WAIT).await;
     }
 }
 

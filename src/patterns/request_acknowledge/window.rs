@@ -55,6 +55,11 @@ impl<T> Default for SendWindow<T> {
 }
 
 impl<T> SendWindow<T> {
+    /// The place that the next block will have.
+    pub fn next_place(&self) -> u64 {
+        self.next_place
+    }
+
     /// Takes a block in. Its place, if it is to be handed over now; else it goes out with a resend.
     pub fn push(&mut self, block: Block, tag: T) -> Option<u64> {
         let place = self.next_place;

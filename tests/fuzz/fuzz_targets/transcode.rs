@@ -6,12 +6,10 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 use weir::exposed::{append_json_to_msgpack, msgpack_to_json};
-use weir_fuzz::json::{depth, is_json};
+use weir_fuzz::json::{DEPTH_MAX, depth, has_lone_surrogate, is_json, numbers};
 use weir_fuzz::messages::check_refusal;
 
 const BYTES_MAX: usize = 4_096;
-/// Deeper than serde_json follows.
-const DEPTH_MAX: usize = 127;
 
 /// What the bytes say; nothing where a [`Value`] can't hold it.
 fn value(json: &[u8]) -> Option<Value> {
@@ -52,10 +50,14 @@ fn from_json(json: &[u8]) {
     let mut msgpack = vec![0xc0];
     if append_json_to_msgpack(&mut msgpack, json).is_none() {
         assert_eq!(msgpack, [0xc0], "what was there before is left alone");
-        if is_json(json) && depth(json) <= DEPTH_MAX {
-            assert_eq!(value(json), None, "has a value, and so a form in MessagePack");
-        }
+        let plain = |number: &&str| number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok();
+        let sayable = is_json(json) && depth(json) <= DEPTH_MAX && !has_lone_surrogate(json);
+        assert!(!sayable || !numbers(json).iter().all(plain), "has a form in MessagePack");
         return;
+    }
+    for number in numbers(json).iter().filter(|number| !number.contains(['.', 'e', 'E'])) {
+        let whole = number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok();
+        assert!(whole, "an integer that MessagePack has not: {number}");
     }
     assert_eq!(msgpack[0], 0xc0);
     assert!(is_json(json), "became MessagePack, and is no JSON");

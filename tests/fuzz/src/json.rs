@@ -5,6 +5,62 @@ pub fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok() && Scanner { rest: bytes }.document().is_some()
 }
 
+/// Most arrays and objects within each other that a message may have.
+pub const DEPTH_MAX: usize = 100;
+
+/// What is stored of a payload that is declared JSON; `None` where it is refused.
+pub fn stored(bytes: &[u8]) -> Option<&[u8]> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let good = is_json(bytes) && depth(bytes) <= DEPTH_MAX && !has_lone_surrogate(bytes);
+    good.then_some(bytes)
+}
+
+/// An escape is half of a surrogate pair, and stands alone.
+pub fn has_lone_surrogate(json: &[u8]) -> bool {
+    let mut rest = json;
+    let mut high = false;
+    while let [byte, after @ ..] = rest {
+        let mut unit = 0;
+        rest = match (byte, after) {
+            (b'\\', [b'u', a, b, c, d, after @ ..]) => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or(0);
+                unit = [a, b, c, d].into_iter().fold(0, |unit, byte| unit << 4 | digit(byte));
+                after
+            }
+            (b'\\', [_, after @ ..]) => after,
+            _ => after,
+        };
+        let low = (0xdc00..0xe000).contains(&unit);
+        if low != high {
+            return true;
+        }
+        high = (0xd800..0xdc00).contains(&unit);
+    }
+    high
+}
+
+/// The numbers of a JSON value, as they are written.
+pub fn numbers(json: &[u8]) -> Vec<&str> {
+    let text = std::str::from_utf8(json).unwrap_or_default();
+    let (mut found, mut begun, mut in_string, mut escaped) = (Vec::new(), None, false, false);
+    for (at, byte) in text.bytes().chain([b' ']).enumerate() {
+        let of_number = matches!(byte, b'-' | b'+' | b'.' | b'0'..=b'9')
+            || (begun.is_some() && matches!(byte, b'e' | b'E'));
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            _ if of_number => begun = begun.or(Some(at)),
+            _ => {}
+        }
+        if in_string || !of_number {
+            found.extend(begun.take().map(|begun| &text[begun..at]));
+        }
+    }
+    found
+}
+
 /// How deep the arrays and objects of a JSON value stand in each other.
 pub fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);

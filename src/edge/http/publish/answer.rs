@@ -7,23 +7,22 @@ use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::web::Data;
 use serde_json::json;
 
-use super::Stored;
 use super::collect::nothing;
-use crate::actors::directory::TopicHandle;
+use super::{Part, Stored};
 use crate::edge::Edge;
+use crate::edge::connections::Link;
 use crate::edge::error::Problem;
 use crate::edge::http::waiting::Preference;
 use crate::model::{Receipt, Stage};
 use crate::patterns::request_acknowledge::{Until, receipt};
-use crate::topics::{Appended, NotStored, Outcome};
+use crate::topics::{NotStored, Outcome};
 
 /// The answer to one message, held back until it has come as far as is asked for.
 pub(super) async fn one(
     edge: &Data<Edge>,
-    topic: &TopicHandle,
-    appended: &Appended,
+    Part { topic, appended, .. }: &Part,
     until: Until,
-    preference: Preference,
+    (preference, link): (Preference, Link),
 ) -> Result<HttpResponse, Problem> {
     let outcome = appended.outcomes().next();
     let (offset, duplicate) = match outcome {
@@ -35,9 +34,10 @@ pub(super) async fn one(
         (Until::Logged, _) | (_, None) => Stage::Logged,
         (until, Some(wait)) => {
             let (queue, draining) = (&edge.queue, edge.draining.clone());
-            let reached = receipt::reached(queue, topic, offset, until, wait, draining).await;
-            // It is stored, whatever has become of it, or of us, since.
-            reached.map_or(Stage::Logged, |story| story.stage)
+            let reached = receipt::reached(queue, topic, offset, until, wait, draining);
+            // It is stored, whatever has become of it, of its sender, or of us, since.
+            let reached = link.unless_ended(reached).await;
+            reached.and_then(Result::ok).map_or(Stage::Logged, |story| story.stage)
         }
     };
     let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence: offset });
@@ -67,19 +67,22 @@ pub(super) fn many(
     // Written out at once: a tree of all results would cost many times their text.
     let mut results = String::new();
     let parts = stored.iter().flatten().flat_map(|stored| &stored.parts);
-    let mut outcomes = parts.flat_map(|(count, part)| part.outcomes().take(*count as usize));
+    let mut outcomes = parts.flat_map(|part| {
+        let outcomes = part.appended.outcomes().take(part.count as usize);
+        outcomes.map(|outcome| (part.topic.id(), outcome))
+    });
     for fault in checked {
         results.push_str(if results.is_empty() { "" } else { "," });
         let problem = match (fault, &stored) {
-            (Ok(()), Some(Ok(Stored { topic, refused, .. }))) => {
-                let outcome = outcomes.next();
+            (Ok(()), Some(Ok(Stored { refused, .. }))) => {
+                let (topic, outcome) = outcomes.next().unzip();
                 let (offset, duplicate) = match outcome {
                     Some(Outcome::Stored(offset)) => (Some(offset), false),
                     Some(Outcome::Not(NotStored::Duplicate(offset))) => (offset, true),
                     _ => (None, false),
                 };
-                if let Some(sequence) = offset {
-                    let receipt = edge.receipts.seal(Receipt { topic: topic.id(), sequence });
+                if let (Some(topic), Some(sequence)) = (topic, offset) {
+                    let receipt = edge.receipts.seal(Receipt { topic, sequence });
                     accepted += 1;
                     // Writing to a String does not fail.
                     let _ = write!(

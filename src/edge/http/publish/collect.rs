@@ -1,14 +1,17 @@
 //! A request's body, in each of the forms it may have, as a block.
 
+use std::borrow::Cow;
+
 use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
 use crate::edge::http::body::Body;
+use crate::edge::http::message_headers;
 use crate::edge::http::parameters::header;
 use crate::edge::wire::{
-    BATCH_JSON, BATCH_MSGPACK, NDJSON, RawMessages, Sender, check_payload, lines,
+    Attributes, BATCH_JSON, BATCH_MSGPACK, NDJSON, RawMessages, Sender, check_payload, lines,
 };
 use crate::model::{Block, BlockBuilder, Record, TopicName, TraceParent};
 
@@ -118,18 +121,14 @@ impl Target<'_> {
         RawMessages(messages): RawMessages<'_>,
         builder: &mut BlockBuilder,
     ) -> Result<Vec<Result<(), Problem>>, Problem> {
-        only_one(request, "idempotency-key")?;
-        let of_one = |name: &str| {
-            matches!(name, "weir-key" | "weir-ttl-ms") || name.starts_with("weir-attr-")
-        };
-        if let Some(name) = request.headers().keys().find(|name| of_one(name.as_str())) {
-            only_one(request, name.as_str())?;
+        if let Some(name) = message_headers::for_one_only(request) {
+            return Err(for_many(name));
         }
         let taken = messages.into_iter().map(|raw| {
             self.check_room(builder)?;
             let mut message = raw.message(Sender::Request)?;
             if let Some(trace) = self.trace {
-                message.add_attribute("traceparent", trace.as_str());
+                message.attributes.add_missing("traceparent", trace.as_str());
             }
             message.push_to(builder, self.bytes_max)
         });
@@ -139,41 +138,34 @@ impl Target<'_> {
 
 fn only_one(request: &HttpRequest, name: &str) -> Result<(), Problem> {
     match request.headers().contains_key(name) {
-        true => Err(Problem::invalid(name, "names one message, and this body holds a list")),
+        true => Err(for_many(name)),
         false => Ok(()),
     }
 }
 
+fn for_many(name: &str) -> Problem {
+    Problem::invalid(name, "names one message, and this body holds a list")
+}
+
 /// What headers say of a message.
 struct Described<'a> {
-    key: Option<&'a str>,
-    message_id: Option<&'a str>,
-    attributes: Vec<(&'a str, &'a str)>,
+    key: Option<Cow<'a, str>>,
+    message_id: Option<Cow<'a, str>>,
+    attributes: Attributes<'a>,
     ttl_ms: Option<u64>,
 }
 
 impl<'a> Described<'a> {
     fn of(request: &'a HttpRequest, trace: Option<&'a TraceParent>) -> Result<Self, Problem> {
-        let ttl_ms = header(request, "weir-ttl-ms")?.map(|text| {
-            text.parse().map_err(|_| Problem::invalid("Weir-Ttl-Ms", "must be a whole number"))
-        });
-        let mut attributes = Vec::new();
-        for name in request.headers().keys() {
-            if let Some(attribute) = name.as_str().strip_prefix("weir-attr-") {
-                attributes.extend(header(request, name.as_str())?.map(|value| (attribute, value)));
-            }
+        let mut attributes = message_headers::attributes(request)?;
+        if let Some(trace) = trace {
+            attributes.add_missing("traceparent", trace.as_str());
         }
-        if let Some(trace) = trace
-            && !attributes.iter().any(|(name, _)| *name == "traceparent")
-        {
-            attributes.push(("traceparent", trace.as_str()));
-        }
-        attributes.sort_unstable();
         Ok(Self {
-            key: header(request, "weir-key")?,
-            message_id: header(request, "idempotency-key")?,
+            key: message_headers::key(request)?,
+            message_id: message_headers::message_id(request)?,
             attributes,
-            ttl_ms: ttl_ms.transpose()?,
+            ttl_ms: message_headers::ttl_ms(request)?,
         })
     }
 
@@ -190,11 +182,11 @@ impl<'a> Described<'a> {
         builder: &mut BlockBuilder,
         message_bytes_max: usize,
     ) -> Result<(), Problem> {
-        check_payload(content_type, payload, message_bytes_max)?;
+        let payload = check_payload(content_type, payload, message_bytes_max)?;
         builder.push(&Record {
-            key: self.key,
-            message_id: self.message_id,
-            attributes: self.attributes.clone(),
+            key: self.key.as_deref(),
+            message_id: self.message_id.as_deref(),
+            attributes: self.attributes.pairs(),
             ttl_ms: self.ttl_ms,
             ..Record::of(content_type, payload)
         })?;

@@ -1,9 +1,10 @@
-//! Publishing over HTTP: `POST /v1/topics/{topic}/messages` and `…/oneway`.
+//! Publishing over HTTP: `POST /v1/topics/{topic}/messages`, and in `one_way` `…/oneway`.
 //!
 //! `collect` makes a block of a body in any of its forms, `answer` says what became of it.
 
 mod answer;
 mod collect;
+mod one_way;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,21 +15,20 @@ use serde::Deserialize;
 use tracing::{Instrument, Span};
 
 use super::body;
-use super::parameters::{NoQuery, query};
+use super::parameters::query;
 use super::topic_name;
 use super::waiting::{Preference, until};
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
+use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::faults::{self, Seam};
 use crate::metrics::{self, Way};
 use crate::model::{BLOCK_BYTES_MAX, Block, TopicName};
-use crate::patterns::{one_way, request_acknowledge};
+use crate::patterns::request_acknowledge;
 use crate::topics::Appended;
 use collect::{Collected, collect};
-
-/// What a one-way block costs the byte budget beside its bytes: a task and a mailbox's entry.
-const ONE_WAY_OVERHEAD_BYTES: usize = 1024;
+pub(super) use one_way::one_way;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +44,8 @@ pub(super) async fn publish(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let begun = Instant::now();
-    let name = accepted(&edge, &path)?;
+    check_running(&edge)?;
+    let name = topic_name(&path)?;
     let query: PublishQuery = query(&request)?;
     let until = until(query.until.as_deref())?;
     let preference = Preference::of(&request)?;
@@ -66,26 +67,33 @@ pub(super) async fn publish(
     if !one {
         return Ok(answer::many(&edge, checked, stored));
     }
-    let Stored { topic, parts, .. } = stored.transpose()?.ok_or_else(collect::nothing)?;
-    let (_, appended) = parts.first().ok_or_else(collect::nothing)?;
-    answer::one(&edge, &topic, appended, until, preference).await
+    let stored = stored.transpose()?.ok_or_else(collect::nothing)?;
+    let part = stored.parts.first().ok_or_else(collect::nothing)?;
+    answer::one(&edge, part, until, (preference, Link::of(&request))).await
 }
 
-fn accepted(edge: &Edge, path: &str) -> Result<TopicName, Problem> {
-    if edge.is_draining() {
-        return Err(Problem::new(Code::Draining, "take your message to another node"));
+fn check_running(edge: &Edge) -> Result<(), Problem> {
+    match edge.is_draining() {
+        true => Err(Problem::new(Code::Draining, "take your message to another node")),
+        false => Ok(()),
     }
-    topic_name(path)
 }
 
 /// What became of a request's messages. They are one block, unless that is too large to be stored as
 /// a whole.
 struct Stored {
-    topic: Arc<TopicHandle>,
-    /// The parts that are stored, with how many messages each had.
-    parts: Vec<(u32, Appended)>,
+    /// The parts that are stored.
+    parts: Vec<Part>,
     /// Why the messages behind them are not, if so.
     refused: Option<Problem>,
+}
+
+struct Part {
+    /// Another one than the part's before it, if that was deleted meanwhile.
+    topic: Arc<TopicHandle>,
+    /// How many messages it had.
+    count: u32,
+    appended: Appended,
 }
 
 async fn store(
@@ -94,68 +102,19 @@ async fn store(
     block: Block,
     begun: Instant,
 ) -> Result<Stored, Problem> {
-    let topic = edge.supervisor.ensure_topic(name).await?;
     let (mut parts, mut refused) = (Vec::new(), None);
     for part in block.split(BLOCK_BYTES_MAX) {
-        let (messages, bytes) = (part.count(), part.body().len() as u64);
-        match request_acknowledge::publish(&topic, part).await {
-            Ok(appended) => parts.push((messages, appended)),
+        let (count, bytes) = (part.count(), part.body().len() as u64);
+        match request_acknowledge::publish_to(&edge.supervisor, name, part).await {
+            Ok((topic, appended)) => parts.push(Part { topic, count, appended }),
             Err(error) if parts.is_empty() => return Err(error.into()),
             Err(error) => {
                 refused = Some(error.into());
                 break;
             }
         }
-        metrics::passed(Way::Http, messages.into(), bytes);
+        metrics::passed(Way::Http, count.into(), bytes);
     }
     metrics::acknowledged(Way::Http, begun.elapsed());
-    Ok(Stored { topic, parts, refused })
-}
-
-/// Takes messages that nobody waits for: answered when they have been read, whatever becomes of
-/// them.
-pub(super) async fn one_way(
-    edge: Data<Edge>,
-    path: Path<String>,
-    request: HttpRequest,
-    payload: Payload,
-    _: NoQuery,
-) -> Result<HttpResponse, Problem> {
-    let name = accepted(&edge, &path)?;
-    let policy = edge.supervisor.topic_policy();
-    if !policy.auto_create && edge.supervisor.directory().topic(&name).is_none() {
-        return Err(Problem::no_topic(&name));
-    }
-    let body = match body::read(&edge, &request, payload).await {
-        // The budget is spent: this is loss that was allowed.
-        Err(problem) if problem.code() == Code::Overloaded => {
-            metrics::one_way_dropped(1);
-            return Ok(HttpResponse::NoContent().finish());
-        }
-        body => body?,
-    };
-    let Collected { block, checked, one } = collect(&edge, &request, &name, body)?;
-    let refused = checked.iter().filter(|checked| checked.is_err()).count() as u64;
-    if let (true, Some(Err(problem))) = (one || block.is_none(), checked.into_iter().next()) {
-        return Err(problem);
-    }
-    metrics::one_way_dropped(refused);
-    let Some(block) = block else { return Err(collect::nothing()) };
-    let messages = u64::from(block.count());
-    match edge.admission.try_admit(ONE_WAY_OVERHEAD_BYTES) {
-        None => metrics::one_way_dropped(messages),
-        Some(permit) => {
-            let sent = async move {
-                let Ok(topic) = edge.supervisor.ensure_topic(&name).await else {
-                    return metrics::one_way_dropped(messages);
-                };
-                let (stored, bytes) = one_way::send(&topic, block).await;
-                metrics::passed(Way::OneWay, stored, bytes);
-                metrics::one_way_dropped(messages - stored);
-                drop(permit);
-            };
-            actix_web::rt::spawn(sent);
-        }
-    }
-    Ok(HttpResponse::NoContent().finish())
+    Ok(Stored { parts, refused })
 }

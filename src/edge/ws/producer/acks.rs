@@ -44,9 +44,10 @@ impl Marks {
         self.0.iter().flatten().map(Mark::bytes).sum()
     }
 
-    /// Messages that nobody waits for an answer to.
-    pub(super) fn one_way(&self) -> usize {
-        self.0.iter().filter(|mark| mark.is_none()).count()
+    /// Where messages stand that nobody waits for an answer to.
+    pub(super) fn one_way_places(&self) -> Vec<u32> {
+        let places = (0u32..).zip(&self.0).filter(|(_, mark)| mark.is_none());
+        places.map(|(place, _)| place).collect()
     }
 }
 

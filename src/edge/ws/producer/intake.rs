@@ -3,7 +3,7 @@
 use super::acks::{AckList, Marks};
 use super::collect::Collector;
 use crate::edge::error::Problem;
-use crate::edge::wire::{Encoding, Frame, Mark, RawMessage, RawMessages, Sender};
+use crate::edge::wire::{BYTE_ORDER_MARK, Encoding, Frame, Mark, RawMessage, RawMessages, Sender};
 use crate::edge::ws::Protocol;
 use crate::metrics;
 use crate::model::Block;
@@ -62,6 +62,7 @@ impl Intake {
         let (found, array) = match frame {
             Received::Text(text) => {
                 self.acks.encoding = Encoding::Json;
+                let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
                 let found = RawMessages::in_frame(text, self.batch_messages_max);
                 (found, text.trim_ascii_start().starts_with('['))
             }
@@ -75,15 +76,16 @@ impl Intake {
         };
         match found {
             Err(problem) => {
-                self.acks.lost_count();
-                answers.push(self.acks.frame_error(&problem, self.frames, None));
+                answers.push(self.refuse_unread(&problem));
             }
             Ok(RawMessages(messages)) => {
-                for (n, raw) in messages.into_iter().enumerate() {
+                for (n, raw) in messages.iter().copied().enumerate() {
                     if answers.len() == ERRORS_MAX {
                         self.gave_up = true;
                         let why = format!("{ERRORS_MAX} messages of this frame can't be taken");
+                        let unread = messages[n..].iter().filter(|raw| raw.id().is_none()).count();
                         let problem = Problem::invalid("frame", why);
+                        metrics::one_way_dropped(problem.code().as_str(), unread as u64);
                         answers.push(self.acks.frame_error(&problem, self.frames, Some(n)));
                         break;
                     }
@@ -116,7 +118,7 @@ impl Intake {
             (Err(problem), Some(id)) => answers.push(self.acks.message_error(&id, &problem)),
             (Err(problem), None) => {
                 self.acks.lost_count();
-                metrics::one_way_dropped(1);
+                metrics::one_way_dropped(problem.code().as_str(), 1);
                 answers.push(self.acks.frame_error(&problem, self.frames, index));
             }
         }
@@ -138,7 +140,13 @@ impl Intake {
     /// Refuses a frame unread.
     pub(super) fn refuse(&mut self, problem: &Problem) -> Frame {
         self.frames += 1;
+        self.refuse_unread(problem)
+    }
+
+    /// Nobody knows what ids stood in the frame, if any: it is one message that nobody waits for.
+    fn refuse_unread(&mut self, problem: &Problem) -> Frame {
         self.acks.lost_count();
+        metrics::one_way_dropped(problem.code().as_str(), 1);
         self.acks.frame_error(problem, self.frames, None)
     }
 

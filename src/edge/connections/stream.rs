@@ -1,0 +1,148 @@
+//! The stream between a client and actix-http: TCP, and what actix-http has no place for.
+//!
+//! It tells the connection's [`Link`] when the client has sent its last byte, and puts a problem
+//! object in the place of answers that actix-http writes by itself, before any handler runs: those
+//! have a status and no body, and end the connection.
+//!
+//! Invariant: every other byte passes as it is. An answer is replaced only where it is certain that
+//! one begins there: at the beginning of what is written at once, or behind whole answers.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_web::rt::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::link::Link;
+use super::refusal;
+
+/// See the module.
+pub struct ClientStream {
+    tcp: TcpStream,
+    link: Link,
+    /// Bytes at the front of what is to be written that were looked at before.
+    seen: usize,
+    refusal: Option<Refusal>,
+    head_timeout: Duration,
+    /// When the head that has begun must be whole. actix-http times the first one only.
+    head_due: Option<Pin<Box<Sleep>>>,
+}
+
+/// An answer of actix-http's own that is to be replaced.
+struct Refusal {
+    /// Bytes to be written before it.
+    before: usize,
+    instead: Vec<u8>,
+    written: usize,
+}
+
+impl ClientStream {
+    /// A connection that was accepted, and how long a head may take to come.
+    pub fn new(tcp: TcpStream, head_timeout: Duration) -> Self {
+        let link = Link::default();
+        Self { tcp, link, seen: 0, refusal: None, head_timeout, head_due: None }
+    }
+
+    /// The TCP connection.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// What its requests know of it.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Ready once a head that has begun is not whole in time.
+    fn head_is_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.link.awaits_head() {
+            self.head_due = None;
+            return Poll::Pending;
+        }
+        let timeout = self.head_timeout;
+        let due = self.head_due.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        due.as_mut().poll(context)
+    }
+
+    /// Writes what stands in the place of a refusal; ready when it is all written.
+    fn write_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(refusal) = &mut self.refusal else { return Poll::Ready(Ok(())) };
+        while refusal.written < refusal.instead.len() {
+            let rest = &refusal.instead[refusal.written..];
+            let count = ready!(Pin::new(&mut self.tcp).poll_write(context, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            refusal.written += count;
+        }
+        self.refusal = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if Pin::new(&mut self.tcp).poll_read(context, buffer)?.is_pending() {
+            ready!(self.head_is_late(context));
+            // To actix-http it is as if the client had closed; our answer goes out with our close.
+            let instead = refusal::too_slow(&self.link);
+            self.refusal = Some(Refusal { before: 0, instead, written: 0 });
+            return Poll::Ready(Ok(()));
+        }
+        match &buffer.filled()[before..] {
+            [] if buffer.remaining() > 0 => self.link.end(),
+            came => self.link.came(came),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.refusal.is_none() && self.seen == 0 {
+            self.refusal = refusal::find(bytes).map(|found| Refusal {
+                before: found.at,
+                instead: if found.behind_last { Vec::new() } else { found.problem(&self.link) },
+                written: 0,
+            });
+        }
+        let whole = bytes.len();
+        let bytes = match &self.refusal {
+            Some(Refusal { before: 0, .. }) => {
+                ready!(self.write_instead(context))?;
+                self.seen = 0;
+                return Poll::Ready(Ok(whole));
+            }
+            Some(Refusal { before, .. }) => &bytes[..*before],
+            None => bytes,
+        };
+        self.seen = whole;
+        let written = ready!(Pin::new(&mut self.tcp).poll_write(context, bytes))?;
+        self.seen = whole - written;
+        if let Some(refusal) = &mut self.refusal {
+            refusal.before -= written;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.write_instead(context))?;
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
