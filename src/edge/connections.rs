@@ -1,7 +1,7 @@
 //! The connections that are open: how many, from where, and how each is set up.
 //!
-//! `server` accepts them, `stream` and `refusal` stand between each and actix-http, and `link` is what
-//! the requests on one know of it.
+//! `server` accepts them, `stream` and `refusal` stand between each and actix-http, and `link` is
+//! what the requests on one know of it.
 //!
 //! A connection over a limit is accepted, so that its request can be told why it is refused; one
 //! that sends none is gone when the time for a request's head is up.

@@ -2,7 +2,8 @@
 //!
 //! A bucket of tries for each address, filled again at a steady rate (a token bucket). It is asked
 //! only about what turned out not to exist, and a try is taken only by such a miss, so that honest
-//! clients never notice, not even behind an address that others guess from; a crate that counts every question can't do that.
+//! clients never notice, not even behind an address that others guess from; a crate that counts
+//! every question can't do that.
 //!
 //! Invariant: memory is bounded; when there are too many addresses those with full buckets are
 //! forgotten, and if none is full everybody starts anew.

@@ -1,5 +1,5 @@
-//! Publishes that meet the deletion of their topic: made anew, or told to come again, and never lost
-//! by a 404.
+//! Publishes that meet the deletion of their topic: made anew, or told to come again, and never
+//! lost by a 404.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ use crate::support::socket::{Event, Socket};
 
 const DELETIONS: usize = 40;
 
-/// Deletes the topic again and again while `publish` goes on; whatever is answered is checked by it.
+/// Deletes the topic again and again while `publish` goes on, which checks what is answered.
 async fn while_deleted(broker: &Broker, publish: impl AsyncFn(&AtomicBool)) {
     let stop = AtomicBool::new(false);
     let deleting = async {

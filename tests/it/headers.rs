@@ -1,5 +1,5 @@
-//! Headers: what they say of a message on its way in and out, which are known, and what every answer
-//! has.
+//! Headers: what they say of a message on its way in and out, which are known, and what every
+//! answer has.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -30,7 +30,9 @@ async fn fields_that_no_header_holds_are_percent_encoded_out_and_in() {
     ];
     let messages: Vec<_> = values
         .iter()
-        .map(|value| json!({ "data": 1, "key": value, "message_id": value, "attributes": { "a": value } }))
+        .map(|value| {
+            json!({ "data": 1, "key": value, "message_id": value, "attributes": { "a": value } })
+        })
         .collect();
     let batch = json!({ "messages": messages }).to_string();
     let answer = broker.publish("t", "application/vnd.weir.messages+json", batch).await;

@@ -114,7 +114,8 @@ async fn over_http_all_that_was_sent_is_stored_a_duplicate_or_dropped_for_a_reas
     // In a batch each for its own reason, the good ones stored.
     let large = "x".repeat(200);
     let messages = json!({ "messages": [
-        { "data": 1 }, { "data": large }, { "data": 2, "colour": 1 }, { "data": "B", "message_id": "k" },
+        { "data": 1 }, { "data": large }, { "data": 2, "colour": 1 },
+        { "data": "B", "message_id": "k" },
         { "data": 3, "message_id": "m" }, { "data": 3, "message_id": "m" },
     ] });
     let answer = one_way(&broker, "t", batch, &messages.to_string()).await;

@@ -115,7 +115,7 @@ impl Reading {
             let (from, limits) = (self.next, self.limits());
             let left = deadline.saturating_duration_since(Instant::now());
             let read = publish_subscribe::poll(queue, &self.topic, from, limits, left, draining);
-            // Who has gone is not waited for, and who has only said its last word gets what is there.
+            // Who has gone is not waited for; who has only said its last word gets what is there.
             let Some(blocks) = link.unless_ended(read).await else { return Ok(Page::default()) };
             let page = self.take(&blocks?)?;
             if page.messages > 0 {

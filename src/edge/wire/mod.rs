@@ -5,7 +5,8 @@
 //!
 //! Invariants: what is stored is the payload's bytes, never a re-encoding of them; a payload that
 //! is declared JSON is JSON that common readers take (`json_text`), checked when it comes in, so
-//! that it can be embedded as it is when it goes out; what a client declares (a length, a count) costs nothing before it has come.
+//! that it can be embedded as it is when it goes out; what a client declares (a length, a count)
+//! costs nothing before it has come.
 
 mod attributes;
 mod batch;

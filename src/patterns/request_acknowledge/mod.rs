@@ -57,8 +57,8 @@ impl From<Unavailable> for PublishError {
 /// How long a deletion is given to end before a publish that met it makes the topic anew.
 const DELETION_WAIT: Duration = Duration::from_millis(1);
 
-/// Stores one block in the topic of that name, made where the policy allows that, and waits until it
-/// is safe at the topic's level. A deletion that it meets comes before it: the topic is made anew.
+/// Stores one block in the topic of that name, made where the policy allows that, and waits until
+/// it is safe at the topic's level. A deletion that it meets comes before it: the topic is made anew.
 ///
 /// # Errors
 /// As [`publish`], and [`TopicChangeError`] where there is no topic and none can be made.

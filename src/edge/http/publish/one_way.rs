@@ -16,10 +16,17 @@ use crate::edge::error::{Code, Problem};
 use crate::edge::http::parameters::NoQuery;
 use crate::edge::http::{body, topic_name};
 use crate::metrics::{self, Way};
+use crate::model::{Block, TopicName};
 use crate::patterns::one_way::{self, Sent};
 
 /// What a block costs the byte budget beside its bytes: a task and a mailbox's entry.
 const OVERHEAD_BYTES: usize = 1024;
+
+/// Messages to be stored.
+struct Taken {
+    name: TopicName,
+    block: Block,
+}
 
 /// Messages of which it is not known yet what becomes of them. What is left when this is dropped
 /// went with a panic, or with the broker.
@@ -112,12 +119,6 @@ async fn take(
         (Some(_), Some(problem)) if one => Err(problem),
         (Some(block), _) => Ok(Some(Taken { name, block })),
     }
-}
-
-/// Messages to be stored.
-struct Taken {
-    name: crate::model::TopicName,
-    block: crate::model::Block,
 }
 
 fn hand_over(edge: Data<Edge>, Taken { name, block }: Taken, mut account: Account) {
