@@ -4,7 +4,7 @@
 //! see their last acknowledgement and close, the server ends, the journal syncs and ends.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use actix_web::middleware::from_fn;
@@ -12,7 +12,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
 use socket2::SockRef;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::actors::supervisor::{RestartPolicy, Supervisor, TopicPolicy};
 use crate::clock::Clock;
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::edge::admission::Admission;
 use crate::edge::connections::{self, Connections, ReadingEnd};
 use crate::edge::guesses::Guesses;
+use crate::edge::outgoing::{Outgoing, UNCHARGED_BYTES, WATCH_INTERVAL};
 use crate::edge::readers::Readers;
 use crate::edge::{Edge, http};
 use crate::journal::JournalError;
@@ -76,6 +77,8 @@ pub async fn run(
             metrics::upkeep();
         }
     });
+    let outgoing = Outgoing::new(&config.limits);
+    watch_readers(outgoing.clone());
     let (drain, draining) = watch::channel(false);
     let edge = web::Data::new(Edge {
         supervisor,
@@ -85,6 +88,8 @@ pub async fn run(
         admission: Admission::new(config.limits.in_flight_bytes_max),
         // The largest body has room in it, and what is under way keeps most of the memory.
         unfinished: Admission::new(config.limits.in_flight_bytes_max / 8 * 5),
+        outgoing: outgoing.clone(),
+        last_upload: Semaphore::new(1),
         guesses: Guesses::new(config.limits.receipt_misses_per_minute, clock.clone()),
         hosts: config.server.clone(),
         connections: Connections::new(&config.limits),
@@ -111,6 +116,7 @@ pub async fn run(
     })
     // Those within the limits are told why they are refused; this holds where nobody asks.
     .max_connections((config.limits.connections_max + CONNECTIONS_SPARE).div_ceil(workers))
+    .h1_write_buffer_size(UNCHARGED_BYTES)
     // Without this a small answer can wait 44 ms for the client's delayed ack.
     .tcp_nodelay(true)
     .client_request_timeout(
@@ -146,6 +152,20 @@ pub async fn run(
     topics.stop().await.context("stopping the journal")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Cuts readers off that hold room and take too little.
+fn watch_readers(outgoing: Outgoing) {
+    actix_web::rt::spawn(async move {
+        let mut pace = tokio::time::interval(WATCH_INTERVAL);
+        loop {
+            pace.tick().await;
+            let cut = outgoing.cut_slow(Instant::now());
+            if cut > 0 {
+                tracing::warn!(cut, "readers that took too little were cut off");
+            }
+        }
+    });
 }
 
 fn restart_policy(config: &Config) -> RestartPolicy {

@@ -13,6 +13,7 @@ pub mod connections;
 pub mod error;
 pub mod guesses;
 pub mod http;
+pub mod outgoing;
 pub mod readers;
 mod settings;
 pub mod wire;
@@ -20,7 +21,7 @@ pub mod ws;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use settings::{LimitSettings, ServerSettings};
 
@@ -32,6 +33,7 @@ use crate::queue::Queue;
 use admission::Admission;
 use connections::Connections;
 use guesses::Guesses;
+use outgoing::Outgoing;
 use readers::Readers;
 
 /// What every request and session needs.
@@ -56,6 +58,11 @@ pub struct Edge {
     pub admission: Admission,
     /// The byte budget, five eighths as large, of what has not come whole yet.
     pub unfinished: Admission,
+    /// One body at a time may come in without room there, so that bodies which each have some and
+    /// wait for more don't wait for each other.
+    pub last_upload: Semaphore,
+    /// The byte budget of what goes out to readers.
+    pub outgoing: Outgoing,
     /// Who asked too often for receipts that don't exist.
     pub guesses: Guesses,
     /// The time.

@@ -26,7 +26,11 @@ pub(super) async fn metrics(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
         ("weir_topics_quarantined", "Topics that are quarantined", now.quarantined.len() as u64),
         ("weir_connections", "Connections that are open", now.connections),
         ("weir_sessions", "Sockets and event streams that are open", now.sessions),
-        ("weir_in_flight_bytes", "Bytes under way to the journal", now.in_flight_bytes),
+        (
+            "weir_in_flight_bytes",
+            "Bytes coming in and under way to the journal",
+            now.in_flight_bytes,
+        ),
         ("weir_readers", "Tails and event streams", now.lag.readers),
         ("weir_reader_lag_messages", "Messages readers have not been given", now.lag.messages),
         ("weir_reader_lag_messages_max", "The same of the last reader", now.lag.messages_max),
@@ -114,7 +118,7 @@ impl Now {
             topics: topics.len() as u64,
             connections: edge.connections.count() as u64,
             sessions: edge.sessions.receiver_count() as u64,
-            in_flight_bytes: edge.admission.admitted() as u64,
+            in_flight_bytes: (edge.admission.admitted() + edge.unfinished.admitted()) as u64,
             lag: edge.readers.lag(|topic| edge.queue.extent(topic).map(|extent| extent.head)),
         }
     }

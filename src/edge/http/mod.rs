@@ -10,6 +10,7 @@ mod events;
 mod health;
 mod message;
 mod metrics;
+mod pages;
 pub(in crate::edge) mod parameters;
 mod poll;
 mod publish;

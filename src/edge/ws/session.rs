@@ -97,6 +97,11 @@ impl Door {
         self.closing
     }
 
+    /// To end the connection from outside.
+    pub(super) fn reading_end(&self) -> Option<ReadingEnd> {
+        self.reading_end.clone()
+    }
+
     pub(super) fn budget(&self) -> Rc<Budget> {
         self.budget.clone()
     }

@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use tracing::{Instrument, Span};
 
-use super::body;
+use super::body::{self, Wait};
 use super::parameters::{NoQuery, query};
 use super::topic_name;
 use super::waiting::{Preference, until};
@@ -51,9 +51,9 @@ pub(super) async fn publish(
     if faults::fails(Seam::HandlerPublishing) {
         return Err(Problem::new(Code::Internal, "planned fault"));
     }
-    let body = body::read(&edge, &request, payload).await?;
-    let Collected { block, checked, one } = collect(&edge, &request, &name, body)?;
-    let stored = match block {
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
+    let Collected { block, checked, one } = collect(&edge, &request, &name, &body.bytes)?;
+    let stored = match body.admit(block).await? {
         Some(block) => {
             let span = block.trace().map_or_else(
                 Span::none,
@@ -126,7 +126,7 @@ pub(super) async fn one_way(
     if !policy.auto_create && edge.supervisor.directory().topic(&name).is_none() {
         return Err(Problem::no_topic(&name));
     }
-    let body = match body::read(&edge, &request, payload).await {
+    let body = match body::read(&edge, &request, payload, Wait::none(&edge)).await {
         // The budget is spent: this is loss that was allowed.
         Err(problem) if problem.code() == Code::Overloaded => {
             metrics::one_way_dropped(1);
@@ -134,7 +134,8 @@ pub(super) async fn one_way(
         }
         body => body?,
     };
-    let Collected { block, checked, one } = collect(&edge, &request, &name, body)?;
+    let Collected { block, checked, one } = collect(&edge, &request, &name, &body.bytes)?;
+    drop(body);
     let refused = checked.iter().filter(|checked| checked.is_err()).count() as u64;
     if let (true, Some(Err(problem))) = (one || block.is_none(), checked.into_iter().next()) {
         return Err(problem);
@@ -142,7 +143,8 @@ pub(super) async fn one_way(
     metrics::one_way_dropped(refused);
     let Some(block) = block else { return Err(collect::nothing()) };
     let messages = u64::from(block.count());
-    match edge.admission.try_admit(ONE_WAY_OVERHEAD_BYTES) {
+    let bytes = block.body().len() + ONE_WAY_OVERHEAD_BYTES;
+    match edge.admission.try_admit(bytes) {
         None => metrics::one_way_dropped(messages),
         Some(permit) => {
             let sent = async move {
