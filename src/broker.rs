@@ -98,6 +98,7 @@ pub async fn run(
         clock,
         draining,
         sessions: watch::Sender::new(()),
+        publishing: watch::Sender::new(()),
     });
     let (in_app, origins) = (edge.clone(), config.server.allowed_origins.clone());
     let (connections, limits) = (edge.connections.clone(), config.limits.clone());
@@ -144,8 +145,10 @@ pub async fn run(
     tracing::info!("draining");
     drain.send_replace(true);
     let patience = Duration::from_millis(config.server.drain_timeout_ms);
-    if tokio::time::timeout(patience, edge.sessions.closed()).await.is_err() {
-        tracing::warn!(open = edge.sessions.receiver_count(), "sockets left open after draining");
+    let answered = async { tokio::join!(edge.sessions.closed(), edge.publishing.closed()) };
+    if tokio::time::timeout(patience, answered).await.is_err() {
+        let (open, requests) = (edge.sessions.receiver_count(), edge.publishing.receiver_count());
+        tracing::warn!(open, requests, "sockets and requests left open after draining");
     }
     handle.stop(true).await;
     server.await.context("the server")?.context("the server")?;

@@ -278,9 +278,9 @@ impl Admission {
         self.main.lock().waiting()
     }
 
-    /// More than half of the budget is taken.
-    pub fn is_scarce(&self) -> bool {
-        self.main.lock().bytes_free < self.main.bytes_max / 2
+    /// How much of the budget is free, in eighths.
+    pub fn eighths_free(&self) -> usize {
+        self.main.lock().bytes_free * 8 / self.main.bytes_max.max(1)
     }
 
     /// One piece never costs more than there is, else it could never come in.

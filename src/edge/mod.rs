@@ -71,6 +71,8 @@ pub struct Edge {
     pub draining: watch::Receiver<bool>,
     /// A sender is held by every open session, so that draining can wait for the last one.
     pub sessions: watch::Sender<()>,
+    /// The same of every request that publishes.
+    pub publishing: watch::Sender<()>,
 }
 
 impl Edge {

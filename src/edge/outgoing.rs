@@ -25,11 +25,12 @@ use super::connections::ReadingEnd;
 
 /// What a connection collects before it writes, whatever the answer's pieces are.
 pub const UNCHARGED_BYTES: usize = 16 * 1024;
-/// A piece while there is much room, and while there is little.
+/// A piece while there is much room, while there is little, and while there is hardly any.
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_BYTES_SCARCE: usize = 16 * 1024;
+const PIECE_BYTES_LEAST: usize = 4 * 1024;
 /// How long a piece may be held while others wait for room.
-const PRESSED_MS: u64 = 3_000;
+const PRESSED_MS: u64 = 2_000;
 /// How often slow readers are looked for.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -93,12 +94,16 @@ impl Outgoing {
 
     /// How long a piece is to be now.
     pub fn piece_bytes(&self) -> usize {
-        if self.is_scarce() { PIECE_BYTES_SCARCE } else { PIECE_BYTES }
+        match self.0.room.eighths_free() {
+            0..2 => PIECE_BYTES_LEAST,
+            2..4 => PIECE_BYTES_SCARCE,
+            _ => PIECE_BYTES,
+        }
     }
 
     /// Only what is needed at once is to be kept.
     pub fn is_scarce(&self) -> bool {
-        self.0.room.is_scarce()
+        self.0.room.eighths_free() < 4
     }
 
     /// Bytes that are held.
@@ -313,9 +318,11 @@ mod tests {
     fn pieces_are_short_where_the_budget_is_scarce() {
         let outgoing = outgoing();
         assert_eq!(outgoing.piece_bytes(), PIECE_BYTES);
-        let most = outgoing.try_room(500_000);
+        let most = outgoing.try_room(480_000);
         assert_eq!(outgoing.piece_bytes(), PIECE_BYTES_SCARCE);
-        drop(most);
+        let more = outgoing.try_room(100_000);
+        assert_eq!(outgoing.piece_bytes(), PIECE_BYTES_LEAST);
+        drop((most, more));
         assert_eq!(outgoing.piece_bytes(), PIECE_BYTES);
     }
 }

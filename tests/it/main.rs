@@ -32,6 +32,7 @@ mod retention;
 mod rfc6455;
 mod seen;
 mod short;
+mod slow_readers;
 mod stopping;
 mod topics;
 mod transfer;

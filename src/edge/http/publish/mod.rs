@@ -44,6 +44,8 @@ pub(super) async fn publish(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let begun = Instant::now();
+    // A stop waits until what was taken is answered.
+    let _open = edge.publishing.subscribe();
     let name = accepted(&edge, &path)?;
     let query: PublishQuery = query(&request)?;
     let until = until(query.until.as_deref())?;
