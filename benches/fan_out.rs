@@ -69,10 +69,18 @@ fn unread(block: &PlacedBlock) -> Arc<PlacedBlock> {
 
 /// The frame a tail makes of a block.
 fn frame(receipts: &ReceiptKey, block: &Arc<PlacedBlock>) -> String {
-    let (form, gaps, page_bytes) = (Form::Json, Gaps::StopAt, TAIL_FRAME.bytes);
-    let shown = Shown { form, gaps, page_bytes, receipts, now: JournalAge(0) };
+    let shown = Shown {
+        form: Form::Json,
+        gaps: Gaps::StopAt,
+        page_bytes: TAIL_FRAME.bytes,
+        body_bytes: usize::MAX,
+        until: u64::MAX,
+        shared: true,
+        receipts,
+        now: JournalAge(0),
+    };
     let mut budget = ReadBudget::new(TAIL_FRAME.messages, u64::MAX);
-    let page = shown.page(&mut budget, std::slice::from_ref(block), block.base_offset);
+    let page = shown.page(&mut budget, std::slice::from_ref(block), block.base_offset, None);
     tail_frame(page.expect("records").body)
 }
 

@@ -183,12 +183,20 @@ fn encode(criterion: &mut Criterion) {
         for (name, form) in
             [("JSON", Form::Json), ("NDJSON", Form::Lines), ("MessagePack", Form::MessagePack)]
         {
-            let (gaps, page_bytes, now) = (Gaps::PassOver, u64::MAX, JournalAge(0));
-            let shown = Shown { form, gaps, page_bytes, receipts: &receipts, now };
+            let shown = Shown {
+                form,
+                gaps: Gaps::PassOver,
+                page_bytes: u64::MAX,
+                body_bytes: usize::MAX,
+                until: u64::MAX,
+                shared: true,
+                receipts: &receipts,
+                now: JournalAge(0),
+            };
             group.bench_function(format!("{content} as {name}"), |bencher| {
                 let page = |blocks: &mut Vec<Arc<PlacedBlock>>| {
                     let mut budget = ReadBudget::new(PAGE as u64, u64::MAX);
-                    let page = shown.page(&mut budget, blocks, 0).expect("records");
+                    let page = shown.page(&mut budget, blocks, 0, None).expect("records");
                     assert_eq!(page.messages, PAGE as u64);
                     black_box(page)
                 };

@@ -6,13 +6,13 @@
 mod descriptors;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 use anyhow::Context;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::actors::supervisor::{RestartPolicy, Supervisor, TopicPolicy};
 use crate::clock::Clock;
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::edge::admission::Admission;
 use crate::edge::connections::{self, Connections};
 use crate::edge::guesses::Guesses;
+use crate::edge::outgoing::{Outgoing, WATCH_INTERVAL};
 use crate::edge::readers::Readers;
 use crate::edge::{Edge, http};
 use crate::journal::JournalError;
@@ -77,6 +78,8 @@ pub async fn run(
             metrics::upkeep();
         }
     });
+    let outgoing = Outgoing::new(&config.limits);
+    watch_readers(outgoing.clone());
     let (drain, draining) = watch::channel(false);
     let edge = web::Data::new(Edge {
         supervisor,
@@ -86,6 +89,8 @@ pub async fn run(
         admission: Admission::new(config.limits.in_flight_bytes_max),
         // The largest body has room in it, and what is under way keeps most of the memory.
         unfinished: Admission::new(config.limits.in_flight_bytes_max / 8 * 5),
+        outgoing: outgoing.clone(),
+        last_upload: Semaphore::new(1),
         guesses: Guesses::new(config.limits.receipt_misses_per_minute, clock.clone()),
         hosts: config.server.clone(),
         connections: Connections::new(&config.limits),
@@ -94,6 +99,7 @@ pub async fn run(
         clock,
         draining,
         sessions: watch::Sender::new(()),
+        publishing: watch::Sender::new(()),
     });
     let (in_app, origins) = (edge.clone(), config.server.allowed_origins.clone());
     let (connections, limits) = (edge.connections.clone(), config.limits.clone());
@@ -122,14 +128,30 @@ pub async fn run(
     tracing::info!("draining");
     drain.send_replace(true);
     let patience = Duration::from_millis(config.server.drain_timeout_ms);
-    if tokio::time::timeout(patience, edge.sessions.closed()).await.is_err() {
-        tracing::warn!(open = edge.sessions.receiver_count(), "sockets left open after draining");
+    let answered = async { tokio::join!(edge.sessions.closed(), edge.publishing.closed()) };
+    if tokio::time::timeout(patience, answered).await.is_err() {
+        let (open, requests) = (edge.sessions.receiver_count(), edge.publishing.receiver_count());
+        tracing::warn!(open, requests, "sockets and requests left open after draining");
     }
     handle.stop(true).await;
     server.await.context("the server")?.context("the server")?;
     topics.stop().await.context("stopping the journal")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Cuts readers off that hold room and take too little.
+fn watch_readers(outgoing: Outgoing) {
+    actix_web::rt::spawn(async move {
+        let mut pace = tokio::time::interval(WATCH_INTERVAL);
+        loop {
+            pace.tick().await;
+            let cut = outgoing.cut_slow(Instant::now());
+            if cut > 0 {
+                tracing::warn!(cut, "readers that took too little were cut off");
+            }
+        }
+    });
 }
 
 fn restart_policy(config: &Config) -> RestartPolicy {

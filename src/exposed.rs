@@ -95,7 +95,7 @@ pub const TAIL_FRAME: ReadLimits = tail::FRAME;
 
 /// The frame that a tail is sent, of a page's messages in JSON.
 pub fn tail_frame(messages: Vec<u8>) -> String {
-    tail::messages_frame(messages)
+    tail::messages_frame(&messages)
 }
 
 /// The chunk of these blocks, each of which is a part of its own: stream, first offset, block.

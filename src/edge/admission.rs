@@ -1,63 +1,231 @@
-//! The byte budget at the door: what all clients together may have under way to the journal.
+//! A byte budget: what all clients together may have under way.
 //!
 //! actix's mailboxes are no backpressure, so memory is bounded here: a block or a body is let in
 //! only with a [`Permit`] for its bytes, which travels with the block and goes with its last clone,
-//! wherever that is, so that neither a lost socket nor a slow disk gives it back too soon.
+//! wherever that is, so that neither a lost socket nor a slow disk gives it back too soon. What goes
+//! out to readers is in such a budget too.
+//!
+//! Who finds no room waits in one of two lines, requests or sockets, first come first served; the
+//! lines take turns, and nobody overtakes who waits. So sockets that send all they can take no more
+//! than every other turn from requests, however many they are.
 //!
 //! A part of the budget is kept for small pieces: who sends a message now and then does not stand
 //! in line behind those who send all they can.
 //!
 //! Invariant: the permits out never cover more than the budget.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 /// The largest piece that may use the part that is kept for small ones.
 const SMALL_BYTES: usize = 16 * 1024;
 /// Which part of the budget that is.
-const SMALL_SHARE: u32 = 8;
+const SMALL_SHARE: usize = 8;
+/// Requests that may wait at once: each has a piece of its body in hand that is not admitted.
+const REQUESTS_WAITING_MAX: usize = 1_024;
 
 /// The budget. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    bytes: Arc<Semaphore>,
-    bytes_max: u32,
-    small: Arc<Semaphore>,
-    small_max: u32,
+    main: Room,
+    small: Room,
+}
+
+/// Who waits; each kind in a line of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// HTTP requests.
+    Requests,
+    /// WebSockets.
+    Sockets,
+}
+
+/// A part of the budget.
+#[derive(Clone, Debug)]
+struct Room {
+    state: Arc<Mutex<State>>,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    bytes_free: usize,
+    lines: [VecDeque<Waiter>; 2],
+    /// The line that is served next.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    bytes: usize,
+    granted: oneshot::Sender<Permit>,
 }
 
 /// Bytes let in, until this is dropped.
+#[derive(Debug, Default)]
+pub struct Permit(Vec<Held>);
+
 #[derive(Debug)]
-pub struct Permit(Vec<OwnedSemaphorePermit>);
+struct Held {
+    room: Room,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.give_back(self.bytes);
+    }
+}
 
 impl Permit {
     /// Joins another permit to this one.
-    pub fn merge(&mut self, other: Self) {
-        for permit in other.0 {
-            let same = self
-                .0
-                .iter_mut()
-                .find(|held| std::ptr::eq(&**held.semaphore(), &**permit.semaphore()));
+    pub fn merge(&mut self, mut other: Self) {
+        for mut held in std::mem::take(&mut other.0) {
+            let same =
+                self.0.iter_mut().find(|mine| Arc::ptr_eq(&mine.room.state, &held.room.state));
             match same {
-                Some(held) => held.merge(permit),
-                None => self.0.push(permit),
+                Some(mine) => mine.bytes += std::mem::take(&mut held.bytes),
+                None => self.0.push(held),
             }
+        }
+    }
+
+    /// For how many bytes it is.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|held| held.bytes).sum()
+    }
+
+    /// Gives back what is more than so many bytes.
+    pub fn shrink(&mut self, bytes: usize) {
+        let mut kept = 0;
+        for held in &mut self.0 {
+            let surplus = held.bytes - held.bytes.min(bytes.saturating_sub(kept));
+            held.bytes -= surplus;
+            kept += held.bytes;
+            held.room.give_back(surplus);
         }
     }
 }
 
-impl Admission {
-    /// A budget of so many bytes (at most `u32::MAX`).
-    pub fn new(bytes_max: usize) -> Self {
-        let all = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-        let small_max = all / SMALL_SHARE;
-        let bytes_max = all - small_max;
-        let room = |bytes: u32| Arc::new(Semaphore::new(bytes as usize));
-        Self { bytes: room(bytes_max), bytes_max, small: room(small_max), small_max }
+impl State {
+    fn waiting(&self) -> usize {
+        self.lines.iter().map(VecDeque::len).sum()
     }
 
-    /// Lets bytes in if there is room right now.
+    /// Takes the one who is next off its line, if there is room for it.
+    fn next(&mut self) -> Option<Waiter> {
+        for line in &mut self.lines {
+            while line.front().is_some_and(|waiter| waiter.granted.is_closed()) {
+                line.pop_front();
+            }
+        }
+        if self.lines[self.turn].is_empty() {
+            self.turn = 1 - self.turn;
+        }
+        let line = &mut self.lines[self.turn];
+        if line.front()?.bytes > self.bytes_free {
+            return None;
+        }
+        let waiter = line.pop_front()?;
+        self.bytes_free -= waiter.bytes;
+        self.turn = 1 - self.turn;
+        Some(waiter)
+    }
+}
+
+impl Room {
+    fn new(bytes_max: usize) -> Self {
+        let state = State { bytes_free: bytes_max, lines: Default::default(), turn: 0 };
+        Self { state: Arc::new(Mutex::new(state)), bytes_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn permit(&self, bytes: usize) -> Permit {
+        Permit(vec![Held { room: self.clone(), bytes }])
+    }
+
+    /// Takes room that nobody waits for.
+    fn try_take(&self, bytes: usize) -> Option<Permit> {
+        let mut state = self.lock();
+        if state.waiting() > 0 || state.bytes_free < bytes {
+            return None;
+        }
+        state.bytes_free -= bytes;
+        Some(self.permit(bytes))
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if bytes > 0 {
+            self.lock().bytes_free += bytes;
+            self.serve();
+        }
+    }
+
+    /// Lets those in who are next, as far as there is room.
+    fn serve(&self) {
+        // Not while the lock is held: whoever has left in between gives its room back at once.
+        while let Some(Waiter { bytes, granted }) = {
+            let mut state = self.lock();
+            state.next()
+        } {
+            drop(granted.send(self.permit(bytes)));
+        }
+    }
+
+    /// Stands in line; none where the line is as long as it may be.
+    fn line_up(&self, kind: Line, bytes: usize, waiting_max: usize) -> Option<Turn> {
+        let (granted, grant) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            let line = &mut state.lines[kind as usize];
+            if line.len() >= waiting_max {
+                line.retain(|waiter| !waiter.granted.is_closed());
+                if line.len() >= waiting_max {
+                    return None;
+                }
+            }
+            line.push_back(Waiter { bytes, granted });
+        }
+        // Room may have come free since the caller looked.
+        self.serve();
+        Some(Turn { room: self.clone(), grant })
+    }
+}
+
+/// A place in a line; who leaves it holds nobody up.
+struct Turn {
+    room: Room,
+    grant: oneshot::Receiver<Permit>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.grant.close();
+        // What was granted and not fetched goes back with the channel, and serves the next by itself.
+        self.room.serve();
+    }
+}
+
+impl Turn {
+    async fn wait(mut self) -> Permit {
+        (&mut self.grant).await.expect("who waits is served")
+    }
+}
+
+impl Admission {
+    /// A budget of so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        let small = bytes_max / SMALL_SHARE;
+        Self { main: Room::new(bytes_max - small), small: Room::new(small) }
+    }
+
+    /// Lets bytes in if there is room right now, and nobody waits for it.
     pub fn try_admit(&self, bytes: usize) -> Option<Permit> {
         self.try_admit_part(bytes, bytes)
     }
@@ -65,34 +233,66 @@ impl Admission {
     /// The same for a part of something that has, or will have, `whole` bytes: what is large does
     /// not take the room for small pieces, however small its parts are.
     pub fn try_admit_part(&self, bytes: usize, whole: usize) -> Option<Permit> {
-        let permit = self.bytes.clone().try_acquire_many_owned(self.cost(bytes)).ok();
-        let small = || {
-            let cost = u32::try_from(bytes).ok().filter(|_| whole <= SMALL_BYTES)?;
-            self.small.clone().try_acquire_many_owned(cost).ok()
-        };
-        Some(Permit(vec![permit.or_else(small)?]))
+        let small = || (whole <= SMALL_BYTES).then(|| self.small.try_take(bytes)).flatten();
+        self.main.try_take(self.cost(bytes)).or_else(small)
     }
 
-    /// Waits for room, first come first served.
-    pub fn admit(&self, bytes: usize) -> impl Future<Output = Permit> + use<> {
-        let acquire = self.bytes.clone().acquire_many_owned(self.cost(bytes));
-        async move { Permit(vec![acquire.await.expect("the budget is never closed")]) }
+    /// Waits for room, first come first served in its line.
+    pub fn admit(&self, kind: Line, bytes: usize) -> impl Future<Output = Permit> + use<> {
+        let bytes = self.cost(bytes);
+        let taken = self.main.try_take(bytes);
+        let granted = match &taken {
+            Some(_) => None,
+            None => self.main.line_up(kind, bytes, usize::MAX),
+        };
+        async move {
+            match (taken, granted) {
+                (Some(permit), _) => permit,
+                (None, Some(turn)) => turn.wait().await,
+                (None, None) => unreachable!("that line may be of any length"),
+            }
+        }
+    }
+
+    /// The same for a part of a request, which waits so long at most; none where it was in vain, or
+    /// too many wait already.
+    pub async fn admit_within(&self, bytes: usize, whole: usize, wait: Duration) -> Option<Permit> {
+        if let Some(permit) = self.try_admit_part(bytes, whole) {
+            return Some(permit);
+        }
+        if wait.is_zero() {
+            return None;
+        }
+        let turn = self.main.line_up(Line::Requests, self.cost(bytes), REQUESTS_WAITING_MAX)?;
+        tokio::time::timeout(wait, turn.wait()).await.ok()
     }
 
     /// Bytes that are under way now.
     pub fn admitted(&self) -> usize {
-        let out = |max: u32, of: &Semaphore| (max as usize).saturating_sub(of.available_permits());
-        out(self.bytes_max, &self.bytes) + out(self.small_max, &self.small)
+        let out = |room: &Room| room.bytes_max - room.lock().bytes_free;
+        out(&self.main) + out(&self.small)
+    }
+
+    /// How many wait for room.
+    pub fn waiting(&self) -> usize {
+        self.main.lock().waiting()
+    }
+
+    /// How much of the budget is free, in eighths.
+    pub fn eighths_free(&self) -> usize {
+        self.main.lock().bytes_free * 8 / self.main.bytes_max.max(1)
     }
 
     /// One piece never costs more than there is, else it could never come in.
-    fn cost(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max)
+    fn cost(&self, bytes: usize) -> usize {
+        bytes.min(self.main.bytes_max)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -100,7 +300,7 @@ mod tests {
         let admission = Admission::new(8 * 100_000);
         let first = admission.try_admit(600_000).unwrap();
         assert!(admission.try_admit(100_001).is_none());
-        let waiting = tokio::spawn(admission.admit(1_000_000));
+        let waiting = tokio::spawn(admission.admit(Line::Sockets, 1_000_000));
         drop(first);
         let all = waiting.await.unwrap();
         assert!(admission.try_admit(SMALL_BYTES + 1).is_none(), "a piece over it takes all of it");
@@ -118,6 +318,73 @@ mod tests {
         }
         assert_eq!(admission.admitted(), 700_000 + 100_000 / SMALL_BYTES * SMALL_BYTES);
         drop((large, small));
+        assert_eq!(admission.admitted(), 0);
+    }
+
+    #[test]
+    fn requests_and_sockets_take_turns_however_many_sockets_wait() {
+        let admission = Admission::new(8 * 100_000);
+        let mut held = admission.try_admit(700_000);
+        let mut sockets: Vec<_> =
+            (0..10).map(|_| Some(admission.admit(Line::Sockets, 700_000).boxed())).collect();
+        let mut requests: Vec<_> =
+            (0..3).map(|_| Some(admission.admit(Line::Requests, 700_000).boxed())).collect();
+        let mut order = String::new();
+        while held.take().is_some() {
+            for (name, line) in [('s', &mut sockets), ('r', &mut requests)] {
+                for waiter in line {
+                    let granted = waiter.as_mut().and_then(|waiter| waiter.now_or_never());
+                    if granted.is_some() {
+                        order.push(name);
+                        (*waiter, held) = (None, granted);
+                    }
+                }
+            }
+        }
+        assert!(order == "rsrsrssssssss" || order == "srsrsrsssssss", "{order}");
+        assert_eq!(admission.admitted(), 0);
+    }
+
+    #[test]
+    fn nobody_overtakes_who_waits_and_who_leaves_the_line_holds_nobody_up() {
+        let admission = Admission::new(8 * 100_000);
+        let held = admission.try_admit(300_000).unwrap();
+        let leaving = admission.admit(Line::Sockets, 600_000);
+        let mut waiting = admission.admit(Line::Sockets, 500_000).boxed();
+        assert!(admission.try_admit(100_000).is_none(), "there is room, but others wait for more");
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(leaving);
+        drop(held);
+        assert!(waiting.now_or_never().is_some());
+        assert_eq!((admission.admitted(), admission.waiting()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_a_bounded_time_and_in_a_line_of_bounded_length() {
+        let admission = Admission::new(8 * 100_000);
+        let held = admission.try_admit(700_000).unwrap();
+        let wait = Duration::from_millis(1);
+        assert!(admission.admit_within(20_000, 20_000, wait).await.is_none(), "in vain");
+        let wait = Duration::from_secs(60);
+        let mut line: Vec<_> = (0..REQUESTS_WAITING_MAX)
+            .map(|_| admission.admit_within(20_000, 20_000, wait).boxed())
+            .collect();
+        assert!(line.iter_mut().all(|waiter| waiter.now_or_never().is_none()));
+        let refused = admission.admit_within(20_000, 20_000, wait).now_or_never();
+        assert!(matches!(refused, Some(None)), "the line is full");
+        drop(held);
+        assert!(line.remove(0).await.is_some());
+    }
+
+    #[test]
+    fn a_permit_gives_back_what_is_not_needed() {
+        let admission = Admission::new(8 * 100_000);
+        let mut permit = admission.try_admit(100_000).unwrap();
+        permit.shrink(200_000);
+        assert_eq!(admission.admitted(), 100_000);
+        permit.shrink(30_000);
+        assert_eq!(admission.admitted(), 30_000);
+        drop(permit);
         assert_eq!(admission.admitted(), 0);
     }
 }

@@ -75,6 +75,11 @@ impl ReadingEnd {
         // It may have ended by itself.
         let _ = SockRef::from(&*self.0).shutdown(Shutdown::Read);
     }
+
+    /// Cuts the connection off: what is to be written isn't either.
+    pub fn cut(&self) {
+        let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
+    }
 }
 
 impl Connections {

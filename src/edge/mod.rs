@@ -14,6 +14,7 @@ pub mod connections;
 pub mod error;
 pub mod guesses;
 pub mod http;
+pub mod outgoing;
 mod patience;
 pub mod readers;
 mod settings;
@@ -22,7 +23,7 @@ pub mod ws;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use settings::{LimitSettings, ServerSettings};
 
@@ -34,6 +35,7 @@ use crate::queue::Queue;
 use admission::Admission;
 use connections::Connections;
 use guesses::Guesses;
+use outgoing::Outgoing;
 use readers::Readers;
 
 /// What every request and session needs.
@@ -58,6 +60,11 @@ pub struct Edge {
     pub admission: Admission,
     /// The byte budget, five eighths as large, of what has not come whole yet.
     pub unfinished: Admission,
+    /// One body at a time may come in without room there, so that bodies which each have some and
+    /// wait for more don't wait for each other.
+    pub last_upload: Semaphore,
+    /// The byte budget of what goes out to readers.
+    pub outgoing: Outgoing,
     /// Who asked too often for receipts that don't exist.
     pub guesses: Guesses,
     /// The time.
@@ -66,6 +73,8 @@ pub struct Edge {
     pub draining: watch::Receiver<bool>,
     /// A sender is held by every open session, so that draining can wait for the last one.
     pub sessions: watch::Sender<()>,
+    /// The same of every request that publishes.
+    pub publishing: watch::Sender<()>,
 }
 
 impl Edge {

@@ -51,6 +51,12 @@ pub struct LimitSettings {
     pub body_bytes_max: usize,
     /// Bytes of messages that all clients together may have under way to the journal.
     pub in_flight_bytes_max: usize,
+    /// Bytes of answers that all readers together may have on their way out.
+    pub outgoing_bytes_max: usize,
+    /// What a reader has to take a second, over `stall_timeout_ms`, not to be cut off.
+    pub reader_bytes_per_s_min: u64,
+    /// How long a request waits for room among them before it is refused.
+    pub room_wait_ms: u64,
     /// Messages one producer socket may have unacknowledged before it is not read any more.
     pub credit_messages: usize,
     /// Bytes one producer socket may have unacknowledged before it is not read any more.
@@ -93,6 +99,9 @@ impl Default for LimitSettings {
             batch_messages_max: 10_000,
             body_bytes_max: 16 * MIB,
             in_flight_bytes_max: 32 * MIB,
+            outgoing_bytes_max: 32 * MIB,
+            reader_bytes_per_s_min: 1_024,
+            room_wait_ms: 1_000,
             credit_messages: 4_096,
             credit_bytes: 4 * MIB,
             topics_max: 10_000,
@@ -114,6 +123,9 @@ impl Default for LimitSettings {
 
 /// Bounds of every timeout: a tenth of a second to a day.
 const TIMEOUT_MS: RangeInclusive<u64> = 100..=24 * 60 * 60 * 1_000;
+
+/// With less, one answer would be all there is room for.
+const OUTGOING_BYTES_MIN: usize = 1024 * 1024;
 
 /// actix-http reads no longer head than this, whatever is set (`MAX_BUFFER_SIZE` of its h1).
 const HEADERS_BYTES_CEILING: usize = 128 * 1024;
@@ -142,6 +154,7 @@ impl LimitSettings {
             }
         }
         for (key, ms) in [
+            ("room_wait_ms", self.room_wait_ms),
             ("header_timeout_ms", self.header_timeout_ms),
             ("body_timeout_ms", self.body_timeout_ms),
             ("idle_timeout_ms", self.idle_timeout_ms),
@@ -153,6 +166,9 @@ impl LimitSettings {
                 let (low, high) = TIMEOUT_MS.into_inner();
                 return Err((key, format!("may be {low} to {high}")));
             }
+        }
+        if self.outgoing_bytes_max < OUTGOING_BYTES_MIN {
+            return Err(("outgoing_bytes_max", format!("must be at least {OUTGOING_BYTES_MIN}")));
         }
         if self.silence_timeout_ms <= self.ping_interval_ms {
             return Err(("silence_timeout_ms", "must be longer than `ping_interval_ms`".into()));

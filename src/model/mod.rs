@@ -30,7 +30,7 @@ pub use header::{
 };
 pub use lane::{Lane, LanePosition};
 pub use message_id::{Fingerprint, MessageIdKey};
-pub use placed_block::{Derived, PlacedBlock};
+pub use placed_block::{Derived, PlacedBlock, RecordPlace, Records};
 pub use receipt::{Receipt, ReceiptKey, ReceiptLife};
 pub use record::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX,

@@ -78,7 +78,7 @@ impl PlacedBlock {
     ///
     /// # Errors
     /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
-    pub fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
+    pub fn records(&self) -> Records<'_> {
         self.records_from(self.base_offset)
     }
 
@@ -86,27 +86,78 @@ impl PlacedBlock {
     ///
     /// # Errors
     /// As [`PlacedBlock::records`].
-    pub fn records_from(
-        &self,
-        from: u64,
-    ) -> impl Iterator<Item = Result<(u64, Record<'_>), RecordError>> {
-        let mut rest = &self.body[..];
-        let (mut offset, end) = (self.base_offset, self.end_offset());
-        while offset < from.min(end) && Record::take_encoded(&mut rest).is_some() {
-            offset += 1;
+    pub fn records_from(&self, from: u64) -> Records<'_> {
+        let mut records = Records {
+            base_offset: self.base_offset,
+            rest: &self.body,
+            next: self.base_offset,
+            end: self.end_offset(),
+        };
+        while records.next < from.min(records.end)
+            && Record::take_encoded(&mut records.rest).is_some()
+        {
+            records.next += 1;
         }
-        std::iter::from_fn(move || {
-            if rest.is_empty() || offset == end {
-                return None;
-            }
-            let record = Record::decode(&mut rest);
-            if record.is_err() {
-                rest = &[];
-            }
-            let item = record.map(|record| (offset, record));
-            offset += 1;
-            Some(item)
-        })
+        records
+    }
+
+    /// The same from `from` on, if that is where a reader of this block stands.
+    ///
+    /// # Errors
+    /// As [`PlacedBlock::records`].
+    pub fn records_at(&self, from: u64, place: Option<RecordPlace>) -> Records<'_> {
+        let here =
+            |place: &RecordPlace| (place.base_offset, place.offset) == (self.base_offset, from);
+        let Some(place) = place.filter(here) else { return self.records_from(from) };
+        let begun = self.body.len().saturating_sub(place.bytes_left);
+        let (base_offset, end) = (self.base_offset, self.end_offset());
+        Records { base_offset, rest: &self.body[begun..], next: from, end }
+    }
+}
+
+/// Goes through the messages of a block.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    base_offset: u64,
+    rest: &'a [u8],
+    next: u64,
+    end: u64,
+}
+
+/// Where a reader stands within a block, so that it can go on there without reading what is before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    base_offset: u64,
+    /// Offset of the next message.
+    pub offset: u64,
+    bytes_left: usize,
+}
+
+impl Records<'_> {
+    /// Where the next message stands.
+    pub fn place(&self) -> RecordPlace {
+        RecordPlace {
+            base_offset: self.base_offset,
+            offset: self.next,
+            bytes_left: self.rest.len(),
+        }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<(u64, Record<'a>), RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() || self.next == self.end {
+            return None;
+        }
+        let record = Record::decode(&mut self.rest);
+        if record.is_err() {
+            self.rest = &[];
+        }
+        let item = record.map(|record| (self.next, record));
+        self.next += 1;
+        Some(item)
     }
 }
 
@@ -140,6 +191,26 @@ mod tests {
             placed.records().map(|r| r.unwrap()).map(|(o, r)| (o, r.payload.to_vec())).collect();
         assert_eq!(found, [(40, b"1".to_vec()), (41, b"2".to_vec())]);
         assert_eq!(placed.end_offset(), 42);
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_it_stood() {
+        let placed = placed(&[Record::json(b"1"), Record::json(b"2"), Record::json(b"3")]);
+        let mut records = placed.records_from(41);
+        let before = records.place();
+        records.next();
+        let offsets = |from, place| {
+            let records = placed.records_at(from, Some(place));
+            records.map(|record| record.unwrap().0).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(41, before), [41, 42]);
+        assert_eq!(offsets(42, records.place()), [42]);
+        assert_eq!(offsets(41, records.place()), [41, 42], "it stands elsewhere");
+        records.next();
+        let end = records.place();
+        assert_eq!(offsets(43, end), [0; 0]);
+        let following = PlacedBlock { base_offset: 43, derived: Derived::default(), ..placed };
+        assert_eq!(following.records_at(43, Some(end)).count(), 3, "another block");
     }
 
     #[test]

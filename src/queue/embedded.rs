@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dashmap::DashMap;
 use tokio::sync::Semaphore;
 
+use super::read_cache::ReadCache;
 use super::tail_cache::TailCache;
 use super::{Damage, HeadWatcher, ReadError, ReadLimits, TopicExtent};
 use crate::journal::{JournalError, JournalObserver};
@@ -79,6 +80,7 @@ pub struct Embedded {
     topics: Topics,
     feed: Feed,
     reads: Arc<Semaphore>,
+    recent: Arc<ReadCache>,
 }
 
 /// Reads that may be at the disk at once: each holds the whole chunk that its message stands in,
@@ -88,7 +90,7 @@ const READS_MAX: usize = 4;
 impl Embedded {
     /// Reads from `topics`, which must have been opened with `feed`'s observer.
     pub fn new(topics: Topics, feed: Feed) -> Self {
-        Self { topics, feed, reads: Arc::new(Semaphore::new(READS_MAX)) }
+        Self { topics, feed, reads: Arc::new(Semaphore::new(READS_MAX)), recent: Arc::default() }
     }
 
     pub(super) fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
@@ -122,6 +124,7 @@ impl Embedded {
     pub(super) fn forget(&self, topic: TopicId) {
         self.feed.watchers.remove(&topic);
         self.feed.cache.forget(topic);
+        self.recent.forget(topic);
     }
 
     pub(super) fn read_cached(
@@ -149,9 +152,30 @@ impl Embedded {
         if let Some(blocks) = self.read_cached(topic, from, limits) {
             return Ok(blocks);
         }
+        if let Some(blocks) = self.recent(topic, from, limits) {
+            return Ok(blocks);
+        }
         let _turn = self.reads.acquire().await;
+        // Whoever had the turn before may have read the same.
+        if let Some(blocks) = self.recent(topic, from, limits) {
+            return Ok(blocks);
+        }
         let topics = self.topics.clone();
-        blocking(move || topics.read(topic, from, limits)).await
+        let blocks = blocking(move || topics.read(topic, from, limits)).await?;
+        self.recent.push(&blocks);
+        Ok(blocks)
+    }
+
+    /// What was read before, if it is still kept.
+    fn recent(
+        &self,
+        topic: TopicId,
+        from: u64,
+        limits: ReadLimits,
+    ) -> Option<Vec<Arc<PlacedBlock>>> {
+        let extent = self.topics.extent(topic)?;
+        let kept = (extent.first..extent.head).contains(&from) && !extent.damaged;
+        kept.then(|| self.recent.read(topic, from, limits)).flatten()
     }
 
     pub(super) async fn offset_at(

@@ -7,6 +7,7 @@
 //! the JSON form of messages included, is bounded by the tail cache's budget.
 
 mod embedded;
+mod read_cache;
 mod tail_cache;
 
 use std::sync::Arc;

@@ -103,6 +103,100 @@ async fn sockets_beyond_the_byte_budget_wait_and_lose_nothing_even_if_the_broker
     assert_eq!(broker.read_all("t").await.len() as u64, acknowledged + 1);
 }
 
+/// Sockets that send all the time, each within its credit, until the first answer is awaited no more.
+fn flood(broker: &Broker, sockets: usize) -> Vec<tokio::task::JoinHandle<()>> {
+    let address = broker.address.clone();
+    let one = move |_| {
+        let address = address.clone();
+        tokio::spawn(async move {
+            let path = "/v1/topics/flood/producer?acks=range";
+            let Ok(mut socket) = Socket::try_open(&address, path).await else { return };
+            let mut id = 0;
+            loop {
+                for _ in 0..4 {
+                    id += 1;
+                    socket.send(json!({ "id": id, "data": "x".repeat(900) })).await;
+                }
+                while !matches!(socket.event().await,
+                    crate::support::socket::Event::Frame(frame) if frame["acked"]["to"] == id)
+                {
+                }
+            }
+        })
+    };
+    (0..sockets).map(one).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_every_kind_get_their_turn_beside_sockets_that_take_all_the_room() {
+    let directory = tempdir().unwrap();
+    let environment = &SMALL[..5];
+    let broker = Broker::start_with(&directory.path().join("data"), environment);
+    let sockets = flood(&broker, 12);
+    eventually("the room is taken", async || {
+        broker.json("/v1/status").await["in_flight_bytes"].as_u64().unwrap() > 2_000
+    })
+    .await;
+    let url = broker.url("/v1/topics/t/messages");
+    let lines = format!("\"{}\"\n", "l".repeat(300)).repeat(3);
+    let batch = json!({ "messages": [{ "data": "b".repeat(600) }, { "data": 1 }] }).to_string();
+    for n in 0..20 {
+        let (kind, body) = match n % 4 {
+            0 => ("x/y", "r".repeat(900)),
+            1 => ("application/x-ndjson", lines.clone()),
+            2 => ("application/vnd.weir.messages+json", batch.clone()),
+            _ => ("text/plain", "s".repeat(60)),
+        };
+        let request = broker.http.post(&url).header("content-type", kind).body(body);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::ACCEPTED, "{n}: {kind}");
+    }
+    // In chunks, so that its length is not known before.
+    let mut wire = Wire::connect(&broker).await;
+    let head = format!(
+        "POST /v1/topics/t/messages HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        broker.address
+    );
+    wire.send(head).await;
+    for _ in 0..3 {
+        wire.send(format!("12c\r\n{}\r\n", "c".repeat(300))).await;
+    }
+    wire.send("0\r\n\r\n").await;
+    assert_eq!(wire.answer().await.status, 202);
+    sockets.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_room_is_told_when_the_broker_stops() {
+    let directory = tempdir().unwrap();
+    let patient = [("WEIR__LIMITS__ROOM_WAIT_MS", "60000"), SLOW];
+    let environment: Vec<_> = SMALL.into_iter().chain(patient).collect();
+    let broker = Broker::start_with(&directory.path().join("data"), &environment);
+    broker.publish("t", "x/y", "0").await;
+    broker.plan_fault("ingest-received", 1).await;
+    let url = broker.url("/v1/topics/t/messages");
+    let publish = || {
+        let request = broker.http.post(&url).header("content-type", "x/y");
+        tokio::spawn(request.body(vec![0; 900]).send())
+    };
+    let requests: Vec<_> = (0..8).map(|_| publish()).collect();
+    away(&broker).await;
+    eventually("the room is taken", async || {
+        broker.json("/v1/status").await["in_flight_bytes"].as_u64().unwrap() > 2_700
+    })
+    .await;
+    broker.terminate();
+    let mut refused = 0;
+    for request in requests {
+        let answer = request.await.unwrap().unwrap();
+        if answer.status() != StatusCode::ACCEPTED {
+            problem(answer, 503, "draining").await;
+            refused += 1;
+        }
+    }
+    assert!(refused >= 1);
+    assert_eq!(broker.ended().code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_flood_beyond_its_credit_stops_at_the_socket() {
     let directory = tempdir().unwrap();

@@ -41,6 +41,7 @@ mod running_out;
 mod seen;
 mod short;
 mod signals;
+mod slow_readers;
 mod stopping;
 mod topics;
 mod transfer;

@@ -20,6 +20,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::stream::ClientStream;
 use super::{Connections, ReadingEnd, set_up};
 use crate::edge::LimitSettings;
+use crate::edge::outgoing::UNCHARGED_BYTES;
 
 /// actix-http's clock is set so often; its timeouts begin by that clock, so up to this much ago.
 const HTTP_CLOCK_TICK: Duration = Duration::from_millis(500);
@@ -69,6 +70,7 @@ where
                 async move { stopping.notified().await }
             })
             .client_request_timeout(HTTP_CLOCK_TICK + head_timeout)
+            .h1_write_buffer_size(UNCHARGED_BYTES)
             .client_disconnect_timeout(Duration::from_secs(1))
             .keep_alive(HTTP_CLOCK_TICK + Duration::from_millis(limits.idle_timeout_ms))
             .local_addr(address)

@@ -1,15 +1,20 @@
 //! `GET /v1/backup`: a consistent copy of everything, as one run of bytes, while work goes on.
+//!
+//! What a slow reader has not taken has room in the budget of what goes out, and goes out bit by bit.
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data};
-use futures_util::stream;
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::parameters::NoQuery;
 use crate::edge::Edge;
+use crate::edge::admission::{Line, Permit};
+use crate::edge::connections::Connection;
 use crate::edge::error::Problem;
+use crate::edge::outgoing::Taker;
 use crate::edge::patience::Patience;
 use crate::journal::{Backup, JournalError};
 
@@ -19,28 +24,77 @@ const WAITING_MAX: usize = 16;
 /// How long a reader may take nothing.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
-pub(super) async fn backup(edge: Data<Edge>, _: NoQuery) -> Result<HttpResponse, Problem> {
+/// A part of the copy, with its room.
+type Part = Result<(Bytes, Option<Permit>), JournalError>;
+
+pub(super) async fn backup(
+    edge: Data<Edge>,
+    request: HttpRequest,
+    _: NoQuery,
+) -> Result<HttpResponse, Problem> {
     let backup = edge.supervisor.backup().await?;
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, JournalError>>(WAITING_MAX);
+    let (sender, receiver) = mpsc::channel::<Part>(WAITING_MAX);
     let runtime = tokio::runtime::Handle::current();
+    let outgoing = edge.outgoing.clone();
     tokio::task::spawn_blocking(move || {
         // Who does not read holds nothing up for ever: retention waits for us.
-        let give = |item| {
+        let send = |part: Part| {
             let mut patience = Patience::new(STALL_MAX);
-            runtime.block_on(patience.wait(sender.send(item))).is_some_and(|sent| sent.is_ok())
+            runtime.block_on(patience.wait(sender.send(part))).is_some_and(|sent| sent.is_ok())
         };
-        let written = backup.write(|bytes| give(Ok(bytes)));
+        let written = backup.write(|bytes| {
+            let room = outgoing.room(Line::Requests, bytes.len());
+            let mut patience = Patience::new(STALL_MAX);
+            let room = runtime.block_on(patience.wait(room));
+            room.is_some_and(|room| send(Ok((bytes, Some(room)))))
+        });
         if let Err(error) = written {
             tracing::error!(%error, "a backup broke off");
             // The connection breaks off with it, and the client has no end.
-            let _ = give(Err(error));
+            send(Err(error));
         }
     });
+    let connection = request.conn_data::<Connection>().and_then(Connection::reading_end);
+    let taker = edge.outgoing.taker(connection, Line::Requests);
+    let parts = Parts { receiver, part: (Bytes::new(), None), taker };
     let first = stream::once(async { Ok(Backup::beginning()) });
-    let rest = stream::unfold(receiver, |mut receiver| async {
-        let item = receiver.recv().await?;
-        Some((item.map_err(Problem::from), receiver))
+    let rest = stream::unfold(parts, |mut parts| async move {
+        let bit = parts.bit().await?;
+        Some((bit.map_err(Problem::from), parts))
     });
-    let body = futures_util::StreamExt::chain(first, rest);
+    let body = first.chain(rest);
     Ok(HttpResponse::Ok().content_type("application/octet-stream").streaming(Box::pin(body)))
+}
+
+/// The reader's end.
+struct Parts {
+    receiver: mpsc::Receiver<Part>,
+    /// What is left of a part, and its room.
+    part: (Bytes, Option<Permit>),
+    taker: Taker,
+}
+
+impl Parts {
+    async fn bit(&mut self) -> Option<Result<Bytes, JournalError>> {
+        self.taker.took();
+        if self.part.0.is_empty() {
+            let part = match self.receiver.try_recv() {
+                Ok(part) => part,
+                Err(_) => {
+                    // The time that the copy takes is no fault of the reader's.
+                    self.taker.idle();
+                    self.receiver.recv().await?
+                }
+            };
+            match part {
+                Ok(part) => self.part = part,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let size = self.taker.outgoing().piece_bytes();
+        let (rest, _) = &mut self.part;
+        let bit = rest.split_to(size.min(rest.len()));
+        self.taker.gave_charged(bit.len());
+        Some(Ok(bit))
+    }
 }

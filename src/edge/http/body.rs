@@ -1,4 +1,8 @@
 //! Request bodies, read within their limit and the byte budget.
+//!
+//! A body that finds no room waits for it a while, in line with other requests and in turn with
+//! sockets, so that it is not refused for what sockets take: first for room to come in, piece by
+//! piece, then for room on its way to the journal, as a whole.
 
 use std::time::Duration;
 
@@ -6,29 +10,122 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
+use tokio::sync::SemaphorePermit;
 
 use super::parameters::header;
 use crate::edge::Edge;
-use crate::edge::admission::Permit;
+use crate::edge::admission::{Admission, Permit};
 use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::edge::patience::Patience;
+use crate::model::Block;
 
-/// A body and the budget it takes up.
-pub(super) struct Body {
+/// A body that comes whole in one piece no longer than this goes straight on its way.
+const ONE_PIECE_BYTES: usize = 16 * 1024;
+/// A large body may wait a second longer for each so many bytes: they take that long.
+const BYTES_PER_WAIT_SECOND: usize = 8 * 1024 * 1024;
+
+/// A body and the budget it takes up until it is on its way.
+pub(super) struct Body<'e> {
     pub(super) bytes: Bytes,
-    pub(super) permit: Option<Permit>,
+    coming: Coming<'e>,
+    wait: Wait<'e>,
+}
+
+/// How long a request waits for room.
+#[derive(Clone, Copy)]
+pub(super) struct Wait<'e> {
+    edge: &'e Edge,
+    ms: u64,
+}
+
+/// The room of a body that is coming.
+struct Coming<'e> {
+    edge: &'e Edge,
+    permit: Option<Permit>,
+    /// One body at a time may do without room: bodies that each have some and wait for more would
+    /// wait for each other.
+    turn: Option<SemaphorePermit<'e>>,
+}
+
+impl<'e> Wait<'e> {
+    /// As long as the settings say.
+    pub(super) fn of(edge: &'e Edge) -> Self {
+        Self { edge, ms: edge.limits.room_wait_ms }
+    }
+
+    /// Not at all.
+    pub(super) fn none(edge: &'e Edge) -> Self {
+        Self { edge, ms: 0 }
+    }
+
+    /// Waits for room for a part of something that has, or will have, `whole` bytes.
+    async fn room(self, of: &Admission, bytes: usize, whole: usize) -> Result<Permit, Problem> {
+        let more_ms = if self.ms > 0 { whole * 1_000 / BYTES_PER_WAIT_SECOND } else { 0 };
+        let wait = Duration::from_millis(self.ms + more_ms as u64);
+        let mut draining = self.edge.draining.clone();
+        tokio::select! {
+            biased;
+            room = of.admit_within(bytes, whole, wait) => room.ok_or_else(Problem::overloaded),
+            // Its sender lives as long as the edge.
+            _ = draining.wait_for(|draining| *draining) => {
+                Err(Problem::new(Code::Draining, "take your message to another node"))
+            }
+        }
+    }
+}
+
+impl Coming<'_> {
+    async fn add(&mut self, piece: usize, whole: usize, wait: Wait<'_>) -> Result<(), Problem> {
+        if self.turn.is_some() {
+            return Ok(());
+        }
+        let room = wait.room(&self.edge.unfinished, piece, whole);
+        let turn = async {
+            match self.permit {
+                Some(_) => self.edge.last_upload.acquire().await.ok(),
+                // It has no room that others wait for, and can wait like them.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            more = room => match (&mut self.permit, more?) {
+                (Some(held), more) => held.merge(more),
+                (held, more) => *held = Some(more),
+            },
+            turn = turn => self.turn = turn,
+        }
+        Ok(())
+    }
+}
+
+impl Body<'_> {
+    /// Lets the block that was made of the body on its way, once there is room for it.
+    ///
+    /// # Errors
+    /// `overloaded` or `draining`: there was none in time.
+    pub(super) async fn admit(self, block: Option<Block>) -> Result<Option<Block>, Problem> {
+        let Some(block) = block else { return Ok(None) };
+        let Self { bytes, coming, wait } = self;
+        let needed = block.body().len();
+        drop(bytes);
+        let permit = wait.room(&wait.edge.admission, needed, needed).await?;
+        drop(coming);
+        Ok(Some(block.charged(Some(permit))))
+    }
 }
 
 /// Reads the whole body. Bytes are admitted before they are kept.
 ///
 /// # Errors
 /// `body-too-large`, `overloaded`, `request-timeout`, an encoding, or the connection broke.
-pub(super) async fn read(
-    edge: &Edge,
+pub(super) async fn read<'e>(
+    edge: &'e Edge,
     request: &HttpRequest,
     mut payload: Payload,
-) -> Result<Body, Problem> {
+    wait: Wait<'e>,
+) -> Result<Body<'e>, Problem> {
     let limit = edge.limits.body_bytes_max;
     let too_large = || Problem::body_too_large(limit);
     let declared = request
@@ -45,7 +142,7 @@ pub(super) async fn read(
         let why = format!("Content-Encoding `{encoding}` is not undone here; send it as it is");
         return Err(Problem::new(Code::UnsupportedMediaType, why));
     }
-    let (mut coming, mut under_way): (Option<Permit>, Option<Permit>) = (None, None);
+    let mut coming = Coming { edge, permit: None, turn: None };
     let mut bytes = BytesMut::new();
     let mut patience = Patience::new(Duration::from_millis(edge.limits.body_timeout_ms));
     loop {
@@ -61,18 +158,8 @@ pub(super) async fn read(
         }
         // By what came, not by what was announced: an upload that stalls holds nothing back.
         let whole = declared.max(bytes.len() + piece.len());
-        // Twice: what is still coming may take a part of the room only, so that uploads which
-        // stall leave some to those that don't.
-        let budgets = [(&edge.admission, &mut under_way), (&edge.unfinished, &mut coming)];
-        // What comes in one piece is not coming any more.
-        let needed = if piece.len() == declared { 1 } else { 2 };
-        for (budget, held) in budgets.into_iter().take(needed) {
-            let permit = budget.try_admit_part(piece.len(), whole);
-            let permit = permit.ok_or_else(Problem::overloaded)?;
-            match held {
-                Some(held) => held.merge(permit),
-                None => *held = Some(permit),
-            }
+        if piece.len() != declared || piece.len() > ONE_PIECE_BYTES {
+            coming.add(piece.len(), whole, wait).await?;
         }
         if bytes.capacity() - bytes.len() < piece.len() {
             // As much again, but no more than was announced: a buffer that doubles past the end
@@ -83,5 +170,5 @@ pub(super) async fn read(
         bytes.extend_from_slice(&piece);
     }
     Link::of(request).body_read();
-    Ok(Body { bytes: bytes.freeze(), permit: under_way })
+    Ok(Body { bytes: bytes.freeze(), coming, wait })
 }

@@ -13,23 +13,23 @@ use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::watch;
 
+use super::pages::{Broken, Pages};
 use super::parameters::{accepted, header, query, start};
 use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
-use crate::edge::connections::Link;
+use crate::edge::admission::Line;
+use crate::edge::connections::{Connection, Link};
 use crate::edge::error::{Code, Problem};
 use crate::edge::readers::Place;
-use crate::edge::wire::{Form, Gaps, ReadBudget, Shown};
-use crate::metrics::{self, Way};
+use crate::edge::wire::{Form, Gaps};
+use crate::metrics::Way;
 use crate::model::Gap;
 use crate::patterns::publish_subscribe::{self, Start};
 use crate::queue::{ReadError, ReadLimits};
 
 /// A comment comes at least so often (API.md), for those who close what is silent.
 const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
-/// How much is written at once, if no single message is larger.
-const PAGE: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,8 +76,11 @@ pub(super) async fn events(
         },
     };
     let (open, place) = (edge.sessions.subscribe(), edge.readers.open(topic.id(), next));
+    let connection = request.conn_data::<Connection>().and_then(Connection::reading_end);
+    let taker = edge.outgoing.taker(connection, Line::Requests);
+    let pages = Pages::new(&edge, &topic, (Form::Events, Gaps::StopAt, Way::Events), next, taker);
     let link = Link::of(&request);
-    let events = Events { edge, topic, next, ended: false, place, link, _open: open };
+    let events = Events { edge, topic, pages, ended: false, place, link, _open: open };
     // The comment lets the client know that it is connected.
     let pieces = stream::unfold((events, true), |(mut events, first)| async move {
         let piece = if first { Some(COMMENT) } else { events.piece().await };
@@ -115,7 +118,7 @@ fn last_seen(field: &str, id: &str) -> Result<LastSeen, Problem> {
 struct Events {
     edge: Data<Edge>,
     topic: Arc<TopicHandle>,
-    next: u64,
+    pages: Pages,
     ended: bool,
     place: Place,
     link: Link,
@@ -129,56 +132,63 @@ impl Events {
         if self.ended || self.edge.is_draining() {
             return None;
         }
-        let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
-        let wait = COMMENT_INTERVAL;
-        let read = publish_subscribe::poll(queue, &self.topic, self.next, PAGE, wait, draining);
-        // A stream whose client has gone holds its connection no longer.
-        let read = self.link.unless_ended(read).await?;
-        let blocks = match read {
-            Ok(blocks) => blocks,
-            Err(ReadError::Gone { first }) => {
-                return Some(Gap::before(self.next, first).map_or(COMMENT, |gap| self.gap(gap)));
+        if self.pages.is_between_pages() {
+            match self.is_more().await {
+                Ok(true) => {}
+                Ok(false) if self.ended || self.edge.is_draining() => return None,
+                Ok(false) => return Some(self.nothing()),
+                Err(error) => return Some(self.error(&error.into())),
             }
-            Err(error) => return Some(self.error(&error.into())),
-        };
-        if blocks.is_empty() {
-            if self.edge.is_draining() {
-                return None;
-            }
-            return Some(self.nothing());
         }
-        let shown = Shown {
-            form: Form::Events,
-            gaps: Gaps::StopAt,
-            page_bytes: PAGE.bytes,
-            receipts: &self.edge.receipts,
-            now: self.edge.queue.age(),
-        };
-        let mut budget = ReadBudget::new(PAGE.messages, u64::MAX);
-        let page = match shown.page(&mut budget, &blocks, self.next) {
-            Ok(page) => page,
+        let piece = match self.pages.piece().await {
+            Ok(piece) => piece,
+            Err(Broken::Read(ReadError::Gone { first })) if self.pages.is_between_pages() => {
+                return Some(
+                    Gap::before(self.pages.next, first).map_or(COMMENT, |gap| self.gap(gap)),
+                );
+            }
             Err(error) => return Some(self.error(&error.into())),
         };
-        if let Some(gap) = page.gaps.first() {
+        if let Some(gap) = piece.gaps.first() {
             return Some(self.gap(*gap));
         }
-        self.next = page.next.unwrap_or(self.next);
-        self.place.moved(self.next);
-        metrics::passed(Way::Events, page.messages, page.body.len() as u64);
-        Some(page.body.into())
+        self.place.moved(self.pages.next);
+        // Nothing at all would end the answer.
+        Some(if piece.bytes.is_empty() { self.nothing() } else { piece.bytes })
+    }
+
+    /// There is something to read, or there is after a while.
+    async fn is_more(&mut self) -> Result<bool, ReadError> {
+        let extent = self.edge.queue.extent(self.topic.id());
+        if extent.is_some_and(|extent| extent.head != self.pages.next) {
+            return Ok(true);
+        }
+        self.pages.idle();
+        let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
+        let (next, wait) = (self.pages.next, COMMENT_INTERVAL);
+        let limits = ReadLimits { messages: 1, bytes: 1 };
+        let read = publish_subscribe::poll(queue, &self.topic, next, limits, wait, draining);
+        // A stream whose client has gone holds its connection no longer.
+        match self.link.unless_ended(read).await {
+            Some(read) => Ok(!read?.is_empty()),
+            None => {
+                self.ended = true;
+                Ok(false)
+            }
+        }
     }
 
     /// There is nothing to read: at the head, or before a gap that reaches up to it.
     fn nothing(&mut self) -> Bytes {
         let gaps = self.edge.queue.gaps(self.topic.id());
-        let gap = gaps.into_iter().find(|gap| gap.contains(self.next));
-        let gap = gap.and_then(|gap| Gap::before(self.next, gap.end()));
+        let gap = gaps.into_iter().find(|gap| gap.contains(self.pages.next));
+        let gap = gap.and_then(|gap| Gap::before(self.pages.next, gap.end()));
         gap.map_or(COMMENT, |gap| self.gap(gap))
     }
 
     fn gap(&mut self, gap: Gap) -> Bytes {
-        self.next = gap.end();
-        self.place.moved(self.next);
+        self.pages.next = gap.end();
+        self.place.moved(self.pages.next);
         let epoch = self.topic.record().epoch.0;
         let Gap { from, to } = gap;
         // With an id, so that who comes back does not hear of it again.

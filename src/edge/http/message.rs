@@ -1,17 +1,25 @@
 //! `GET /v1/topics/{topic}/messages/{offset}`: one message, its payload as it was sent.
 
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+
+use actix_web::body::SizedStream;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch,
 };
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use futures_util::stream;
 
 use super::message_headers::{encoded, encoded_id, of_attribute};
 use super::parameters::NoQuery;
 use super::topic_name;
 use crate::edge::Edge;
+use crate::edge::admission::{Line, Permit};
+use crate::edge::connections::Connection;
 use crate::edge::error::{Code, Problem};
-use crate::model::{Receipt, Record, RecordError};
+use crate::edge::outgoing::{Taker, UNCHARGED_BYTES};
+use crate::model::{PlacedBlock, Receipt, Record, RecordError, TopicId};
 use crate::queue::{ReadError, ReadLimits};
 
 /// The payload with its content type; the rest stands in `Weir-*` headers. A message never changes,
@@ -60,7 +68,80 @@ pub(super) async fn message(
     response.insert_header(("weir-receipt", receipt.to_string()));
     response.insert_header(("weir-published-at", block.published_at.to_string()));
     describe(&mut response, &record)?;
-    Ok(response.body(Bytes::copy_from_slice(record.payload)))
+    if record.payload.len() <= UNCHARGED_BYTES {
+        return Ok(response.body(Bytes::copy_from_slice(record.payload)));
+    }
+    let bytes = record.payload.len();
+    let connection = request.conn_data::<Connection>().and_then(Connection::reading_end);
+    let taker = edge.outgoing.taker(connection, Line::Requests);
+    let payload = Payload {
+        edge,
+        topic: topic.id(),
+        offset,
+        left: 0..bytes,
+        block: Arc::downgrade(block),
+        kept: None,
+        taker,
+    };
+    let pieces = stream::unfold(payload, |mut payload| async move {
+        let piece = payload.piece().await.transpose()?;
+        Some((piece, payload))
+    });
+    Ok(response.body(SizedStream::new(bytes as u64, Box::pin(pieces))))
+}
+
+/// A long payload on its way out, piece by piece. Between two pieces it is not held, but where the
+/// tail cache does, or there is room for all of it.
+struct Payload {
+    edge: Data<Edge>,
+    topic: TopicId,
+    offset: u64,
+    /// What of it is to be given.
+    left: Range<usize>,
+    block: Weak<PlacedBlock>,
+    kept: Option<(Bytes, Permit)>,
+    taker: Taker,
+}
+
+impl Payload {
+    async fn piece(&mut self) -> Result<Option<Bytes>, Problem> {
+        let size = self.edge.outgoing.piece_bytes();
+        let bit = self.left.start..self.left.end.min(self.left.start + size);
+        if bit.is_empty() {
+            return Ok(None);
+        }
+        let room = self.taker.room(size).await;
+        let piece = match &self.kept {
+            Some((payload, _)) => payload.slice(bit.clone()),
+            None => self.bit(bit.clone()).await?,
+        };
+        self.taker.gave(room, piece.len());
+        self.left.start = bit.end;
+        Ok(Some(piece))
+    }
+
+    async fn bit(&mut self, bit: Range<usize>) -> Result<Bytes, Problem> {
+        if let Some(block) = self.block.upgrade() {
+            return self.copied(&block, bit);
+        }
+        let limits = ReadLimits { messages: 1, bytes: 1 };
+        let blocks = self.edge.queue.read(self.topic, self.offset, limits).await?;
+        let block = blocks.first().ok_or(ReadError::NoSuchTopic(self.topic))?;
+        let (outgoing, bytes) = (&self.edge.outgoing, self.left.end);
+        if let Some(room) = (!outgoing.is_scarce()).then(|| outgoing.try_room(bytes)).flatten() {
+            let payload = self.copied(block, 0..bytes)?;
+            self.kept = Some((payload.clone(), room));
+            return Ok(payload.slice(bit));
+        }
+        self.copied(block, bit)
+    }
+
+    /// Bytes of the payload.
+    fn copied(&self, block: &PlacedBlock, bytes: Range<usize>) -> Result<Bytes, Problem> {
+        let record = block.records_from(self.offset).next().transpose()?;
+        let found = record.and_then(|(_, record)| record.payload.get(bytes));
+        Ok(Bytes::copy_from_slice(found.ok_or(RecordError::Malformed)?))
+    }
 }
 
 /// The client has it: `If-None-Match` names it (RFC 9110 §13.1.2).

@@ -26,7 +26,12 @@ pub(super) async fn metrics(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
         ("weir_topics_quarantined", "Topics that are quarantined", now.quarantined.len() as u64),
         ("weir_connections", "Connections that are open", now.connections),
         ("weir_sessions", "Sockets and event streams that are open", now.sessions),
-        ("weir_in_flight_bytes", "Bytes under way to the journal", now.in_flight_bytes),
+        (
+            "weir_in_flight_bytes",
+            "Bytes coming in and under way to the journal",
+            now.in_flight_bytes,
+        ),
+        ("weir_outgoing_bytes", "Bytes on their way out to readers", now.outgoing_bytes),
         ("weir_readers", "Tails and event streams", now.lag.readers),
         ("weir_reader_lag_messages", "Messages readers have not been given", now.lag.messages),
         ("weir_reader_lag_messages_max", "The same of the last reader", now.lag.messages_max),
@@ -80,6 +85,8 @@ pub(super) async fn status(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
         "sessions": now.sessions,
         "in_flight_bytes": now.in_flight_bytes,
         "in_flight_bytes_max": edge.limits.in_flight_bytes_max,
+        "outgoing_bytes": now.outgoing_bytes,
+        "outgoing_bytes_max": edge.limits.outgoing_bytes_max,
         "readers": now.lag.readers,
         "reader_lag_messages": now.lag.messages,
     }))
@@ -95,6 +102,7 @@ struct Now {
     connections: u64,
     sessions: u64,
     in_flight_bytes: u64,
+    outgoing_bytes: u64,
     lag: Lag,
 }
 
@@ -114,7 +122,8 @@ impl Now {
             topics: topics.len() as u64,
             connections: edge.connections.count() as u64,
             sessions: edge.sessions.receiver_count() as u64,
-            in_flight_bytes: edge.admission.admitted() as u64,
+            in_flight_bytes: (edge.admission.admitted() + edge.unfinished.admitted()) as u64,
+            outgoing_bytes: edge.outgoing.held_bytes() as u64,
             lag: edge.readers.lag(|topic| edge.queue.extent(topic).map(|extent| extent.head)),
         }
     }

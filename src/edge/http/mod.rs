@@ -11,6 +11,7 @@ mod health;
 mod message;
 mod message_headers;
 mod metrics;
+mod pages;
 pub(in crate::edge) mod parameters;
 mod poll;
 mod publish;

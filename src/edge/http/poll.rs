@@ -1,12 +1,13 @@
 //! `GET /v1/topics/{topic}/messages`: reading, where the client keeps its place.
 //!
-//! The first page decides: what fits one is answered whole; a longer JSON answer is streamed a page
-//! at a time, as the client takes it, so that it never stands in memory as a whole. The other
-//! forms say at their beginning where to go on, so they are one page, however much was asked for.
+//! An answer that fits one piece is given whole; a longer one goes out a piece at a time, as the
+//! client takes it, so that it never stands in memory as a whole. Forms that say at their beginning
+//! where to go on are planned first, and are one page, however much was asked for.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use actix_web::body::SizedStream;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -14,22 +15,23 @@ use futures_util::stream;
 use rmp::encode::{write_array_len, write_map_len, write_str, write_uint};
 use serde::Deserialize;
 
+use super::pages::{Broken, Pages, Piece};
 use super::parameters::{accepted, number, query, start};
 use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
-use crate::edge::connections::Link;
+use crate::edge::admission::Line;
+use crate::edge::connections::{Connection, Link};
 use crate::edge::error::{Code, Problem};
-use crate::edge::wire::{Form, Gaps, Page, ReadBudget, Shown, to_msgpack};
-use crate::metrics::{self, Way};
-use crate::model::{Gap, PlacedBlock};
+use crate::edge::wire::{Form, Gaps, ReadBudget, plan, to_msgpack};
+use crate::metrics::Way;
+use crate::model::Gap;
 use crate::patterns::publish_subscribe::{self, Start};
 use crate::queue::{ReadError, ReadLimits};
 
-/// Stored bytes of a piece of a JSON answer.
-const PIECE_BYTES: u64 = 256 * 1024;
-/// Stored bytes of an answer that can't be given piece by piece.
-const WHOLE_BYTES: u64 = 1024 * 1024;
+/// Stored bytes of an answer that is planned, and of what is planned at once.
+const PLANNED_BYTES: u64 = 1024 * 1024;
+const PLANNED_AT_ONCE_BYTES: u64 = 256 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,15 +58,35 @@ pub(super) async fn poll(
     let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
     let from = from.resolve(&edge.queue, &topic).await?;
     let wait = Duration::from_millis(wait_ms);
-    let budget = ReadBudget::new(max, max_bytes);
+    // Who has gone is not waited for, and who has only said its last word gets what is there.
+    let waited = await_first(&edge, &topic, from, wait);
+    Link::of(&request).unless_ended(waited).await.transpose()?;
+    let connection = request.conn_data::<Connection>().and_then(Connection::reading_end);
+    let taker = edge.outgoing.taker(connection, Line::Requests);
+    let mut pages = Pages::new(&edge, &topic, (form, Gaps::PassOver, Way::Poll), from, taker);
+    pages.budget = ReadBudget::new(max, max_bytes);
     let (gaps, extent) = (Vec::new(), (from, from));
-    let mut reading = Reading { edge, topic, form, next: from, budget, gaps, extent };
-    let page = reading.first_page(wait, Link::of(&request)).await?;
-    Ok(match form {
-        Form::MessagePack => reading.msgpack(page),
-        Form::Lines => reading.lines(page),
-        Form::Json | Form::Events => reading.json(page),
-    })
+    let reading = Reading { edge, topic, form, pages, gaps, extent };
+    match form {
+        Form::MessagePack | Form::Lines => reading.planned().await,
+        Form::Json | Form::Events => reading.json().await,
+    }
+}
+
+/// Waits for the first new message, where there is none yet.
+async fn await_first(
+    edge: &Data<Edge>,
+    topic: &TopicHandle,
+    from: u64,
+    wait: Duration,
+) -> Result<(), Problem> {
+    let at_head = edge.queue.extent(topic.id()).is_some_and(|extent| extent.head == from);
+    if at_head && !wait.is_zero() {
+        let limits = ReadLimits { messages: 1, bytes: 1 };
+        let draining = edge.draining.clone();
+        publish_subscribe::poll(&edge.queue, topic, from, limits, wait, draining).await?;
+    }
+    Ok(())
 }
 
 /// The first form that the client likes best.
@@ -88,204 +110,206 @@ struct Reading {
     edge: Data<Edge>,
     topic: Arc<TopicHandle>,
     form: Form,
-    next: u64,
-    budget: ReadBudget,
+    pages: Pages,
     gaps: Vec<Gap>,
     /// The topic's first offset and its head, as the answer says them.
     extent: (u64, u64),
 }
 
 impl Reading {
-    fn page_bytes(&self) -> u64 {
-        if self.form == Form::Json { PIECE_BYTES } else { WHOLE_BYTES }
+    /// Where the topic begins and ends now; an answer never goes on beyond that.
+    fn extent_now(&self) -> (u64, u64) {
+        let (extent, next) = (self.edge.queue.extent(self.topic.id()), self.pages.next);
+        let (first, head) = extent.map_or((next, 0), |extent| (extent.first, extent.head));
+        (first, head.max(next))
     }
 
-    fn limits(&self) -> ReadLimits {
-        let bytes = self.budget.bytes.min(self.page_bytes());
-        ReadLimits { messages: self.budget.messages, bytes }
-    }
-
-    /// The first messages there are; empty only where there are none up to the head.
-    async fn first_page(&mut self, wait: Duration, link: Link) -> Result<Page, Problem> {
-        let deadline = Instant::now() + wait;
-        loop {
-            // Before it is read: an answer without a message must not know of one.
-            self.extent = self.extent_now();
-            let (queue, draining) = (&self.edge.queue, self.edge.draining.clone());
-            let (from, limits) = (self.next, self.limits());
-            let left = deadline.saturating_duration_since(Instant::now());
-            let read = publish_subscribe::poll(queue, &self.topic, from, limits, left, draining);
-            // Who has gone is not waited for; who has only said its last word gets what is there.
-            let Some(blocks) = link.unless_ended(read).await else { return Ok(Page::default()) };
-            let page = self.take(&blocks?)?;
-            if page.messages > 0 {
-                self.extent = self.extent_now();
-            }
-            // Blocks whose messages have all expired are passed over.
-            if page.messages > 0 || page.next.is_none() {
-                return Ok(page);
-            }
-        }
-    }
-
-    /// The same of what follows, up to `head` and no further; none at the end.
-    async fn next_page(&mut self, head: u64) -> Result<Option<Page>, Problem> {
-        while self.next < head {
-            let read = self.edge.queue.read(self.topic.id(), self.next, self.limits()).await;
-            let mut blocks = match read {
-                // What was given so far is right, and says where to go on: that will tell.
-                Err(ReadError::Gone { .. } | ReadError::NoSuchTopic(_) | ReadError::Damaged(_)) => {
-                    return Ok(None);
-                }
-                other => other?,
-            };
-            // The answer has said already where the topic ends.
-            blocks.retain(|block| block.end_offset() <= head);
-            let page = self.take(&blocks)?;
-            if page.messages > 0 {
-                return Ok(Some(page));
-            }
-            if page.last || page.next.is_none() {
-                return Ok(None);
-            }
-        }
-        Ok(None)
-    }
-
-    fn take(&mut self, blocks: &[Arc<PlacedBlock>]) -> Result<Page, Problem> {
-        let shown = Shown {
-            form: self.form,
-            gaps: Gaps::PassOver,
-            page_bytes: self.page_bytes(),
-            receipts: &self.edge.receipts,
-            now: self.edge.queue.age(),
+    /// Goes on behind a gap that follows, if it ends at the head or before.
+    fn behind_gap(&mut self, next: u64) -> u64 {
+        let follows = |gap: &Gap| gap.contains(next) && gap.end() <= self.extent.1;
+        let Some(gap) = self.edge.queue.gaps(self.topic.id()).into_iter().find(follows) else {
+            return next;
         };
-        let mut page = shown.page(&mut self.budget, blocks, self.next)?;
-        self.next = page.next.unwrap_or(self.next);
-        for gap in page.gaps.drain(..) {
+        self.note(Gap::before(next, gap.end()));
+        gap.end()
+    }
+
+    /// Notes gaps; one that goes on from one page to the next is one.
+    fn note(&mut self, gaps: impl IntoIterator<Item = Gap>) {
+        for gap in gaps {
             match self.gaps.last_mut() {
-                // A gap that goes on from one page to the next is one.
                 Some(last) if last.end() == gap.from => last.to = gap.to,
                 _ => self.gaps.push(gap),
             }
         }
-        metrics::passed(Way::Poll, page.messages, page.body.len() as u64);
-        Ok(page)
-    }
-
-    /// Where the topic begins and ends now; an answer never goes on beyond that.
-    fn extent_now(&self) -> (u64, u64) {
-        let extent = self.edge.queue.extent(self.topic.id());
-        let (first, head) = extent.map_or((self.next, 0), |extent| (extent.first, extent.head));
-        (first, head.max(self.next))
-    }
-
-    /// Goes on behind a gap that follows, if it ends at `head` or before.
-    fn finish(&mut self, head: u64) {
-        let follows = |gap: &Gap| gap.contains(self.next) && gap.end() <= head;
-        if let Some(gap) = self.edge.queue.gaps(self.topic.id()).into_iter().find(follows) {
-            self.gaps.extend(Gap::before(self.next, gap.end()));
-            self.next = gap.end();
-        }
     }
 
     /// The object, its messages last but for what is known only behind them.
-    fn json(mut self, page: Page) -> HttpResponse {
+    async fn json(mut self) -> Result<HttpResponse, Problem> {
+        self.extent = self.extent_now();
         let (first, head) = self.extent;
+        self.pages.until = head;
         let (name, epoch) = (self.topic.name(), self.topic.record().epoch.0);
-        let mut begun = format!(
+        let begun = format!(
             r#"{{"topic":"{name}","epoch":{epoch},"first":{first},"head":{head},"messages":["#
-        )
-        .into_bytes();
-        begun.extend_from_slice(&page.body);
+        );
         let mut response = HttpResponse::Ok();
         response.insert_header((CONTENT_TYPE, "application/json"));
-        if page.last || page.next.is_none() || self.next >= head {
-            begun.extend_from_slice(self.closing(head).as_bytes());
-            return response.body(begun);
+        let piece = self.pages.piece().await?;
+        Ok(self.answer(response, begun.into_bytes(), piece))
+    }
+
+    /// What is known before the messages, then those.
+    async fn planned(mut self) -> Result<HttpResponse, Problem> {
+        let from = self.pages.next;
+        // Before it is read: an answer without a message must not know of one.
+        self.extent = self.extent_now();
+        let (messages, next) = self.plan().await?;
+        if messages > 0 {
+            self.extent = self.extent_now();
         }
-        let state = (Some(begun), Some(self));
-        let pieces = stream::unfold(state, move |(begun, reading)| async move {
-            match (begun, reading) {
-                (Some(begun), reading) => Some((Ok(Bytes::from(begun)), (None, reading))),
-                (None, Some(reading)) => {
-                    let (piece, reading) = reading.piece(head).await;
-                    Some((piece, (None, reading)))
-                }
-                (None, None) => None,
+        let next = self.behind_gap(next);
+        let (first, head) = self.extent;
+        let head = head.max(next);
+        let mut response = HttpResponse::Ok();
+        let begun = if self.form == Form::Lines {
+            positions(&mut response, first, head, next);
+            response.insert_header((CONTENT_TYPE, "application/x-ndjson"));
+            Vec::new()
+        } else {
+            response.insert_header((CONTENT_TYPE, "application/msgpack"));
+            self.msgpack_head(&[("first", first), ("head", head), ("next", next)], messages)
+        };
+        self.pages.next = from;
+        self.pages.until = next;
+        self.pages.budget = ReadBudget::new(messages, u64::MAX);
+        let piece = match messages {
+            0 => Piece { last: true, ..Piece::default() },
+            _ => self.pages.piece().await?,
+        };
+        Ok(self.answer(response, begun, piece))
+    }
+
+    /// How many messages there will be, and where to go on behind them.
+    async fn plan(&mut self) -> Result<(u64, u64), Problem> {
+        let now = self.edge.queue.age();
+        self.pages.now = Some(now);
+        let mut budget = self.pages.budget;
+        budget.bytes = budget.bytes.min(PLANNED_BYTES);
+        let mut messages = 0;
+        loop {
+            let bytes = budget.bytes.min(PLANNED_AT_ONCE_BYTES);
+            let limits = ReadLimits { messages: budget.messages, bytes };
+            let blocks = match self.pages.planned_blocks(limits).await {
+                // What was planned so far can be given, and says where to go on: that will tell.
+                Err(_) if messages > 0 => break,
+                read => read?,
+            };
+            let planned = plan(&mut budget, &blocks, self.pages.next, u64::MAX, now)?;
+            messages += planned.messages;
+            self.note(planned.gaps);
+            self.pages.next = planned.next.unwrap_or(self.pages.next);
+            if planned.last || planned.next.is_none() {
+                break;
             }
+        }
+        Ok((messages, self.pages.next))
+    }
+
+    /// The same object as in JSON.
+    fn msgpack_head(&self, places: &[(&str, u64); 3], messages: u64) -> Vec<u8> {
+        let mut head = Vec::with_capacity(256);
+        let gaps = u32::from(!self.gaps.is_empty());
+        let mut write = || {
+            write_map_len(&mut head, 3 + places.len() as u32 + gaps)?;
+            write_str(&mut head, "topic")?;
+            write_str(&mut head, self.topic.name().as_str())?;
+            write_str(&mut head, "epoch")?;
+            write_uint(&mut head, self.topic.record().epoch.0)?;
+            for (name, number) in places {
+                write_str(&mut head, name)?;
+                write_uint(&mut head, *number)?;
+            }
+            if gaps > 0 {
+                write_str(&mut head, "gaps")?;
+                head.extend(to_msgpack(&self.gaps));
+            }
+            write_str(&mut head, "messages")?;
+            write_array_len(&mut head, messages as u32).map(|_| ())
+        };
+        write().expect("a Vec takes everything");
+        head
+    }
+
+    /// The answer that begins so: whole if this is all, else piece by piece.
+    fn answer(
+        mut self,
+        mut response: HttpResponseBuilder,
+        mut begun: Vec<u8>,
+        piece: Piece,
+    ) -> HttpResponse {
+        let last = piece.last;
+        begun.extend_from_slice(&self.finished(piece));
+        let first = Bytes::from(begun);
+        if last {
+            let bytes = first.len() as u64;
+            // The room is held until the connection has taken it.
+            let whole = stream::unfold((Some(first), self), |(whole, reading)| async move {
+                Some((Ok::<_, Problem>(whole?), (None, reading)))
+            });
+            return response.body(SizedStream::new(bytes, Box::pin(whole)));
+        }
+        let pieces = stream::unfold((Some(first), Some(self)), |(first, reading)| async move {
+            let mut reading = reading?;
+            if let Some(first) = first.filter(|first| !first.is_empty()) {
+                return Some((Ok(first), (None, Some(reading))));
+            }
+            let (piece, last) = reading.next_piece().await;
+            // The connection breaks off after an error, since the status has been sent already.
+            let last = last || piece.is_err();
+            Some((piece, (None, (!last).then_some(reading))))
         });
         response.streaming(Box::pin(pieces))
     }
 
-    /// The next piece of a JSON answer, which is never empty, and what is left.
-    async fn piece(mut self, head: u64) -> (Result<Bytes, Problem>, Option<Self>) {
-        let page = match self.next_page(head).await {
-            Ok(page) => page,
-            // The connection breaks off, since the status has been sent already.
-            Err(problem) => return (Err(problem), None),
-        };
-        let Some(page) = page else { return (Ok(self.closing(head).into()), None) };
-        let mut piece = Vec::with_capacity(page.body.len() + 64);
-        // A page before it had messages, else it would not have been answered piece by piece.
-        piece.push(b',');
-        piece.extend_from_slice(&page.body);
-        if page.last || self.next >= head {
-            piece.extend_from_slice(self.closing(head).as_bytes());
-            return (Ok(piece.into()), None);
+    /// The next piece that is not empty, and whether it is the last.
+    async fn next_piece(&mut self) -> (Result<Bytes, Problem>, bool) {
+        loop {
+            let piece = match self.pages.piece().await {
+                Ok(piece) => piece,
+                // What was given so far is right, and says where to go on: that will tell.
+                Err(Broken::Read(
+                    ReadError::Gone { .. } | ReadError::NoSuchTopic(_) | ReadError::Damaged(_),
+                )) if self.form == Form::Json && self.pages.is_between_pages() => {
+                    Piece { last: true, ..Piece::default() }
+                }
+                Err(error) => return (Err(error.into()), true),
+            };
+            let last = piece.last;
+            let bytes = self.finished(piece);
+            // An empty chunk would be the end.
+            if last || !bytes.is_empty() {
+                return (Ok(bytes), last);
+            }
         }
-        (Ok(piece.into()), Some(self))
     }
 
-    fn closing(&mut self, head: u64) -> String {
-        self.finish(head);
-        let next = self.next;
+    /// The piece with what stands behind the messages, if it is the last one.
+    fn finished(&mut self, piece: Piece) -> Bytes {
+        self.note(piece.gaps);
+        if !piece.last || self.form != Form::Json {
+            return piece.bytes;
+        }
+        [&piece.bytes[..], self.closing().as_bytes()].concat().into()
+    }
+
+    fn closing(&mut self) -> String {
+        let next = self.behind_gap(self.pages.next);
         if self.gaps.is_empty() {
             return format!(r#"],"next":{next}}}"#);
         }
         let gaps = serde_json::to_string(&self.gaps).expect("gaps are plain data");
         format!(r#"],"gaps":{gaps},"next":{next}}}"#)
-    }
-
-    /// The messages alone; where they stand is said in headers.
-    fn lines(mut self, page: Page) -> HttpResponse {
-        let (first, head) = self.extent;
-        self.finish(head);
-        let mut response = HttpResponse::Ok();
-        positions(&mut response, first, head, self.next);
-        response.insert_header((CONTENT_TYPE, "application/x-ndjson")).body(page.body)
-    }
-
-    /// The same object as in JSON.
-    fn msgpack(mut self, page: Page) -> HttpResponse {
-        let (first, head) = self.extent;
-        self.finish(head);
-        let numbers = [
-            ("epoch", u64::from(self.topic.record().epoch.0)),
-            ("first", first),
-            ("head", head),
-            ("next", self.next),
-        ];
-        let mut body = Vec::with_capacity(page.body.len() + 256);
-        let gaps = u32::from(!self.gaps.is_empty());
-        let mut write = || {
-            write_map_len(&mut body, 2 + numbers.len() as u32 + gaps)?;
-            write_str(&mut body, "topic")?;
-            write_str(&mut body, self.topic.name().as_str())?;
-            for (name, number) in numbers {
-                write_str(&mut body, name)?;
-                write_uint(&mut body, number)?;
-            }
-            if gaps > 0 {
-                write_str(&mut body, "gaps")?;
-                body.extend(to_msgpack(&self.gaps));
-            }
-            write_str(&mut body, "messages")?;
-            write_array_len(&mut body, page.messages as u32).map(|_| ())
-        };
-        write().expect("a Vec takes everything");
-        body.extend_from_slice(&page.body);
-        HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/msgpack")).body(body)
     }
 }
 

@@ -7,8 +7,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::{self, Wait};
 use super::parameters::{NoQuery, number, query};
-use super::{body, topic_name};
+use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
@@ -58,7 +59,7 @@ pub(super) async fn replace(
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let name = topic_name(&path)?;
-    let body = body::read(&edge, &request, payload).await?;
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
     let change = settings_change(&body.bytes)?;
     // What is left out takes the broker's default for topics.
     let defaults = edge.supervisor.topic_policy().defaults;
@@ -79,7 +80,7 @@ pub(super) async fn change(
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let name = topic_name(&path)?;
-    let body = body::read(&edge, &request, payload).await?;
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
     let change = settings_change(&body.bytes)?;
     let defaults = edge.supervisor.topic_policy().defaults;
     check(&edge, &change.apply_to(defaults, defaults))?;
@@ -129,7 +130,7 @@ pub(super) async fn recover(
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let topic = existing(&edge, &topic_name(&path)?)?;
-    let body = body::read(&edge, &request, payload).await?;
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
     let recover = match body.bytes.trim_ascii() {
         b"" => Recover::default(),
         given => wire::parse_object("body", given)?,

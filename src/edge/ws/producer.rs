@@ -18,6 +18,7 @@ use crate::actors::directory::{TopicHandle, Unavailable};
 use crate::actors::ingest::Ingest;
 use crate::actors::supervisor::ProducerHandle;
 use crate::edge::Edge;
+use crate::edge::admission::Line;
 use crate::edge::error::{Code, Problem};
 use crate::faults::{self, Seam};
 use crate::metrics::{self, Way};
@@ -171,7 +172,7 @@ impl ProducerSession {
         match self.edge.admission.try_admit(bytes) {
             Some(permit) => self.send(block.charged(permit), marks, context),
             None => {
-                let admitted = self.edge.admission.admit(bytes);
+                let admitted = self.edge.admission.admit(Line::Sockets, bytes);
                 self.waiting = Some((block, marks));
                 self.read_or_pause();
                 context.spawn(admitted.into_actor(self).map(|permit, session, context| {

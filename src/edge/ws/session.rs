@@ -20,11 +20,14 @@ use crate::edge::connections::ReadingEnd;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire::Frame;
 
-/// Bytes that are passed over while a client that we close has not said goodbye; the timer of that
-/// does not run while it does not read.
-const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a client that we close has to say goodbye.
+/// Bytes that are passed over while a client that we close has not said goodbye. What it sent before
+/// it heard from us is up to what the buffers of both systems hold; were it left unread, the kernel
+/// would reset the connection, and the client would not see its last acknowledgements.
+const DISCARDED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long a client that we close may send nothing before it has said goodbye.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
+/// How long it may go on sending before it has.
+const GOODBYE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of frames a session is given before it has taken the ones it has.
 pub(crate) const IN_HAND_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of answers behind which nothing more is read before they are taken.
@@ -90,6 +93,11 @@ impl Door {
     /// We have said goodbye: nothing is sent any more.
     pub(super) fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// To end the connection from outside.
+    pub(super) fn reading_end(&self) -> Option<ReadingEnd> {
+        self.reading_end.clone()
     }
 
     pub(super) fn budget(&self) -> Rc<Budget> {
@@ -161,13 +169,26 @@ impl Ending {
             Self::Gone => context.stop(),
             Self::Close(code, why) => {
                 context.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
-                if door.deaf || door.budget.refused().is_some() {
+                if door.deaf {
                     // Nothing is read any more, so no answer will be heard.
                     return door.leave(context);
                 }
+                if door.budget.refused().is_some() {
+                    // Nor here, but what was acknowledged before is to be seen: actix-http passes
+                    // over what still comes for a second.
+                    return context.stop();
+                }
                 door.closing = true;
                 door.budget.pause(false);
-                context.run_later(GOODBYE_WAIT, |_, context| context.stop());
+                let since = Instant::now();
+                let mut discarded = 0;
+                context.run_interval(GOODBYE_WAIT, move |session, context| {
+                    let door = session.door();
+                    let quiet = std::mem::replace(&mut discarded, door.discarded) == door.discarded;
+                    if quiet || since.elapsed() > GOODBYE_WAIT_MAX {
+                        context.stop();
+                    }
+                });
             }
         }
     }

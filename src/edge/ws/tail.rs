@@ -2,7 +2,8 @@
 //!
 //! It is told that there is more (or finds out when it starts) and pulls blocks from the queue,
 //! one frame at a time; the next frame is pulled only when the connection has taken the one
-//! before, so a slow reader costs one frame of memory.
+//! before, so a slow reader costs one frame of memory, which has room in the budget of what goes
+//! out.
 
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use super::session::{self, Door, Ending, Session, send};
 use crate::actors::directory::TopicHandle;
 use crate::actors::topic::{HeadAdvanced, Pending};
 use crate::edge::Edge;
+use crate::edge::admission::{Line, Permit};
 use crate::edge::error::Problem;
+use crate::edge::outgoing::{Taker, UNCHARGED_BYTES};
 use crate::edge::readers::Place;
 use crate::edge::wire::{Form, Frame, Gaps, Page, ReadBudget, Shown};
 use crate::metrics::{self, Way};
@@ -37,13 +40,15 @@ pub(super) struct TailSession {
     busy: bool,
     frames: u64,
     place: Place,
+    taker: Taker,
 }
 
 impl TailSession {
     pub(super) fn new(edge: Data<Edge>, topic: Arc<TopicHandle>, from: u64, door: Door) -> Self {
+        let taker = edge.outgoing.taker(door.reading_end(), Line::Sockets);
         let pending = Pending::default();
         let place = edge.readers.open(topic.id(), from);
-        Self { edge, topic, door, next: from, pending, busy: false, frames: 0, place }
+        Self { edge, topic, door, next: from, pending, busy: false, frames: 0, place, taker }
     }
 
     fn attach(&mut self, context: &mut WebsocketContext<Self>) {
@@ -63,18 +68,34 @@ impl TailSession {
         self.busy = true;
         let (id, next) = (self.topic.id(), self.next);
         if let Some(blocks) = self.edge.queue.read_cached(id, next, FRAME) {
-            return self.push(Ok(blocks), context);
+            let bytes: usize = blocks.iter().map(|block| block.json_bytes_max()).sum();
+            // What little a connection may collect needs no room.
+            if bytes <= UNCHARGED_BYTES {
+                return self.push(Ok(blocks), None, true, context);
+            }
+            if let Some(room) = self.taker.try_room(self.edge.outgoing.piece_bytes()) {
+                return self.push(Ok(blocks), Some(room), true, context);
+            }
         }
-        let queue = self.edge.queue.clone();
-        let read = async move { queue.read(id, next, FRAME).await };
-        context.spawn(read.into_actor(self).map(|blocks, session, context| {
-            session.push(blocks, context);
+        let (queue, outgoing) = (self.edge.queue.clone(), self.edge.outgoing.clone());
+        let read = async move {
+            let room = outgoing.room(Line::Sockets, outgoing.piece_bytes()).await;
+            let (blocks, shared) = match queue.read_cached(id, next, FRAME) {
+                Some(blocks) => (Ok(blocks), true),
+                None => (queue.read(id, next, FRAME).await, false),
+            };
+            (blocks, room, shared)
+        };
+        context.spawn(read.into_actor(self).map(|(blocks, room, shared), session, context| {
+            session.push(blocks, Some(room), shared, context);
         }));
     }
 
     fn push(
         &mut self,
         blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
+        room: Option<Permit>,
+        shared: bool,
         context: &mut WebsocketContext<Self>,
     ) {
         if self.door.ended {
@@ -82,43 +103,68 @@ impl TailSession {
         }
         let page = match blocks {
             Ok(blocks) if blocks.is_empty() => self.gap_at_head(),
-            Ok(blocks) => self.page(&blocks),
+            Ok(blocks) => self.page(&blocks, room.is_some(), shared),
             Err(ReadError::Gone { first }) => Ok(gap_page(Gap::before(self.next, first))),
             Err(error) => Err(error.into()),
         };
         match page {
             Err(problem) => self.end(problem, context),
             Ok(Page { next: None, .. }) => self.busy = false,
-            Ok(page) => {
-                self.next = page.next.unwrap_or(self.next);
-                self.place.moved(self.next);
-                metrics::passed(Way::Tail, page.messages, page.body.len() as u64);
-                for Gap { from, to } in page.gaps {
-                    context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
-                }
-                if page.messages > 0 {
-                    context.text(messages_frame(page.body));
-                }
-                if self.is_at_head() {
-                    // There is nothing to pull, and we are told when there is.
-                    self.busy = false;
-                } else {
-                    self.pull_when_taken(context);
-                }
-            }
+            Ok(page) => self.write(page, room, context),
         }
     }
 
-    fn page(&self, blocks: &[Arc<PlacedBlock>]) -> Result<Page, Problem> {
+    fn write(&mut self, page: Page, room: Option<Permit>, context: &mut WebsocketContext<Self>) {
+        self.next = page.next.unwrap_or(self.next);
+        self.place.moved(self.next);
+        for Gap { from, to } in page.gaps {
+            context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
+        }
+        let mut bytes = 0;
+        if page.messages > 0 {
+            let frame = match page.block.as_ref().and_then(|block| block.json()) {
+                Some(json) => messages_frame(json.as_bytes()),
+                None => messages_frame(&page.body),
+            };
+            bytes = frame.len();
+            metrics::passed(Way::Tail, page.messages, bytes as u64);
+            context.text(frame);
+        }
+        if let Some(mut room) = room {
+            // A message longer than a piece takes what more it needs, if there is some.
+            if let Some(more) = self.edge.outgoing.try_room(bytes.saturating_sub(room.bytes())) {
+                room.merge(more);
+            }
+            self.taker.gave(room, bytes);
+            self.pull_when_taken(context);
+        } else if self.is_at_head() {
+            // There is nothing to pull, and we are told when there is.
+            self.busy = false;
+        } else {
+            self.pull_when_taken(context);
+        }
+    }
+
+    fn page(
+        &self,
+        blocks: &[Arc<PlacedBlock>],
+        charged: bool,
+        shared: bool,
+    ) -> Result<Page, Problem> {
+        let outgoing = &self.edge.outgoing;
+        let body_bytes = if charged { outgoing.piece_bytes() } else { UNCHARGED_BYTES };
         let shown = Shown {
             form: Form::Json,
             gaps: Gaps::StopAt,
             page_bytes: FRAME.bytes,
+            body_bytes,
+            until: u64::MAX,
+            shared: shared && !outgoing.is_scarce(),
             receipts: &self.edge.receipts,
             now: self.edge.queue.age(),
         };
         let mut budget = ReadBudget::new(FRAME.messages, u64::MAX);
-        Ok(shown.page(&mut budget, blocks, self.next)?)
+        Ok(shown.page(&mut budget, blocks, self.next, None)?)
     }
 
     /// The gap that reaches up to the head, if that is what we stand before.
@@ -137,6 +183,10 @@ impl TailSession {
         let taken = tokio::task::yield_now();
         context.spawn(taken.into_actor(self).map(|(), session, context| {
             session.busy = false;
+            session.taker.took();
+            if session.is_at_head() {
+                session.taker.idle();
+            }
             session.pull(context);
         }));
     }
@@ -161,10 +211,10 @@ fn gap_page(gap: Option<Gap>) -> Page {
 }
 
 /// The frame that holds these messages.
-pub(crate) fn messages_frame(messages: Vec<u8>) -> String {
+pub(crate) fn messages_frame(messages: &[u8]) -> String {
     let mut frame = Vec::with_capacity(messages.len() + 16);
     frame.extend_from_slice(br#"{"messages":["#);
-    frame.extend_from_slice(&messages);
+    frame.extend_from_slice(messages);
     frame.extend_from_slice(b"]}");
     String::from_utf8(frame).expect("JSON is text")
 }

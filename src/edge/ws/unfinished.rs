@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::edge::admission::{Admission, Permit};
+use crate::edge::admission::{Admission, Line, Permit};
 
 /// See the module.
 pub(super) struct Unfinished {
@@ -50,7 +50,8 @@ impl Unfinished {
     /// of the room and wait for more would wait for each other.
     pub(super) fn poll_reserve(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
         let Some(budget) = &self.budget else { return Poll::Ready(()) };
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(budget.admit(bytes)));
+        let waiting =
+            self.waiting.get_or_insert_with(|| Box::pin(budget.admit(Line::Sockets, bytes)));
         let permit = std::task::ready!(waiting.as_mut().poll(context));
         (self.permit, self.waiting) = (Some(permit), None);
         self.since = Some(Instant::now());

@@ -12,7 +12,7 @@
 
 use std::io::{self, Read};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 
 use super::Piece;
 use crate::journal::format::entry::{self, Moment};
@@ -32,40 +32,43 @@ pub(super) fn begin() -> Bytes {
     Bytes::from_static(MAGIC)
 }
 
-/// A piece as a frame.
+/// A piece as a frame, written once: a block may be as large as the largest body.
 pub(super) fn frame(piece: &Piece) -> Bytes {
-    let mut content = Vec::new();
     match piece {
-        Piece::State { key, value } => {
-            content.push(STATE);
-            varint::put_bytes(&mut content, key.as_bytes());
-            content.put_slice(value);
-        }
-        Piece::Block { log, entry, body } => {
-            content.push(BLOCK);
-            content.push(*log as u8);
+        Piece::State { key, value } => framed(value.len() + key.as_bytes().len(), |out| {
+            out.put_u8(STATE);
+            varint::put_bytes(out, key.as_bytes());
+            out.put_slice(value);
+        }),
+        Piece::Block { log, entry, body } => framed(body.len(), |out| {
+            out.put_u8(BLOCK);
+            out.put_u8(*log as u8);
             let measure = (entry.bytes, entry.crc);
-            entry::encode(&mut content, entry.stream, &entry.header, Moment::default(), measure);
-            content.put_slice(body);
-        }
+            entry::encode(out, entry.stream, &entry.header, Moment::default(), measure);
+            out.put_slice(body);
+        }),
     }
-    framed(&content)
 }
 
 /// The end, behind N frames.
 pub(super) fn end(frames: u64) -> Bytes {
-    let mut content = BytesMut::new();
-    content.put_u8(END);
-    content.put_u64_le(frames);
-    framed(&content)
+    framed(8, |out| {
+        out.put_u8(END);
+        out.put_u64_le(frames);
+    })
 }
 
-fn framed(content: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(8 + content.len());
-    out.put_u32_le(content.len() as u32);
-    out.put_u32_le(crc32c::crc32c(content));
-    out.put_slice(content);
-    out.freeze()
+/// What a frame takes beside its content, as a rule: length, crc, and a block's entry.
+const HEADING_BYTES: usize = 256;
+
+fn framed(bytes: usize, content: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(bytes + HEADING_BYTES);
+    out.put_u64_le(0);
+    content(&mut out);
+    let (head, content) = out.split_at_mut(8);
+    head[..4].copy_from_slice(&(content.len() as u32).to_le_bytes());
+    head[4..].copy_from_slice(&crc32c::crc32c(content).to_le_bytes());
+    out.into()
 }
 
 /// Reads what [`begin`], [`frame`] and [`end`] wrote.

@@ -7,7 +7,6 @@ use actix_web::http::header::CONTENT_TYPE;
 
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
-use crate::edge::http::body::Body;
 use crate::edge::http::message_headers;
 use crate::edge::http::parameters::header;
 use crate::edge::wire::{
@@ -33,7 +32,7 @@ pub(super) fn nothing() -> Problem {
     Problem::new(Code::Internal, "the message was in no block")
 }
 
-/// Reads the body as its content type says. The block holds on to the body's share of the budget.
+/// Reads the body as its content type says.
 ///
 /// # Errors
 /// The body as a whole can't be read.
@@ -41,7 +40,7 @@ pub(super) fn collect(
     edge: &Edge,
     request: &HttpRequest,
     name: &TopicName,
-    body: Body,
+    bytes: &[u8],
 ) -> Result<Collected, Problem> {
     let content_type =
         header(request, CONTENT_TYPE.as_str())?.unwrap_or("application/octet-stream");
@@ -51,7 +50,7 @@ pub(super) fn collect(
         Some(topic) => topic.settings(),
         None => edge.supervisor.topic_policy().defaults,
     };
-    let (bytes, count_max) = (&body.bytes, edge.limits.batch_messages_max);
+    let count_max = edge.limits.batch_messages_max;
     let trace = header(request, "traceparent")?.and_then(TraceParent::parse);
     let target = Target {
         bytes_max: edge.message_bytes_max(&settings),
@@ -84,17 +83,7 @@ pub(super) fn collect(
             (true, vec![Ok(())])
         }
     };
-    let mut permit = body.permit;
-    // What headers add to every line, and what JSON takes more than MessagePack.
-    let more = builder.bytes().saturating_sub(bytes.len());
-    if more > 0 {
-        let more = edge.admission.try_admit(more).ok_or_else(Problem::overloaded)?;
-        match &mut permit {
-            Some(held) => held.merge(more),
-            None => permit = Some(more),
-        }
-    }
-    let block = builder.finish().map(|block| block.traced(trace).charged(permit));
+    let block = builder.finish().map(|block| block.traced(trace));
     Ok(Collected { block, checked, one })
 }
 

@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use tracing::{Instrument, Span};
 
-use super::body;
+use super::body::{self, Wait};
 use super::parameters::query;
 use super::topic_name;
 use super::waiting::{Preference, until};
@@ -44,6 +44,8 @@ pub(super) async fn publish(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let begun = Instant::now();
+    // A stop waits until what was taken is answered.
+    let _open = edge.publishing.subscribe();
     check_running(&edge)?;
     let name = topic_name(&path)?;
     let query: PublishQuery = query(&request)?;
@@ -52,9 +54,9 @@ pub(super) async fn publish(
     if faults::fails(Seam::HandlerPublishing) {
         return Err(Problem::new(Code::Internal, "planned fault"));
     }
-    let body = body::read(&edge, &request, payload).await?;
-    let Collected { block, checked, one } = collect(&edge, &request, &name, body)?;
-    let stored = match block {
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
+    let Collected { block, checked, one } = collect(&edge, &request, &name, &body.bytes)?;
+    let stored = match body.admit(block).await? {
         Some(block) => {
             let span = block.trace().map_or_else(
                 Span::none,

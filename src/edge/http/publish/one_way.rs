@@ -13,8 +13,9 @@ use super::check_running;
 use super::collect::{self, Collected, collect};
 use crate::edge::Edge;
 use crate::edge::error::{Code, Problem};
+use crate::edge::http::body::{self, Wait};
 use crate::edge::http::parameters::NoQuery;
-use crate::edge::http::{body, topic_name};
+use crate::edge::http::topic_name;
 use crate::metrics::{self, Way};
 use crate::model::{Block, TopicName};
 use crate::patterns::one_way::{self, Sent};
@@ -98,7 +99,7 @@ async fn take(
     if !policy.auto_create && edge.supervisor.directory().topic(&name).is_none() {
         return Err(Problem::no_topic(&name));
     }
-    let body = match body::read(edge, request, payload).await {
+    let body = match body::read(edge, request, payload, Wait::none(edge)).await {
         // The budget is spent: this is loss that was allowed.
         Err(problem) if problem.code() == Code::Overloaded => {
             account.refused(problem.code());
@@ -106,7 +107,8 @@ async fn take(
         }
         body => body?,
     };
-    let Collected { block, checked, one } = collect(edge, request, &name, body)?;
+    let Collected { block, checked, one } = collect(edge, request, &name, &body.bytes)?;
+    drop(body);
     account.open(checked.len() as u64);
     check_running(edge)?;
     let mut first = None;
@@ -122,7 +124,7 @@ async fn take(
 }
 
 fn hand_over(edge: Data<Edge>, Taken { name, block }: Taken, mut account: Account) {
-    let Some(permit) = edge.admission.try_admit(OVERHEAD_BYTES) else {
+    let Some(permit) = edge.admission.try_admit(block.body().len() + OVERHEAD_BYTES) else {
         return account.refused(Code::Overloaded);
     };
     // Draining waits for it, as for a session.

@@ -5,13 +5,17 @@
 
 mod json;
 mod msgpack;
+mod plan;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{
-    Gap, JournalAge, PlacedBlock, Receipt, ReceiptKey, Record, RecordError, TopicId,
+    Gap, JournalAge, PlacedBlock, Receipt, ReceiptKey, Record, RecordError, RecordPlace, Records,
+    TopicId,
 };
 use crate::patterns::publish_subscribe::{Found, walk};
+pub use plan::{Plan, plan};
 
 /// How messages are written one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,10 @@ pub struct Page {
     pub next: Option<u64>,
     /// The budget allows no more.
     pub last: bool,
+    /// The page is this block's JSON as a whole, which is too long to be copied into `body`.
+    pub block: Option<Arc<PlacedBlock>>,
+    /// Where the next page begins, if that is within a block.
+    pub place: Option<RecordPlace>,
 }
 
 /// How a reader wants its pages.
@@ -83,10 +91,25 @@ pub struct Shown<'a> {
     pub gaps: Gaps,
     /// Stored bytes on a page; one message comes whatever its size.
     pub page_bytes: u64,
+    /// Bytes that a page's body may have; one message comes whatever its size.
+    pub body_bytes: usize,
+    /// Messages from this offset on are not shown.
+    pub until: u64,
+    /// Other readers have the blocks too: what is written of a whole one is kept with it.
+    pub shared: bool,
     /// Seals receipts.
     pub receipts: &'a ReceiptKey,
     /// How old the journal is, for what expires.
     pub now: JournalAge,
+}
+
+/// What became of a whole block's JSON.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Copied,
+    TooLong,
+    /// The block's messages are to be written one by one.
+    No,
 }
 
 /// What the messages of a block have in common.
@@ -105,7 +128,7 @@ impl Heading<'_> {
 
 impl Shown<'_> {
     /// Takes messages from offset `from` on off the blocks, until the page is full or the budget
-    /// is spent.
+    /// is spent; `place` is where the page before it ended.
     ///
     /// # Errors
     /// [`RecordError::Malformed`] when a block's bytes are no records.
@@ -114,14 +137,16 @@ impl Shown<'_> {
         budget: &mut ReadBudget,
         blocks: &[Arc<PlacedBlock>],
         from: u64,
+        place: Option<RecordPlace>,
     ) -> Result<Page, RecordError> {
         let mut page = Page::default();
         let mut left = self.page_bytes;
-        let mut current: Option<&Arc<PlacedBlock>> = None;
-        let mut under_way = None;
+        let mut current: Option<(&Arc<PlacedBlock>, Heading<'_>, Records<'_>)> = None;
         for found in walk(blocks, from, self.now)? {
             let (block, offsets) = match found {
-                Found::Messages(block, offsets) => (block, offsets),
+                Found::Messages(block, offsets) => {
+                    (block, offsets.start..offsets.end.min(self.until))
+                }
                 Found::Gap(_) if self.gaps == Gaps::StopAt && page.messages > 0 => return Ok(page),
                 Found::Gap(gap) => {
                     page.gaps.push(gap);
@@ -132,51 +157,112 @@ impl Shown<'_> {
                     }
                 }
             };
-            let (count, bytes) = (offsets.end - offsets.start, block.body.len() as u64);
-            let whole = count == u64::from(block.count)
-                && count <= budget.messages
-                && bytes <= budget.bytes.min(left);
-            if whole && self.form == Form::Json {
-                self.separate(&mut page);
-                page.body.extend_from_slice(self.block_json(block)?.as_bytes());
+            let whole = match self.may_be_whole(block, &offsets, budget, left) {
+                true => self.whole(block, &mut page)?,
+                false => Whole::No,
+            };
+            if whole != Whole::No {
+                if whole == Whole::TooLong {
+                    if page.messages > 0 {
+                        return Ok(page);
+                    }
+                    page.block = Some(block.clone());
+                }
+                let (count, bytes) = (u64::from(block.count), block.body.len() as u64);
                 page.messages += count;
                 page.next = Some(offsets.end);
                 left -= bytes;
                 budget.spend(count, bytes);
+                if page.block.is_some() {
+                    return Ok(page);
+                }
                 continue;
             }
-            if current.is_none_or(|current| !Arc::ptr_eq(current, block)) {
-                current = Some(block);
-                under_way = Some((self.heading(block), block.records_from(offsets.start)));
-            }
             // A block of many runs is gone through once.
-            let Some((heading, records)) = &mut under_way else { continue };
-            for offset in offsets {
-                let Some((_, record)) = records
-                    .find_map(|item| match item {
-                        Ok((at, _)) if at < offset => None,
-                        item => Some(item),
-                    })
-                    .transpose()?
-                else {
-                    break;
-                };
-                let bytes = record.bytes() as u64;
-                if budget.messages == 0 || (bytes > budget.bytes && !budget.untouched) {
-                    page.last = true;
-                    return Ok(page);
+            let (_, heading, records) = match &mut current {
+                Some(same) if Arc::ptr_eq(same.0, block) => same,
+                other => {
+                    let records = block.records_at(offsets.start, place);
+                    other.insert((block, self.heading(block), records))
                 }
-                if bytes > left && page.messages > 0 {
-                    return Ok(page);
-                }
-                self.append(&mut page, heading, offset, &record);
-                page.next = Some(offset + 1);
-                left = left.saturating_sub(bytes);
-                budget.spend(1, bytes);
+            };
+            if self.some(&mut page, &mut left, budget, (heading, records), offsets)? {
+                return Ok(page);
             }
         }
         page.last = budget.messages == 0 || budget.bytes == 0;
         Ok(page)
+    }
+
+    /// Adds messages of a block one by one; true when the page is full.
+    fn some(
+        &self,
+        page: &mut Page,
+        left: &mut u64,
+        budget: &mut ReadBudget,
+        (heading, records): (&Heading<'_>, &mut Records<'_>),
+        offsets: Range<u64>,
+    ) -> Result<bool, RecordError> {
+        for offset in offsets {
+            let (place, record) = loop {
+                let place = records.place();
+                match records.next().transpose()? {
+                    None => return Ok(false),
+                    Some((at, _)) if at < offset => {}
+                    Some((_, record)) => break (place, record),
+                }
+            };
+            page.place = Some(place);
+            let bytes = record.bytes() as u64;
+            if budget.messages == 0 || (bytes > budget.bytes && !budget.untouched) {
+                page.last = true;
+                return Ok(true);
+            }
+            if bytes > *left && page.messages > 0 {
+                return Ok(true);
+            }
+            let begun = page.body.len();
+            self.append(page, heading, offset, &record);
+            if page.body.len() > self.body_bytes && page.messages > 1 {
+                page.body.truncate(begun);
+                page.messages -= 1;
+                return Ok(true);
+            }
+            page.next = Some(offset + 1);
+            page.place = Some(records.place());
+            *left = left.saturating_sub(bytes);
+            budget.spend(1, bytes);
+        }
+        Ok(false)
+    }
+
+    /// The block can be given as it is, its JSON written once for all readers.
+    fn may_be_whole(
+        &self,
+        block: &PlacedBlock,
+        offsets: &Range<u64>,
+        budget: &ReadBudget,
+        left: u64,
+    ) -> bool {
+        let count = offsets.end.saturating_sub(offsets.start);
+        self.form == Form::Json
+            && self.shared
+            && count == u64::from(block.count)
+            && count <= budget.messages
+            && block.body.len() as u64 <= budget.bytes.min(left)
+    }
+
+    /// Adds a whole block's JSON, if there is room for it.
+    fn whole(&self, block: &PlacedBlock, page: &mut Page) -> Result<Whole, RecordError> {
+        let json = self.block_json(block)?;
+        let room = self.body_bytes.saturating_sub(page.body.len() + 1);
+        if json.len() > room {
+            // JSON of unusual length is not kept with the block, so it can't be given bit by bit.
+            return Ok(if block.json().is_some() { Whole::TooLong } else { Whole::No });
+        }
+        self.separate(page);
+        page.body.extend_from_slice(json.as_bytes());
+        Ok(Whole::Copied)
     }
 
     fn heading<'b>(&'b self, block: &'b PlacedBlock) -> Heading<'b> {
@@ -203,7 +289,7 @@ impl Shown<'_> {
     }
 
     /// The messages of a whole block: JSON objects with commas between them.
-    fn block_json(&self, block: &PlacedBlock) -> Result<Arc<str>, RecordError> {
+    pub fn block_json(&self, block: &PlacedBlock) -> Result<Arc<str>, RecordError> {
         if let Some(json) = block.json() {
             return Ok(json.clone());
         }
@@ -249,14 +335,15 @@ mod tests {
     }
 
     fn shown(form: Form, gaps: Gaps, page_bytes: u64, receipts: &ReceiptKey) -> Shown<'_> {
-        Shown { form, gaps, page_bytes, receipts, now: JournalAge(0) }
+        let (body_bytes, until, shared, now) = (usize::MAX, u64::MAX, true, JournalAge(0));
+        Shown { form, gaps, page_bytes, body_bytes, until, shared, receipts, now }
     }
 
     fn all(form: Form, block: &Arc<PlacedBlock>) -> Vec<u8> {
         let key = ReceiptKey::new([0; 16]);
         let shown = shown(form, Gaps::StopAt, u64::MAX, &key);
         let mut budget = ReadBudget::new(100, u64::MAX);
-        shown.page(&mut budget, std::slice::from_ref(block), 5).unwrap().body
+        shown.page(&mut budget, std::slice::from_ref(block), 5, None).unwrap().body
     }
 
     fn every_kind() -> Arc<PlacedBlock> {
@@ -358,7 +445,7 @@ mod tests {
         let page = |gaps, from| {
             let mut budget = ReadBudget::new(100, 1_000);
             let shown = shown(Form::Json, gaps, 1_000, &key);
-            let page = shown.page(&mut budget, std::slice::from_ref(&block), from).unwrap();
+            let page = shown.page(&mut budget, std::slice::from_ref(&block), from, None).unwrap();
             let gaps: Vec<_> = page.gaps.iter().map(|gap| (gap.from, gap.to)).collect();
             (page.messages, gaps, page.next)
         };
@@ -375,7 +462,7 @@ mod tests {
         let pick = |from, messages, bytes, page_bytes| {
             let mut budget = ReadBudget::new(messages, bytes);
             let shown = shown(Form::Json, Gaps::PassOver, page_bytes, &key);
-            let page = shown.page(&mut budget, std::slice::from_ref(&block), from).unwrap();
+            let page = shown.page(&mut budget, std::slice::from_ref(&block), from, None).unwrap();
             let json = String::from_utf8(page.body).unwrap();
             let found: Vec<Value> = serde_json::from_str(&format!("[{json}]")).unwrap();
             assert_eq!(page.messages, found.len() as u64);
@@ -387,5 +474,70 @@ mod tests {
         assert_eq!(pick(5, 100, 2, 1_000), (2, Some(7), true));
         assert_eq!(pick(5, 100, 0, 1_000), (1, Some(6), true));
         assert_eq!(pick(5, 100, 1_000, 2), (2, Some(7), false), "the rest on another page");
+    }
+
+    #[test]
+    fn short_pages_one_after_another_are_what_a_long_one_is() {
+        let payloads: Vec<_> = (0..100).map(|n| "x".repeat(n * 7 % 90)).collect();
+        let records: Vec<_> =
+            payloads.iter().map(|text| Record::of("text/plain", text.as_bytes())).collect();
+        let (block, key) = (placed(&records), ReceiptKey::new([0; 16]));
+        let (body, derived) = (block.body.clone(), Derived::default());
+        let second = Arc::new(PlacedBlock { base_offset: 105, body, derived, ..*block });
+        let blocks = [block, second];
+        for form in [Form::Lines, Form::MessagePack, Form::Events, Form::Json] {
+            let mut whole = shown(form, Gaps::PassOver, u64::MAX, &key);
+            whole.shared = false;
+            let page = |shown: &Shown<'_>, budget: &mut ReadBudget, from, place| {
+                shown.page(budget, &blocks, from, place).unwrap()
+            };
+            let mut budget = ReadBudget::new(190, u64::MAX);
+            let expected = page(&whole, &mut budget, 5, None).body;
+            let short = Shown { body_bytes: 700, until: 195, ..whole };
+            let (mut budget, mut from, mut place) = (ReadBudget::new(1_000, u64::MAX), 5, None);
+            let mut given = Vec::new();
+            while from < 195 {
+                let next = page(&short, &mut budget, from, place);
+                assert!(next.body.len() <= 700 && next.messages > 0);
+                if form == Form::Json && !given.is_empty() {
+                    given.push(b',');
+                }
+                given.extend_from_slice(&next.body);
+                (from, place) = (next.next.unwrap(), next.place);
+            }
+            assert_eq!(given, expected, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_block_too_long_for_a_page_is_told_of_and_not_copied() {
+        let (block, key) = (every_kind(), ReceiptKey::new([0; 16]));
+        let mut shown = shown(Form::Json, Gaps::PassOver, u64::MAX, &key);
+        shown.body_bytes = 100;
+        let mut budget = ReadBudget::new(100, u64::MAX);
+        let page = shown.page(&mut budget, std::slice::from_ref(&block), 5, None).unwrap();
+        assert_eq!((page.messages, page.next, page.body.len()), (4, Some(9), 0));
+        let json = page.block.unwrap().json().unwrap().as_bytes().to_vec();
+        assert_eq!(json, all(Form::Json, &block));
+        // One that nobody else reads is written message by message.
+        shown.shared = false;
+        let block = every_kind();
+        let page = shown.page(&mut budget, std::slice::from_ref(&block), 5, None).unwrap();
+        assert_eq!((page.messages, page.block.is_none()), (1, true));
+    }
+
+    #[test]
+    fn a_plan_counts_what_pages_give() {
+        let block = every_kind();
+        let blocks = std::slice::from_ref(&block);
+        for (messages, from, expected) in [(100, 5, (4, Some(9))), (2, 6, (2, Some(8)))] {
+            let mut budget = ReadBudget::new(messages, u64::MAX);
+            let plan = plan(&mut budget, blocks, from, u64::MAX, JournalAge(0)).unwrap();
+            assert_eq!((plan.messages, plan.next), expected);
+        }
+        let mut budget = ReadBudget::new(100, 1);
+        let plan = plan(&mut budget, blocks, 3, u64::MAX, JournalAge(0)).unwrap();
+        assert_eq!((plan.messages, plan.next, plan.last), (1, Some(6), true), "at least one");
+        assert_eq!(plan.gaps, [Gap { from: 3, to: 4 }]);
     }
 }

@@ -1,0 +1,331 @@
+//! A topic's messages as a run of pieces, made as the connection takes them: what polls and event
+//! streams give.
+//!
+//! Each piece has room in the budget of what goes out before it is made, and no piece is longer than
+//! that room: a long message, and a whole block's JSON, are given bit by bit. Between two pieces
+//! nothing of the messages is held, but what is in the tail cache anyway, or has room of its own
+//! while there is much: who stops reading costs one piece.
+
+use std::sync::{Arc, Weak};
+
+use actix_web::web::{Bytes, Data};
+
+use crate::actors::directory::TopicHandle;
+use crate::edge::Edge;
+use crate::edge::admission::{Line, Permit};
+use crate::edge::error::Problem;
+use crate::edge::outgoing::Taker;
+use crate::edge::wire::{Form, Gaps, Page, ReadBudget, Shown};
+use crate::metrics::{self, Way};
+use crate::model::{Gap, JournalAge, PlacedBlock, RecordError, RecordPlace};
+use crate::queue::{ReadError, ReadLimits};
+
+/// Stored bytes that are read from the disk at once while there is much room.
+const READ_BYTES: u64 = 256 * 1024;
+
+/// See the module.
+pub(super) struct Pages {
+    edge: Data<Edge>,
+    topic: Arc<TopicHandle>,
+    form: Form,
+    gaps: Gaps,
+    way: Way,
+    /// Offset of the next message.
+    pub(super) next: u64,
+    /// What may still be given.
+    pub(super) budget: ReadBudget,
+    /// Messages from here on are not shown.
+    pub(super) until: u64,
+    /// By this time it is decided what has expired; a new one with each page, unless it was planned.
+    pub(super) now: Option<JournalAge>,
+    begun: bool,
+    place: Option<RecordPlace>,
+    rest: Option<Rest>,
+    /// Blocks that were read from the disk, as far as there is room for them.
+    kept: Option<(Vec<Arc<PlacedBlock>>, Permit)>,
+    taker: Taker,
+}
+
+/// What is left to be given of something that is longer than a piece.
+enum Rest {
+    /// Of a block's JSON, from this byte on.
+    Block { block: Weak<PlacedBlock>, base_offset: u64, at: usize },
+    /// Of a text that has room of its own.
+    Text { text: Bytes, room: Permit },
+    /// Of the text of the message at this offset, which is written anew each time, from this byte on.
+    Message { offset: u64, now: JournalAge, at: usize },
+}
+
+/// What goes out at once.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    /// Gaps that were come upon.
+    pub(super) gaps: Vec<Gap>,
+    /// Nothing follows.
+    pub(super) last: bool,
+}
+
+/// Why there is no piece.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Read(ReadError),
+    Record(RecordError),
+}
+
+impl From<ReadError> for Broken {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<RecordError> for Broken {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
+
+impl From<Broken> for Problem {
+    fn from(error: Broken) -> Self {
+        match error {
+            Broken::Read(error) => error.into(),
+            Broken::Record(error) => error.into(),
+        }
+    }
+}
+
+impl Pages {
+    /// Begins at `next`; all there is, until told otherwise.
+    pub(super) fn new(
+        edge: &Data<Edge>,
+        topic: &Arc<TopicHandle>,
+        (form, gaps, way): (Form, Gaps, Way),
+        next: u64,
+        taker: Taker,
+    ) -> Self {
+        Self {
+            edge: edge.clone(),
+            topic: topic.clone(),
+            form,
+            gaps,
+            way,
+            next,
+            budget: ReadBudget::new(u64::MAX, u64::MAX),
+            until: u64::MAX,
+            now: None,
+            begun: false,
+            place: None,
+            rest: None,
+            kept: None,
+            taker,
+        }
+    }
+
+    /// There is nothing for now.
+    pub(super) fn idle(&mut self) {
+        self.taker.idle();
+        self.kept = None;
+    }
+
+    /// All that was begun has been given.
+    pub(super) fn is_between_pages(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// The next piece; it is the last where there is nothing.
+    pub(super) async fn piece(&mut self) -> Result<Piece, Broken> {
+        let size = self.edge.outgoing.piece_bytes();
+        let room = self.taker.room(size).await;
+        if let Some(rest) = self.rest.take() {
+            let bytes = self.more_of(rest, size, room).await?;
+            return Ok(Piece { bytes, gaps: Vec::new(), last: self.is_over() });
+        }
+        let (blocks, shared) = self.blocks(size as u64).await?;
+        let now = self.now.unwrap_or_else(|| self.edge.queue.age());
+        let (place, mut budget) = (self.place.take(), self.budget);
+        let shown = self.shown(size, shared, now);
+        let mut page = shown.page(&mut budget, &blocks, self.next, place)?;
+        self.budget = budget;
+        self.next = page.next.unwrap_or(self.next);
+        self.place = page.place;
+        metrics::passed(self.way, page.messages, page.body.len() as u64);
+        let gaps = std::mem::take(&mut page.gaps);
+        let last = page.last || page.next.is_none();
+        let bytes = match page.block.take() {
+            Some(block) => self.begin_block(&block, size, room),
+            None => self.begin(page, now, size, room),
+        };
+        Ok(Piece { bytes, gaps, last: (last || self.is_over()) && self.rest.is_none() })
+    }
+
+    fn is_over(&self) -> bool {
+        let spent = self.budget.messages == 0 || self.budget.bytes == 0;
+        self.rest.is_none() && (spent || self.next >= self.until)
+    }
+
+    fn shown(&self, body_bytes: usize, shared: bool, now: JournalAge) -> Shown<'_> {
+        Shown {
+            form: self.form,
+            gaps: self.gaps,
+            page_bytes: u64::MAX,
+            body_bytes: body_bytes.saturating_sub(1),
+            until: self.until,
+            shared,
+            receipts: &self.edge.receipts,
+            now,
+        }
+    }
+
+    /// The blocks from `next` on for a plan; kept as far as there is room, so that they are not read
+    /// from the disk twice.
+    pub(super) async fn planned_blocks(
+        &mut self,
+        limits: ReadLimits,
+    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+        let id = self.topic.id();
+        if let Some(blocks) = self.edge.queue.read_cached(id, self.next, limits) {
+            return Ok(blocks);
+        }
+        let blocks = self.edge.queue.read(id, self.next, limits).await?;
+        self.keep(&blocks);
+        Ok(blocks)
+    }
+
+    fn keep(&mut self, blocks: &[Arc<PlacedBlock>]) {
+        let outgoing = &self.edge.outgoing;
+        let bytes = blocks.iter().map(|block| block.body.len()).sum();
+        let Some(room) = (!outgoing.is_scarce()).then(|| outgoing.try_room(bytes)).flatten() else {
+            return;
+        };
+        let (kept, held) = self.kept.get_or_insert_default();
+        kept.extend_from_slice(blocks);
+        held.merge(room);
+    }
+
+    /// The blocks from `next` on, and whether they are others' too.
+    async fn blocks(&mut self, bytes: u64) -> Result<(Vec<Arc<PlacedBlock>>, bool), ReadError> {
+        let next = self.next;
+        if let Some((kept, _)) = &self.kept {
+            let from = kept.partition_point(|block| block.end_offset() <= next);
+            if kept.get(from).is_some_and(|block| block.base_offset <= next) {
+                return Ok((kept[from..].to_vec(), false));
+            }
+            self.kept = None;
+        }
+        let (id, scarce) = (self.topic.id(), self.edge.outgoing.is_scarce());
+        let bytes = bytes.min(self.budget.bytes);
+        let limits = ReadLimits { messages: self.budget.messages, bytes };
+        if let Some(blocks) = self.edge.queue.read_cached(id, next, limits) {
+            return Ok((blocks, true));
+        }
+        let bytes = if scarce { bytes } else { READ_BYTES.min(self.budget.bytes) };
+        let blocks = self.edge.queue.read(id, next, ReadLimits { bytes, ..limits }).await?;
+        self.keep(&blocks);
+        Ok((blocks, false))
+    }
+
+    /// What stands between messages.
+    fn separator(&mut self) -> &'static [u8] {
+        let begun = std::mem::replace(&mut self.begun, true);
+        if begun && self.form == Form::Json { b"," } else { b"" }
+    }
+
+    /// Gives a page, or the first bit of one that is a single long message.
+    fn begin(&mut self, page: Page, now: JournalAge, size: usize, room: Permit) -> Bytes {
+        if page.messages == 0 {
+            return Bytes::new();
+        }
+        let separator = self.separator();
+        let mut bytes = page.body;
+        bytes.splice(..0, separator.iter().copied());
+        if bytes.len() <= size {
+            self.taker.gave(room, bytes.len());
+            return bytes.into();
+        }
+        let outgoing = &self.edge.outgoing;
+        let own = (!outgoing.is_scarce()).then(|| outgoing.try_room(bytes.len())).flatten();
+        if let Some(own) = own {
+            let mut text = Bytes::from(bytes);
+            let bit = text.split_to(size);
+            self.rest = Some(Rest::Text { text, room: own });
+            self.taker.gave_charged(size);
+            return bit;
+        }
+        let offset = self.next.saturating_sub(1);
+        self.rest = Some(Rest::Message { offset, now, at: size - separator.len() });
+        self.taker.gave(room, size);
+        // Not a slice of it: that would keep the whole text.
+        Bytes::copy_from_slice(&bytes[..size])
+    }
+
+    fn begin_block(&mut self, block: &Arc<PlacedBlock>, size: usize, room: Permit) -> Bytes {
+        let Some(json) = block.json() else { return Bytes::new() };
+        let mut bytes = Vec::with_capacity(size);
+        bytes.extend_from_slice(self.separator());
+        let at = (size - bytes.len()).min(json.len());
+        bytes.extend_from_slice(&json.as_bytes()[..at]);
+        if at < json.len() {
+            let base_offset = block.base_offset;
+            self.rest = Some(Rest::Block { block: Arc::downgrade(block), base_offset, at });
+        }
+        self.taker.gave(room, bytes.len());
+        bytes.into()
+    }
+
+    async fn more_of(&mut self, rest: Rest, size: usize, room: Permit) -> Result<Bytes, Broken> {
+        match rest {
+            Rest::Text { text, room: own } => Ok(self.more_of_text(text, size, own)),
+            Rest::Block { block, base_offset, at } => {
+                let shown = self.shown(size, true, self.edge.queue.age());
+                let Some(block) = block.upgrade() else {
+                    // It is written anew, with room for all of it and none held meanwhile.
+                    drop(room);
+                    let block = self.block(base_offset).await?;
+                    let own = self.edge.outgoing.room(Line::Requests, block.json_bytes_max()).await;
+                    let json = self.shown(size, true, self.edge.queue.age()).block_json(&block)?;
+                    let text =
+                        Bytes::copy_from_slice(json.as_bytes().get(at..).unwrap_or_default());
+                    return Ok(self.more_of_text(text, size, own));
+                };
+                let json = shown.block_json(&block)?;
+                let end = json.len().min(at + size);
+                let bit = Bytes::copy_from_slice(&json.as_bytes()[at..end]);
+                self.taker.gave(room, bit.len());
+                if end < json.len() {
+                    let block = Arc::downgrade(&block);
+                    self.rest = Some(Rest::Block { block, base_offset, at: end });
+                }
+                Ok(bit)
+            }
+            Rest::Message { offset, now, at } => {
+                let block = self.block(offset).await?;
+                let mut budget = ReadBudget::new(1, u64::MAX);
+                let page =
+                    self.shown(size, false, now).page(&mut budget, &[block], offset, None)?;
+                let end = page.body.len().min(at + size);
+                let bit = Bytes::copy_from_slice(page.body.get(at..end).unwrap_or_default());
+                self.taker.gave(room, bit.len());
+                if end < page.body.len() {
+                    self.rest = Some(Rest::Message { offset, now, at: end });
+                }
+                Ok(bit)
+            }
+        }
+    }
+
+    fn more_of_text(&mut self, mut text: Bytes, size: usize, room: Permit) -> Bytes {
+        let bit = text.split_to(size.min(text.len()));
+        self.taker.gave_charged(bit.len());
+        if !text.is_empty() {
+            self.rest = Some(Rest::Text { text, room });
+        }
+        bit
+    }
+
+    /// The block that holds this offset, which has been read before.
+    async fn block(&self, offset: u64) -> Result<Arc<PlacedBlock>, ReadError> {
+        let limits = ReadLimits { messages: 1, bytes: 1 };
+        let blocks = self.edge.queue.read(self.topic.id(), offset, limits).await?;
+        blocks.into_iter().next().ok_or(ReadError::NoSuchTopic(self.topic.id()))
+    }
+}
