@@ -24,7 +24,7 @@ const SPACE: &str = "space";
 /// Empty files, which hold inodes.
 const INODES: u64 = 32;
 /// What is given up at once, and taken at once where the file system can't preallocate.
-const STEP_BYTES: u64 = 4 << 20;
+const STEP_BYTES: u64 = 1 << 20;
 
 /// See the module.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ mod tests {
         let mut reserve = Reserve::find(directory.path(), 16 << 20);
         assert_eq!((reserve.missing_bytes(), reserve.missing_inodes()), (0, 0));
         reserve.give_up(1);
-        assert_eq!((reserve.missing_bytes(), allocated(directory.path())), (4 << 20, 12 << 20));
+        assert_eq!((reserve.missing_bytes(), allocated(directory.path())), (1 << 20, 15 << 20));
         reserve.give_up(u64::MAX / 2);
         reserve.give_up_inodes();
         assert_eq!(allocated(directory.path()), 0);

@@ -12,6 +12,7 @@ mod header;
 mod lane;
 mod message_id;
 mod placed_block;
+mod position;
 mod receipt;
 mod record;
 mod stage;
@@ -31,6 +32,7 @@ pub use header::{
 pub use lane::{Lane, LanePosition};
 pub use message_id::{Fingerprint, MessageIdKey};
 pub use placed_block::{Derived, PlacedBlock, RecordPlace, Records};
+pub use position::{NoPosition, Position};
 pub use receipt::{Receipt, ReceiptKey, ReceiptLife};
 pub use record::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX,

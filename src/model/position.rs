@@ -56,7 +56,8 @@ mod tests {
         let position = Position { epoch: Epoch(1 << 40), offset: 17 };
         assert_eq!(position.to_string().parse(), Ok(position));
         assert_eq!(position.next().offset, 18);
-        for text in ["", "1", "1-", "-1", "1-2-3", "+1-2", "1-+2", "1 -2", "99999999999999999999-1"] {
+        for text in ["", "1", "1-", "-1", "1-2-3", "+1-2", "1-+2", "1 -2", "99999999999999999999-1"]
+        {
             assert_eq!(text.parse::<Position>(), Err(NoPosition), "{text}");
         }
     }

@@ -66,20 +66,26 @@ fn line(listed: &Listed) -> String {
 }
 
 impl Roster {
-    /// Writes the roster anew, with these topics, and opens it.
+    /// Writes the roster anew, with these topics, where it is another one, and opens it.
     pub(super) fn create<'a>(
         directory: &Path,
         topics: impl Iterator<Item = &'a TopicRecord>,
     ) -> Result<Self, JournalError> {
         let path = directory.join(FILE_NAME);
-        let text: String = topics.map(|record| line(&Listed::of(record, false))).collect();
+        let mut lines: Vec<_> = topics.map(|record| line(&Listed::of(record, false))).collect();
+        lines.sort_unstable();
+        let text = lines.concat();
+        // On a full disk nothing can be written, and nothing has to be.
+        let same = std::fs::read(&path).is_ok_and(|found| found == text.as_bytes());
         let write = || {
-            let new = path.with_extension("new");
-            let mut file = File::create(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)?;
-            sync_folder(&path)?;
+            if !same {
+                let new = path.with_extension("new");
+                let mut file = File::create(&new)?;
+                file.write_all(text.as_bytes())?;
+                file.sync_all()?;
+                std::fs::rename(&new, &path)?;
+                sync_folder(&path)?;
+            }
             OpenOptions::new().append(true).open(&path)
         };
         let file = write().map_err(|error| failed(&path, error))?;

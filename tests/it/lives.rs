@@ -148,3 +148,107 @@ async fn a_named_producer_goes_on_behind_what_the_copy_holds() {
     assert_eq!(ack["duplicate"], false);
     assert_eq!(broker.read_all("t").await.len(), 3);
 }
+
+/// The events that come first, until so many of them have come: gaps and messages' data.
+async fn events(
+    broker: &Broker,
+    query: &str,
+    last_event_id: Option<&str>,
+    count: usize,
+) -> Vec<String> {
+    let mut request = broker.http.get(broker.url(&format!("/v1/topics/t/events{query}")));
+    if let Some(id) = last_event_id {
+        request = request.header("last-event-id", id);
+    }
+    let mut answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{query}");
+    let mut text = String::new();
+    loop {
+        let events = text.split("\n\n").filter(|event| event.contains("data:")).count();
+        if events > count || (events == count && text.ends_with("\n\n")) {
+            break;
+        }
+        text.push_str(std::str::from_utf8(&answer.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    let data = |event: &str| {
+        let data = event.lines().find_map(|line| line.strip_prefix("data: "))?;
+        let value: Value = serde_json::from_str(data).unwrap();
+        Some(match event.contains("event: gap") {
+            true => format!("gap {}-{}", value["from"], value["to"]),
+            false => value["data"].as_str().unwrap().to_owned(),
+        })
+    };
+    text.split("\n\n").filter_map(data).take(count).collect()
+}
+
+#[tokio::test]
+async fn readers_that_come_with_a_position_of_an_earlier_life_begin_at_the_beginning_and_are_told()
+{
+    let directory = tempdir().unwrap();
+    let broker = Broker::start(&directory.path().join("data"));
+    for n in 0..5 {
+        publish(&broker, "t", &format!("old {n}")).await;
+    }
+    let page = broker.json("/v1/topics/t/messages").await;
+    assert_eq!(page["position"], "1-5");
+    delete(&broker, "t").await;
+    for n in 0..7 {
+        publish(&broker, "t", &format!("new {n}")).await;
+    }
+    let expected = ["gap 5-5", "new 0", "new 1"];
+    for (query, id) in [("", Some("1-4")), ("?lastEventId=1-4", None), ("?from=1-5", None)] {
+        assert_eq!(events(&broker, query, id, 3).await, expected, "{query}");
+    }
+    let mut tail = Socket::open(&broker, "/v1/topics/t/tail?from=1-5").await;
+    assert_eq!(tail.frame().await, json!({ "gap": { "from": 5, "to": 5 } }));
+    assert_eq!(tail.messages(7).await[0]["data"], "new 0");
+    let page = broker.json("/v1/topics/t/messages?from=1-5").await;
+    assert_eq!(page["gaps"], json!([{ "from": 5, "to": 5 }]));
+    assert_eq!(page["messages"].as_array().unwrap().len(), 7);
+    assert_eq!(page["position"], "2-7");
+    // A position of this life is an offset, in every form.
+    for (accept, position) in [("application/x-ndjson", "2-3"), ("application/msgpack", "2-3")] {
+        let url = broker.url(&format!("/v1/topics/t/messages?from={position}"));
+        let answer = broker.http.get(url).header("accept", accept).send().await.unwrap();
+        if accept == "application/x-ndjson" {
+            assert_eq!(answer.headers()["weir-position"], "2-7");
+            assert_eq!(answer.text().await.unwrap().lines().count(), 4);
+        } else {
+            let page = crate::support::msgpack(&answer.bytes().await.unwrap());
+            assert_eq!(page["position"], "2-7");
+            assert_eq!(page["messages"].as_array().unwrap().len(), 4);
+        }
+    }
+    assert_eq!(events(&broker, "?from=2-3", None, 1).await, ["new 3"]);
+    assert_eq!(events(&broker, "", Some("2-3"), 1).await, ["new 4"]);
+    for wrong in ["2-8", "2-", "x-1", "2-1-1"] {
+        let answer = broker.get(&format!("/v1/topics/t/messages?from={wrong}")).await;
+        assert_eq!(answer.status(), 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn readers_of_a_restored_copy_are_told_what_they_saw_that_is_not_there() {
+    let directory = tempdir().unwrap();
+    let [data, copy] = ["data", "copy"].map(|name| directory.path().join(name));
+    let source = Broker::start(&data);
+    publish(&source, "t", "kept").await;
+    let backup = source.get("/v1/backup").await.bytes().await.unwrap();
+    publish(&source, "t", "gone 1").await;
+    publish(&source, "t", "gone 2").await;
+    drop(source);
+    restore(&backup, &copy);
+    let broker = Broker::start(&copy);
+    publish(&broker, "t", "new").await;
+    // One who saw all of the source, and one who saw what is here.
+    assert_eq!(events(&broker, "", Some("1-2"), 2).await, ["gap 3-1099511627775", "new"]);
+    assert_eq!(events(&broker, "", Some("1-0"), 2).await, ["gap 1-1099511627775", "new"]);
+    let mut tail = Socket::open(&broker, "/v1/topics/t/tail?from=1-3").await;
+    assert_eq!(tail.frame().await["gap"]["from"], 3);
+    assert_eq!(tail.messages(1).await[0]["data"], "new");
+    let page = broker.json("/v1/topics/t/messages?from=1-1").await;
+    assert_eq!(
+        (&page["gaps"][0]["from"], &page["messages"][0]["data"]),
+        (&json!(1), &json!("new"))
+    );
+}

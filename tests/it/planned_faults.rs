@@ -80,7 +80,11 @@ async fn a_panic_on_the_writer_thread_costs_its_own_topic_until_the_next_start()
         let again: Value = broker.publish("doomed", BATCH, id("a")).await.json().await.unwrap();
         assert_eq!(again["results"][0]["duplicate"], true, "{again}");
         let answer: Value = broker.publish("doomed", "x/y", "4").await.json().await.unwrap();
-        assert_eq!(answer["offset"], 1, "offsets go on where they ended");
+        let offset = answer["offset"].as_u64();
+        match data == &restored {
+            true => assert!(offset > Some(1), "a copy goes on apart from its source"),
+            false => assert_eq!(offset, Some(1), "offsets go on where they ended"),
+        }
         assert_eq!(broker.read_all("other").await.len(), 2);
     }
 }

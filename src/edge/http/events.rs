@@ -24,7 +24,7 @@ use crate::edge::error::{Code, Problem};
 use crate::edge::readers::Place;
 use crate::edge::wire::{Form, Gaps};
 use crate::metrics::Way;
-use crate::model::Gap;
+use crate::model::{Gap, NoPosition, Position};
 use crate::patterns::publish_subscribe::{self, Start};
 use crate::queue::{ReadError, ReadLimits};
 
@@ -62,25 +62,28 @@ pub(super) async fn events(
     let last = in_header.map(|id| ("Last-Event-ID", id));
     let last = last.or(in_query.map(|id| ("lastEventId", id)));
     let last = last.map(|(field, id)| last_seen(field, id)).transpose()?;
-    // A page elsewhere can have a browser ask this, so it makes no topic (API.md: never by GET).
-    let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
-    let next = match last {
+    let topic = edge.supervisor.ensure_topic(&name).await?;
+    let beginning = match last {
         None => start.resolve_within(&edge.queue, &topic).await?,
-        Some(last) => match Start::Offset(last.end()).resolve_within(&edge.queue, &topic).await {
-            Ok(next) if last.epoch <= topic.record().epoch.0 => next,
-            // Another topic of that name: all of it is new to the client.
-            Ok(_) | Err(ReadError::Ahead { .. }) => {
-                Start::Earliest.resolve(&edge.queue, &topic).await?
+        Some(last) => {
+            let next = Start::Position(last.next()).resolve_within(&edge.queue, &topic).await;
+            match next {
+                // No event has had that id.
+                Err(ReadError::Ahead { .. }) => {
+                    Start::Earliest.resolve(&edge.queue, &topic).await?
+                }
+                next => next?,
             }
-            Err(error) => return Err(error.into()),
-        },
+        }
     };
+    let next = beginning.offset;
     let (open, place) = (edge.sessions.subscribe(), edge.readers.open(topic.id(), next));
     let connection = request.conn_data::<Connection>().and_then(Connection::reading_end);
     let taker = edge.outgoing.taker(connection, Line::Requests);
     let pages = Pages::new(&edge, &topic, (Form::Events, Gaps::StopAt, Way::Events), next, taker);
     let link = Link::of(&request);
-    let events = Events { edge, topic, pages, ended: false, place, link, _open: open };
+    let missed = beginning.gap;
+    let events = Events { edge, topic, pages, missed, ended: false, place, link, _open: open };
     // The comment lets the client know that it is connected.
     let pieces = stream::unfold((events, true), |(mut events, first)| async move {
         let piece = if first { Some(COMMENT) } else { events.piece().await };
@@ -96,29 +99,17 @@ pub(super) async fn events(
 
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
-/// What a client saw last.
-struct LastSeen {
-    epoch: u64,
-    offset: u64,
-}
-
-impl LastSeen {
-    fn end(&self) -> u64 {
-        self.offset.saturating_add(1)
-    }
-}
-
-fn last_seen(field: &str, id: &str) -> Result<LastSeen, Problem> {
-    let parsed = id.split_once('-').and_then(|(epoch, offset)| {
-        Some(LastSeen { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
-    });
-    parsed.ok_or_else(|| Problem::invalid(field, "must be `{epoch}-{offset}`, as an event's id"))
+/// The position of the event that a client saw last.
+fn last_seen(field: &str, id: &str) -> Result<Position, Problem> {
+    id.parse().map_err(|error: NoPosition| Problem::invalid(field, error))
 }
 
 struct Events {
     edge: Data<Edge>,
     topic: Arc<TopicHandle>,
     pages: Pages,
+    /// What the client has missed before it begins, until it has been told.
+    missed: Option<Gap>,
     ended: bool,
     place: Place,
     link: Link,
@@ -131,6 +122,9 @@ impl Events {
     async fn piece(&mut self) -> Option<Bytes> {
         if self.ended || self.edge.is_draining() {
             return None;
+        }
+        if let Some(Gap { from, to }) = self.missed.take() {
+            return Some(format!("event: gap\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into());
         }
         if self.pages.is_between_pages() {
             match self.is_more().await {

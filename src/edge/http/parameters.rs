@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpRequest};
 use serde::de::DeserializeOwned;
 
 use crate::edge::error::Problem;
+use crate::model::NoPosition;
 use crate::patterns::publish_subscribe::Start;
 
 /// The query as a struct of optional strings that denies unknown fields.
@@ -110,7 +111,7 @@ pub(super) fn accepted<T>(
     ranges.into_iter().find_map(|range| known(range.item.essence_str()))
 }
 
-/// `from`: an offset, `earliest`, `latest` or a time.
+/// `from`: an offset, a position, `earliest`, `latest` or a time.
 pub(in crate::edge) fn start(given: Option<&str>, default: Start) -> Result<Start, Problem> {
     let Some(text) = given else { return Ok(default) };
     match text {
@@ -120,8 +121,13 @@ pub(in crate::edge) fn start(given: Option<&str>, default: Start) -> Result<Star
             .parse()
             .map(Start::Offset)
             .map_err(|_| Problem::invalid("from", "this offset is beyond any there can be")),
-        _ => text.parse().map(Start::Time).map_err(|_| {
-            Problem::invalid("from", "must be an offset, `earliest`, `latest` or an RFC 3339 time")
-        }),
+        _ => match text.parse() {
+            Ok(position) => Ok(Start::Position(position)),
+            Err(NoPosition) => text.parse().map(Start::Time).map_err(|_| {
+                let why = "must be an offset, a position (`{epoch}-{offset}`), `earliest`, \
+                           `latest` or an RFC 3339 time";
+                Problem::invalid("from", why)
+            }),
+        },
     }
 }

@@ -25,8 +25,8 @@ use crate::edge::connections::{Connection, Link};
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire::{Form, Gaps, ReadBudget, plan, to_msgpack};
 use crate::metrics::Way;
-use crate::model::Gap;
-use crate::patterns::publish_subscribe::{self, Start};
+use crate::model::{Gap, Position};
+use crate::patterns::publish_subscribe::{self, Beginning, Start};
 use crate::queue::{ReadError, ReadLimits};
 
 /// Stored bytes of an answer that is planned, and of what is planned at once.
@@ -56,7 +56,7 @@ pub(super) async fn poll(
     let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
     let form = accepted_form(&request)?;
     let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
-    let from = from.resolve(&edge.queue, &topic).await?;
+    let Beginning { offset: from, gap } = from.resolve(&edge.queue, &topic).await?;
     let wait = Duration::from_millis(wait_ms);
     // Who has gone is not waited for, and who has only said its last word gets what is there.
     let waited = await_first(&edge, &topic, from, wait);
@@ -65,7 +65,7 @@ pub(super) async fn poll(
     let taker = edge.outgoing.taker(connection, Line::Requests);
     let mut pages = Pages::new(&edge, &topic, (form, Gaps::PassOver, Way::Poll), from, taker);
     pages.budget = ReadBudget::new(max, max_bytes);
-    let (gaps, extent) = (Vec::new(), (from, from));
+    let (gaps, extent) = (gap.into_iter().collect(), (from, from));
     let reading = Reading { edge, topic, form, pages, gaps, extent };
     match form {
         Form::MessagePack | Form::Lines => reading.planned().await,
@@ -134,6 +134,11 @@ impl Reading {
         gap.end()
     }
 
+    /// What the client keeps, to go on there.
+    fn position(&self, next: u64) -> Position {
+        Position { epoch: self.topic.record().epoch, offset: next }
+    }
+
     /// Notes gaps; one that goes on from one page to the next is one.
     fn note(&mut self, gaps: impl IntoIterator<Item = Gap>) {
         for gap in gaps {
@@ -173,7 +178,7 @@ impl Reading {
         let head = head.max(next);
         let mut response = HttpResponse::Ok();
         let begun = if self.form == Form::Lines {
-            positions(&mut response, first, head, next);
+            positions(&mut response, first, head, self.position(next));
             response.insert_header((CONTENT_TYPE, "application/x-ndjson"));
             Vec::new()
         } else {
@@ -221,7 +226,7 @@ impl Reading {
         let mut head = Vec::with_capacity(256);
         let gaps = u32::from(!self.gaps.is_empty());
         let mut write = || {
-            write_map_len(&mut head, 3 + places.len() as u32 + gaps)?;
+            write_map_len(&mut head, 4 + places.len() as u32 + gaps)?;
             write_str(&mut head, "topic")?;
             write_str(&mut head, self.topic.name().as_str())?;
             write_str(&mut head, "epoch")?;
@@ -230,6 +235,9 @@ impl Reading {
                 write_str(&mut head, name)?;
                 write_uint(&mut head, *number)?;
             }
+            let [.., (_, next)] = places;
+            write_str(&mut head, "position")?;
+            write_str(&mut head, &self.position(*next).to_string())?;
             if gaps > 0 {
                 write_str(&mut head, "gaps")?;
                 head.extend(to_msgpack(&self.gaps));
@@ -305,16 +313,19 @@ impl Reading {
 
     fn closing(&mut self) -> String {
         let next = self.behind_gap(self.pages.next);
+        let position = self.position(next);
         if self.gaps.is_empty() {
-            return format!(r#"],"next":{next}}}"#);
+            return format!(r#"],"next":{next},"position":"{position}"}}"#);
         }
         let gaps = serde_json::to_string(&self.gaps).expect("gaps are plain data");
-        format!(r#"],"gaps":{gaps},"next":{next}}}"#)
+        format!(r#"],"gaps":{gaps},"next":{next},"position":"{position}"}}"#)
     }
 }
 
-fn positions(response: &mut HttpResponseBuilder, first: u64, head: u64, next: u64) {
-    for (name, value) in [("weir-first", first), ("weir-head", head), ("weir-next", next)] {
+fn positions(response: &mut HttpResponseBuilder, first: u64, head: u64, next: Position) {
+    let numbers = [("weir-first", first), ("weir-head", head), ("weir-next", next.offset)];
+    for (name, value) in numbers {
         response.insert_header((name, value));
     }
+    response.insert_header(("weir-position", next.to_string()));
 }

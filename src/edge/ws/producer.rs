@@ -38,7 +38,6 @@ use collect::Collector;
 use intake::{Intake, Received};
 use one_way::OneWay;
 pub(super) use welcome::Named;
-use welcome::welcome;
 
 /// Bytes at which a block goes on without waiting for the end of the wake-up.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -120,23 +119,6 @@ impl ProducerSession {
             unacked_bytes: 0,
             ending: None,
         }
-    }
-
-    /// Ends when another socket takes the name; what is in flight is answered first.
-    fn watch_name(&mut self, context: &mut WebsocketContext<Self>) {
-        let Some(fenced) = self.fenced.take() else { return };
-        context.spawn(fenced.into_actor(self).map(|fenced, session, context| {
-            if fenced.is_ok() && !session.door.ended {
-                session.on_end(Ending::FENCED, context);
-            }
-        }));
-    }
-
-    fn welcome(&mut self, context: &mut WebsocketContext<Self>) {
-        let welcome =
-            welcome(&self.edge, &self.topic, self.protocol, self.durability, self.resume_after);
-        let welcome = self.intake.acks.encoding.frame(&welcome);
-        send(self, context, welcome);
     }
 
     fn take(&mut self, frame: Received<'_>, context: &mut WebsocketContext<Self>) {

@@ -22,7 +22,7 @@ use crate::edge::readers::Place;
 use crate::edge::wire::{Form, Frame, Gaps, Page, ReadBudget, Shown};
 use crate::metrics::{self, Way};
 use crate::model::{Gap, PlacedBlock};
-use crate::patterns::publish_subscribe;
+use crate::patterns::publish_subscribe::{self, Beginning};
 use crate::queue::{ReadError, ReadLimits};
 
 /// How much goes into one frame, if no single message is larger.
@@ -33,6 +33,8 @@ pub(super) struct TailSession {
     edge: Data<Edge>,
     topic: Arc<TopicHandle>,
     door: Door,
+    /// What the client has missed before it begins, until it has been told.
+    missed: Option<Gap>,
     /// Offset of the next message to send.
     next: u64,
     pending: Pending,
@@ -44,11 +46,17 @@ pub(super) struct TailSession {
 }
 
 impl TailSession {
-    pub(super) fn new(edge: Data<Edge>, topic: Arc<TopicHandle>, from: u64, door: Door) -> Self {
+    pub(super) fn new(
+        edge: Data<Edge>,
+        topic: Arc<TopicHandle>,
+        Beginning { offset: from, gap: missed }: Beginning,
+        door: Door,
+    ) -> Self {
         let taker = edge.outgoing.taker(door.reading_end(), Line::Sockets);
         let pending = Pending::default();
         let place = edge.readers.open(topic.id(), from);
-        Self { edge, topic, door, next: from, pending, busy: false, frames: 0, place, taker }
+        let (busy, frames) = (false, 0);
+        Self { edge, topic, door, missed, next: from, pending, busy, frames, place, taker }
     }
 
     fn attach(&mut self, context: &mut WebsocketContext<Self>) {
@@ -117,8 +125,8 @@ impl TailSession {
     fn write(&mut self, page: Page, room: Option<Permit>, context: &mut WebsocketContext<Self>) {
         self.next = page.next.unwrap_or(self.next);
         self.place.moved(self.next);
-        for Gap { from, to } in page.gaps {
-            context.text(format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#));
+        for gap in page.gaps {
+            context.text(gap_frame(gap));
         }
         let mut bytes = 0;
         if page.messages > 0 {
@@ -205,6 +213,10 @@ impl TailSession {
     }
 }
 
+fn gap_frame(Gap { from, to }: Gap) -> String {
+    format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#)
+}
+
 fn gap_page(gap: Option<Gap>) -> Page {
     let next = gap.map(|gap| gap.end());
     Page { gaps: gap.into_iter().collect(), next, ..Page::default() }
@@ -224,6 +236,9 @@ impl Actor for TailSession {
 
     fn started(&mut self, context: &mut Self::Context) {
         session::started(self, context);
+        if let Some(gap) = self.missed.take() {
+            context.text(gap_frame(gap));
+        }
         self.attach(context);
     }
 }

@@ -24,9 +24,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How many bytes may be written before the next look.
 const LOOK_AGAIN_BYTES: usize = 4 * 1024 * 1024;
 /// What should be free for the next writes, beside what is yet to be written as tables.
-const WORKING_BYTES: u64 = 8 << 20;
+const WORKING_BYTES: u64 = 4 << 20;
 /// The share of a small file system that this may be, and the share that the reserve may be.
-const WORKING_SHARE: u64 = 32;
+const WORKING_SHARE: u64 = 64;
 const RESERVE_SHARE: u64 = 16;
 /// Inodes that must be free for publishing to go on; tables, WAL files and manifests are files.
 const INODES_MIN: u64 = 64;

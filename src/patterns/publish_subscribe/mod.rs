@@ -4,6 +4,7 @@
 //! whenever it is told and able. Both see the same blocks from the queue, and go through them with
 //! [`walk()`], which leaves out what has expired.
 
+mod start;
 mod walk;
 
 use std::sync::Arc;
@@ -13,53 +14,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::actors::directory::{TopicHandle, Unavailable};
 use crate::actors::topic::{Attach, AwaitHead, Pending, Reader};
-use crate::model::{PlacedBlock, Timestamp};
+use crate::model::PlacedBlock;
 use crate::queue::{Queue, ReadError, ReadLimits};
+pub use start::{Beginning, Start};
 pub use walk::{Found, walk};
-
-/// Where reading begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The first message kept.
-    Earliest,
-    /// The next message to be published.
-    Latest,
-    /// This offset.
-    Offset(u64),
-    /// The first message published at this time or later.
-    Time(Timestamp),
-}
-
-impl Start {
-    /// The same where it must not be beyond the head.
-    ///
-    /// # Errors
-    /// As [`Start::resolve`], and [`ReadError::Ahead`].
-    pub async fn resolve_within(
-        self,
-        queue: &Queue,
-        topic: &TopicHandle,
-    ) -> Result<u64, ReadError> {
-        let offset = self.resolve(queue, topic).await?;
-        let head = queue.extent(topic.id()).map_or(0, |extent| extent.head);
-        if offset > head { Err(ReadError::Ahead { head }) } else { Ok(offset) }
-    }
-
-    /// The offset it means now.
-    ///
-    /// # Errors
-    /// [`ReadError`]: no such topic, or the store failed.
-    pub async fn resolve(self, queue: &Queue, topic: &TopicHandle) -> Result<u64, ReadError> {
-        let id = topic.id();
-        let extent = queue.extent(id).ok_or(ReadError::NoSuchTopic(id))?;
-        match self {
-            Self::Earliest => Ok(extent.first),
-            Self::Latest => Ok(extent.head),
-            Self::Offset(offset) => Ok(offset),
-            Self::Time(time) => queue.offset_at(id, time).await,
-        }
-    }
-}
 
 /// Reads once from `from` on; if there is nothing, waits for the first new message up to `wait`,
 /// or until `draining` becomes true. Empty when there still is nothing.

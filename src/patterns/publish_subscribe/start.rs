@@ -54,11 +54,7 @@ impl Start {
     ///
     /// # Errors
     /// [`ReadError`]: no such topic, or the store failed.
-    pub async fn resolve(
-        self,
-        queue: &Queue,
-        topic: &TopicHandle,
-    ) -> Result<Beginning, ReadError> {
+    pub async fn resolve(self, queue: &Queue, topic: &TopicHandle) -> Result<Beginning, ReadError> {
         let id = topic.id();
         let extent = queue.extent(id).ok_or(ReadError::NoSuchTopic(id))?;
         let offset = match self {

@@ -1,12 +1,17 @@
-//! What a producer socket says first: the terms it works on.
+//! What a producer socket says first: the terms it works on. A name among them is the socket's until
+//! another one takes it.
 
 use std::sync::Arc;
 
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+use actix_web_actors::ws::WebsocketContext;
 use serde_json::{Value, json};
 
+use super::ProducerSession;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::ws::Protocol;
+use crate::edge::ws::session::{Ending, Session, send};
 use crate::topics::{Claimed, Durability};
 
 /// A producer that numbers its messages under a name.
@@ -17,7 +22,7 @@ pub(in crate::edge::ws) struct Named {
 }
 
 /// Said at the start, and again when what an acknowledgement is worth has changed.
-pub(super) fn welcome(
+fn welcome(
     edge: &Edge,
     topic: &TopicHandle,
     protocol: Protocol,
@@ -40,4 +45,24 @@ pub(super) fn welcome(
         welcome["resume_after"] = id.into();
     }
     json!({ "welcome": welcome })
+}
+
+impl ProducerSession {
+    /// Ends when another socket takes the name; what is in flight is answered first.
+    pub(super) fn watch_name(&mut self, context: &mut WebsocketContext<Self>) {
+        let Some(fenced) = self.fenced.take() else { return };
+        context.spawn(fenced.into_actor(self).map(|fenced, session, context| {
+            if fenced.is_ok() && !session.door.ended {
+                session.on_end(Ending::FENCED, context);
+            }
+        }));
+    }
+
+    /// Says the terms.
+    pub(super) fn welcome(&mut self, context: &mut WebsocketContext<Self>) {
+        let welcome =
+            welcome(&self.edge, &self.topic, self.protocol, self.durability, self.resume_after);
+        let welcome = self.intake.acks.encoding.frame(&welcome);
+        send(self, context, welcome);
+    }
 }
