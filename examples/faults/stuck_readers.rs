@@ -1,6 +1,9 @@
-//! Thousands of tails that wait, a thousand that never read what they asked for, and some that do.
+//! Thousands of tails that wait, a thousand that never read what they asked for, and some that do;
+//! then the same with every other way to read: pages in three forms, a message, events, a backup,
+//! each by readers that take nothing and by readers that take a little now and then.
 //!
-//! Must hold: who reads is served as if the others were not there, and every socket costs little.
+//! Must hold: who reads is served as if the others were not there, every socket costs little, and the
+//! process stays within its memory bound.
 //! It never waits for the stuck ones to be cut off (they are after a minute); that is for the tests.
 
 use std::io::{Read, Write};
@@ -30,6 +33,13 @@ const IDLE_KIB_MAX: u64 = 16;
 /// Stored in the topic before, so that a stuck reader has enough to be stuck at.
 const BACKLOG_BYTES: usize = 8 << 20;
 const MESSAGES: usize = 500;
+/// Slow readers of each form.
+const SLOW: usize = 400;
+/// What the process may take, at default settings.
+const MEMORY_MIB_MAX: u64 = 256;
+/// How long slow readers are watched, and how long a poll beside them may take.
+const WATCHED: Duration = Duration::from_secs(8);
+const POLL_MAX: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(10);
 
 pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
@@ -65,17 +75,80 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         row.violations.push(format!("{idle_kib} KiB an idle tail, {IDLE_KIB_MAX} are allowed"));
     }
     drop((idle, stuck));
-    row.cycles = IDLE + STUCK + READING;
+    let slow = slow_readers(&broker, &client, &mut row).await?;
+    let peak = peak_mib(&broker)?;
+    if peak > MEMORY_MIB_MAX {
+        row.violations.push(format!("a peak of {peak} MiB, {MEMORY_MIB_MAX} are allowed"));
+    }
+    row.cycles = IDLE + STUCK + READING + slow;
     row.acknowledged = 2 * MESSAGES;
     row.note = format!(
-        "{idle_kib} KiB an idle tail, {stuck_kib} KiB a stuck one, peak {} MiB; delivery to {READING} p50 {:?} p99 {:?} (alone {:?} {:?})",
-        peak_mib(&broker)?,
+        "{idle_kib} KiB an idle tail, {stuck_kib} KiB a stuck one, peak {peak} MiB with {slow} slow readers of all forms; delivery to {READING} p50 {:?} p99 {:?} (alone {:?} {:?})",
         rounded(percentile(&beside, 500)),
         rounded(percentile(&beside, 990)),
         rounded(percentile(&alone, 500)),
         rounded(percentile(&alone, 990)),
     );
     Ok(vec![row])
+}
+
+/// Every way to read but the tail: the path, and what is accepted.
+const WAYS: [(&str, &str, usize); 6] = [
+    ("/v1/topics/busy/messages?max=10000&max_bytes=67108864", "application/json", SLOW),
+    ("/v1/topics/busy/messages?max=10000", "application/x-ndjson", SLOW),
+    ("/v1/topics/busy/messages?max=10000", "application/msgpack", SLOW),
+    ("/v1/topics/large/messages/0", "*/*", SLOW),
+    ("/v1/topics/busy/events?from=earliest", "*/*", SLOW),
+    ("/v1/backup", "*/*", 1),
+];
+
+/// Opens readers in every form, first ones that take nothing, then ones that take a little, and polls
+/// beside them; how many readers there were.
+async fn slow_readers(broker: &Broker, client: &Client, row: &mut Row) -> anyhow::Result<usize> {
+    client.publish_many("large", &[json!("x".repeat(1_000_000))]).await?;
+    let mut count = 0;
+    for trickle in [false, true] {
+        let mut readers = Vec::new();
+        for (path, accept, count) in WAYS {
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n\r\n",
+                broker.address
+            );
+            for _ in 0..count {
+                let mut reader = narrow(broker)?;
+                reader.write_all(head.as_bytes())?;
+                reader.set_nonblocking(true)?;
+                readers.push(reader);
+            }
+        }
+        let begun = Instant::now();
+        let mut worst = Duration::ZERO;
+        while begun.elapsed() < WATCHED {
+            if trickle {
+                for reader in &mut readers {
+                    // Nothing may be there, or it may be cut off.
+                    let _ = reader.read(&mut [0; 512]);
+                }
+            }
+            let asked = Instant::now();
+            let page = client.get("/v1/topics/busy/messages?max=100").await?;
+            worst = worst.max(asked.elapsed());
+            ensure!(page["messages"].as_array().is_some_and(|m| m.len() == 100), "{page}");
+            tokio::time::sleep(PACE).await;
+        }
+        if worst > POLL_MAX {
+            row.violations.push(format!("a poll beside slow readers took {worst:?}"));
+        }
+        count += readers.len();
+    }
+    Ok(count)
+}
+
+/// A connection whose client keeps little that it has not read.
+fn narrow(broker: &Broker) -> anyhow::Result<TcpStream> {
+    let socket = TcpStream::connect(&broker.address).context("a reader")?;
+    socket2::SockRef::from(&socket).set_recv_buffer_size(4_096)?;
+    Ok(socket)
 }
 
 /// Opens tails by hand: a WebSocket library would keep buffers for each.
@@ -88,8 +161,7 @@ fn open(broker: &Broker, topic: &str, from: &str, count: usize) -> anyhow::Resul
     );
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut socket = TcpStream::connect(&broker.address).context("a tail")?;
-        socket2::SockRef::from(&socket).set_recv_buffer_size(4_096)?;
+        let mut socket = narrow(broker)?;
         socket.write_all(request.as_bytes())?;
         let mut answer = [0; 12];
         socket.read_exact(&mut answer)?;

@@ -8,8 +8,9 @@
 //!
 //! Who holds room and takes less than a floor is cut off from outside, since neither timers nor
 //! mailbox of a connection run while its client does not read: when it was below the floor for a
-//! whole `stall_timeout_ms`, or, while others wait for room, when it has held a piece for
-//! [`PRESSED_MS`]. (One that takes nothing at all is ended by the kernel, too; see `connections`.)
+//! whole `stall_timeout_ms` (longer, where the piece in hand alone would be above it), or, while
+//! others wait for room, when it has held a piece for [`PRESSED_MS`]. (One that takes nothing at all
+//! is ended by the kernel, too; see `connections`.)
 //!
 //! Invariant: beside the room that is held, an open connection has at most [`UNCHARGED_BYTES`].
 
@@ -25,7 +26,9 @@ use super::connections::ReadingEnd;
 
 /// What a connection collects before it writes, whatever the answer's pieces are.
 pub const UNCHARGED_BYTES: usize = 16 * 1024;
-/// A piece while there is much room, while there is little, and while there is hardly any.
+/// A piece while nearly all the room is free, while there is much, while there is little, and while
+/// there is hardly any.
+const PIECE_BYTES_MOST: usize = 256 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_BYTES_SCARCE: usize = 16 * 1024;
 const PIECE_BYTES_LEAST: usize = 4 * 1024;
@@ -97,7 +100,8 @@ impl Outgoing {
         match self.0.room.eighths_free() {
             0..2 => PIECE_BYTES_LEAST,
             2..4 => PIECE_BYTES_SCARCE,
-            _ => PIECE_BYTES,
+            4..7 => PIECE_BYTES,
+            _ => PIECE_BYTES_MOST,
         }
     }
 
@@ -169,16 +173,21 @@ impl Pace {
         self.window.get_or_insert((now, 0));
     }
 
-    /// It was below the floor for the whole window; else a window that is over begins anew.
+    /// It was below the floor for a whole window, even if it is about to have taken the piece in hand;
+    /// else a window that is over begins anew.
     fn is_below(&mut self, floor_bytes_per_s: u64, window: Duration, now: Instant) -> bool {
-        let Some((since, taken)) = self.window.filter(|_| self.piece.is_some()) else {
+        let (Some((since, taken)), Some((_, in_hand))) = (self.window, self.piece) else {
             return false;
         };
-        if now.saturating_duration_since(since) < window {
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < window {
             return false;
         }
-        self.window = Some((now, 0));
-        u128::from(taken) * 1_000 < u128::from(floor_bytes_per_s) * window.as_millis()
+        let expected = u128::from(floor_bytes_per_s) * elapsed.as_millis() / 1_000;
+        if u128::from(taken) >= expected {
+            self.window = Some((now, 0));
+        }
+        u128::from(taken) + (in_hand as u128) < expected
     }
 }
 
@@ -268,13 +277,13 @@ mod tests {
         let mut readers = [reader(&outgoing), reader(&outgoing), reader(&outgoing)];
         let now = Instant::now();
         for (taker, ..) in &mut readers {
-            give(taker, 30_000);
+            give(taker, 25_000);
         }
         // One takes all, one a little, one nothing; the first two always want more.
         for _ in 0..3 {
-            give(&mut readers[0].0, 30_000);
+            give(&mut readers[0].0, 25_000);
         }
-        give(&mut readers[1].0, 30_000);
+        give(&mut readers[1].0, 25_000);
         assert_eq!(outgoing.cut_slow(now + WINDOW / 2), 0);
         assert_eq!(outgoing.cut_slow(Instant::now() + WINDOW), 2);
         assert_eq!(outgoing.cut_slow(Instant::now() + WINDOW), 0, "once");
@@ -317,12 +326,14 @@ mod tests {
     #[test]
     fn pieces_are_short_where_the_budget_is_scarce() {
         let outgoing = outgoing();
+        assert_eq!(outgoing.piece_bytes(), PIECE_BYTES_MOST);
+        let some = outgoing.try_room(100_000);
         assert_eq!(outgoing.piece_bytes(), PIECE_BYTES);
-        let most = outgoing.try_room(480_000);
+        let most = outgoing.try_room(380_000);
         assert_eq!(outgoing.piece_bytes(), PIECE_BYTES_SCARCE);
         let more = outgoing.try_room(100_000);
         assert_eq!(outgoing.piece_bytes(), PIECE_BYTES_LEAST);
-        drop((most, more));
-        assert_eq!(outgoing.piece_bytes(), PIECE_BYTES);
+        drop((some, most, more));
+        assert_eq!(outgoing.piece_bytes(), PIECE_BYTES_MOST);
     }
 }

@@ -100,7 +100,8 @@ async fn a_producer_beyond_its_credit_sees_an_acknowledgement_of_all_that_is_sto
         |bytes: usize| move |n: u64| json!({ "id": n, "data": "x".repeat(bytes) }).to_string();
     let two =
         |n: u64| json!([{ "id": 2 * n, "data": 1 }, { "id": 2 * n + 1 , "data": "y".repeat(300) }]);
-    let kinds: [(&str, &str, Box<dyn Fn(u64) -> String>); 4] = [
+    type Kind = (&'static str, &'static str, Box<dyn Fn(u64) -> String>);
+    let kinds: [Kind; 4] = [
         ("small", "", Box::new(one(200))),
         ("larger than what is in hand at once", "", Box::new(one(100_000))),
         ("in arrays", "", Box::new(move |n| two(n).to_string())),

@@ -237,7 +237,9 @@ impl Pages {
         }
         let separator = self.separator();
         let mut bytes = page.body;
-        bytes.splice(..0, separator.iter().copied());
+        if !separator.is_empty() {
+            bytes.splice(..0, separator.iter().copied());
+        }
         if bytes.len() <= size {
             self.taker.gave(room, bytes.len());
             return bytes.into();

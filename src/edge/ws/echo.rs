@@ -7,7 +7,8 @@ use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 
 use actix::StreamHandler;
 
-use super::session::{self, Door, Ending, Session, send};
+use super::ending::Ending;
+use super::session::{self, Door, Session, send};
 use crate::edge::wire::Frame;
 
 pub(super) struct EchoSession {

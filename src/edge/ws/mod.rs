@@ -10,6 +10,7 @@
 
 #[cfg(feature = "faults")]
 mod echo;
+mod ending;
 mod fragments;
 pub(crate) mod guard;
 mod header;

@@ -13,7 +13,8 @@ use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 use tokio::sync::oneshot;
 
 use super::Protocol;
-use super::session::{self, Door, Ending, Session, send};
+use super::ending::Ending;
+use super::session::{self, Door, Session, send};
 use crate::actors::directory::{TopicHandle, Unavailable};
 use crate::actors::ingest::Ingest;
 use crate::actors::supervisor::ProducerHandle;

@@ -11,13 +11,13 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, StreamHandler, Wr
 use actix_web_actors::ws::{CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
 use tokio::sync::watch;
 
+use super::ending::Ending;
 use super::fragments::{Fragments, Refused, Whole};
 use super::guard::Budget;
-use super::header::{HEADER_BYTES_MAX, Refusal};
+use super::header::HEADER_BYTES_MAX;
 use super::pulse::{Beat, Pulse};
 use crate::edge::Edge;
 use crate::edge::connections::ReadingEnd;
-use crate::edge::error::{Code, Problem};
 use crate::edge::wire::Frame;
 
 /// Bytes that are passed over while a client that we close has not said goodbye. What it sent before
@@ -122,37 +122,7 @@ impl Door {
     }
 }
 
-/// How a session ends.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// The client said goodbye, and is to be answered.
-    Goodbye(Option<CloseReason>),
-    /// The client will send no more; what it may still read is written, then the connection ends.
-    Gone,
-    /// We close it.
-    Close(CloseCode, &'static str),
-}
-
 impl Ending {
-    /// The broker stops.
-    pub(super) const DRAINING: Self = Self::Close(CloseCode::Away, "draining");
-
-    /// Another socket took the producer's name.
-    pub(super) const FENCED: Self = Self::Close(CloseCode::Policy, "producer-fenced");
-
-    /// The client does not speak as it should.
-    pub(super) const TOO_MANY_ERRORS: Self = Self::Close(CloseCode::Policy, "too many errors");
-
-    /// Nothing more can be done here, because of this.
-    pub(super) fn because(problem: &Problem) -> Self {
-        let code = match problem.code() {
-            _ if problem.is_temporary() => CloseCode::Again,
-            Code::TopicNotFound | Code::ProducerFenced => CloseCode::Policy,
-            _ => CloseCode::Error,
-        };
-        Self::Close(code, problem.code().as_str())
-    }
-
     /// Ends the session.
     pub(super) fn carry_out<S: Session>(self, session: &mut S, context: &mut WebsocketContext<S>) {
         let door = session.door();
@@ -251,7 +221,7 @@ pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContex
         match door.pulse.beat(Instant::now(), oldest, reading) {
             Beat::Ping => context.ping(b""),
             Beat::Behind => {}
-            Beat::Unfinished => session.on_end(UNFINISHED, context),
+            Beat::Unfinished => session.on_end(Ending::UNFINISHED, context),
             // Nobody is there to read a close frame.
             Beat::Silent => context.stop(),
         }
@@ -295,7 +265,7 @@ pub(super) fn take_frame<S: Session>(
             // The codec would give the same error again and again.
             context.cancel_future(context.handle());
             door.deaf = true;
-            return session.on_end(broken(&error), context);
+            return session.on_end(Ending::broken(&error), context);
         }
     };
     door.budget.took_frame();
@@ -316,12 +286,11 @@ fn dispatch<S: Session>(session: &mut S, frame: Message, context: &mut Websocket
             Ok(Some(Whole::Binary(bytes))) => session.on_binary(&bytes, context),
             Ok(Some(Whole::Text(bytes))) => match std::str::from_utf8(&bytes) {
                 Ok(text) => session.on_text(text, context),
-                Err(_) => session.on_end(NOT_UTF8, context),
+                Err(_) => session.on_end(Ending::NOT_UTF8, context),
             },
-            Err(Refused::Overloaded) => session.on_end(OVERLOADED, context),
+            Err(Refused::Overloaded) => session.on_end(Ending::OVERLOADED, context),
             Err(Refused::TooLarge) => {
-                let why = "fragments are more than is allowed";
-                session.on_end(Ending::Close(CloseCode::Size, why), context);
+                session.on_end(Ending::FRAGMENTS_TOO_LARGE, context);
             }
         },
         Message::Ping(bytes) => context.pong(&bytes),
@@ -330,32 +299,12 @@ fn dispatch<S: Session>(session: &mut S, frame: Message, context: &mut Websocket
     }
 }
 
-const NOT_UTF8: Ending = Ending::Close(CloseCode::Invalid, "text is not UTF-8");
-const PROTOCOL: Ending = Ending::Close(CloseCode::Protocol, "the frame breaks RFC 6455");
-const OVERLOADED: Ending = Ending::Close(CloseCode::Again, "overloaded");
-const UNFINISHED: Ending = Ending::Close(CloseCode::Policy, "a message came too slowly");
-const TOO_LARGE: Ending = Ending::Close(CloseCode::Size, "the frame is larger than is allowed");
-
 /// To be called when the stream of frames has ended.
 pub(super) fn no_more_frames<S: Session>(session: &mut S, context: &mut WebsocketContext<S>) {
     if session.door().closing {
         return context.stop();
     }
-    let ending = match session.door().budget.refused() {
-        None => Ending::Gone,
-        Some(Refusal::TooLarge) => TOO_LARGE,
-        Some(Refusal::Protocol) => PROTOCOL,
-        Some(Refusal::NotUtf8) => NOT_UTF8,
-    };
+    let refused = session.door().budget.refused();
+    let ending = refused.map_or(Ending::Gone, Ending::refused);
     session.on_end(ending, context);
-}
-
-/// How a broken protocol is answered (RFC 6455 §7.4.1).
-fn broken(error: &ProtocolError) -> Ending {
-    match error {
-        ProtocolError::Overflow => TOO_LARGE,
-        // actix-web-actors tells text that isn't UTF-8 only by the text of the error.
-        ProtocolError::Io(io) if io.to_string().contains("utf-8") => NOT_UTF8,
-        _ => PROTOCOL,
-    }
 }

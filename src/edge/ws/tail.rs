@@ -11,7 +11,8 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFut
 use actix_web::web::Data;
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 
-use super::session::{self, Door, Ending, Session, send};
+use super::ending::Ending;
+use super::session::{self, Door, Session, send};
 use crate::actors::directory::TopicHandle;
 use crate::actors::topic::{HeadAdvanced, Pending};
 use crate::edge::Edge;

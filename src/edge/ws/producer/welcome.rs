@@ -11,7 +11,8 @@ use super::ProducerSession;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::ws::Protocol;
-use crate::edge::ws::session::{Ending, Session, send};
+use crate::edge::ws::ending::Ending;
+use crate::edge::ws::session::{Session, send};
 use crate::topics::{Claimed, Durability};
 
 /// A producer that numbers its messages under a name.
