@@ -25,6 +25,16 @@ pub struct Launch {
     /// A program that runs the broker, with its arguments.
     wrapper: Vec<OsString>,
     environment: Vec<(String, String)>,
+    log_reader: Option<LogReader>,
+}
+
+/// What reads the broker's log in place of a file, and does so badly.
+#[derive(Clone, Copy, Debug)]
+pub enum LogReader {
+    /// It has gone.
+    Gone,
+    /// It reads nothing, so that the pipe gets full.
+    Stuck,
 }
 
 /// What came of a start.
@@ -44,6 +54,8 @@ pub struct Broker {
     /// From the start of the process until it listened.
     pub started_in: Duration,
     said: PathBuf,
+    /// The other end of its log, which nothing reads.
+    _log: Option<std::io::PipeReader>,
 }
 
 impl Launch {
@@ -55,6 +67,7 @@ impl Launch {
             said: scratch.join("stderr"),
             wrapper: Vec::new(),
             environment: Vec::new(),
+            log_reader: None,
         }
     }
 
@@ -69,6 +82,12 @@ impl Launch {
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives its log to this.
+    pub fn read_by(mut self, reader: LogReader) -> Self {
+        self.log_reader = Some(reader);
         self
     }
 
@@ -110,9 +129,18 @@ impl Launch {
 
     /// Starts it and waits for nothing.
     pub fn spawn(&self) -> anyhow::Result<Broker> {
-        let process = self.command()?.spawn().context("the broker can't be run")?;
-        let said = self.said.clone();
-        Ok(Broker { process, address: String::new(), started_in: Duration::ZERO, said })
+        let mut command = self.command()?;
+        let log = match self.log_reader {
+            None => None,
+            Some(reader) => {
+                let (read, write) = std::io::pipe()?;
+                command.stderr(write);
+                matches!(reader, LogReader::Stuck).then_some(read)
+            }
+        };
+        let process = command.spawn().context("the broker can't be run")?;
+        let (said, address) = (self.said.clone(), String::new());
+        Ok(Broker { process, address, started_in: Duration::ZERO, said, _log: log })
     }
 
     /// Starts it and kills it so long after.

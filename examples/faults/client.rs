@@ -68,11 +68,23 @@ impl Client {
         Ok((answer.status(), answer.text().await?))
     }
 
-    /// Takes a copy of everything, to the last byte.
-    pub async fn backup(&self) -> anyhow::Result<usize> {
+    /// A copy of everything, to the last byte.
+    pub async fn backup(&self) -> anyhow::Result<Vec<u8>> {
         let answer = self.http.get(self.url("/v1/backup")).send().await.context("a backup")?;
         anyhow::ensure!(answer.status() == StatusCode::OK, "it answers {}", answer.status());
-        Ok(answer.bytes().await?.len())
+        Ok(answer.bytes().await?.into())
+    }
+
+    /// The stage that a receipt tells; `gone` where there is no message with it.
+    pub async fn stage(&self, receipt: &str) -> anyhow::Result<String> {
+        let path = format!("/v1/receipts/{receipt}");
+        let answer = self.http.get(self.url(&path)).send().await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok("gone".to_owned());
+        }
+        let status = answer.status();
+        let answer: Value = answer.json().await.with_context(|| format!("{path}: {status}"))?;
+        Ok(answer["stage"].as_str().with_context(|| format!("{path}: {answer}"))?.to_owned())
     }
 
     pub async fn delete_topic(&self, topic: &str) -> anyhow::Result<StatusCode> {
@@ -87,6 +99,13 @@ impl Client {
         let request = request.header("content-type", "application/vnd.weir.messages+json");
         let body = json!({ "messages": messages }).to_string();
         request.body(body).send().await.with_context(|| format!("publishing to {topic}"))
+    }
+
+    /// Publishes a message that is of use for so long.
+    pub async fn publish_for(&self, topic: &str, ttl_ms: u64) -> anyhow::Result<StatusCode> {
+        let request = self.http.post(self.url(&format!("/v1/topics/{topic}/messages")));
+        let request = request.header("weir-ttl-ms", ttl_ms).body("1");
+        Ok(request.send().await.context("publishing")?.status())
     }
 
     /// Publishes one message twice under one id, and says whether the second one is noticed.

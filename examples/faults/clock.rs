@@ -1,9 +1,12 @@
-//! The clock jumps ten years ahead and back, from one start to the next, under libfaketime.
+//! The clock jumps ten years ahead and back, from one start to the next and while the broker runs, and
+//! before 1970, under libfaketime.
 //!
 //! Must hold, for a topic that keeps an hour: nothing is wiped because the clock jumped, and
-//! `published_at` never runs back. It never fakes the monotonic clock, which no machine sets.
+//! `published_at` never runs back; a message's time to live passes as fast as ever; a topic that is
+//! made once the clock is right has right times. It never fakes the monotonic clock, which no machine
+//! sets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -18,6 +21,10 @@ pub const NAME: &str = "clock";
 
 /// As libfaketime takes it; nothing where the clock is right.
 const CLOCKS: [Option<&str>; 5] = [None, Some("+3650d"), None, Some("-3650d"), None];
+/// What it is set to while the broker runs; the fourth is before 1970.
+const STEPS: [&str; 6] = ["+0", "+3650d", "+0", "-25000d", "-3650d", "+0"];
+/// How long a message is of use.
+const TTL_MS: u64 = 700;
 /// Long enough for retention to have had its turn.
 const EACH: Duration = Duration::from_millis(2_500);
 
@@ -61,7 +68,60 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         row.cycles += 1;
     }
     row.acknowledged = script.acknowledged();
-    Ok(vec![row])
+    let stepping = step(setting, &library).await?;
+    Ok(vec![row, stepping])
+}
+
+/// The clock is set while the broker runs.
+async fn step(setting: &Setting, library: &Path) -> anyhow::Result<Row> {
+    let scratch = setting.scratch("clock-steps")?;
+    let clock = scratch.join("clock");
+    let set = |to: &str| std::fs::write(&clock, to);
+    set("+0")?;
+    let launch = Launch::new(&setting.weir, &scratch.join("data"), &scratch)
+        .small_store()
+        .with("LD_PRELOAD", &library.to_string_lossy())
+        .with("FAKETIME_TIMESTAMP_FILE", &clock.to_string_lossy())
+        .with("FAKETIME_NO_CACHE", "1")
+        .with("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .with("DONT_FAKE_MONOTONIC", "1");
+    let mut script = Script::one("steps", json!({ "retention_ms": 3_600_000 }));
+    let mut row = Row::new("clock-steps");
+    let broker = launch.open()?;
+    row.recovery.push(broker.started_in);
+    let client = Client::new(&broker.address)?;
+    for (n, to) in STEPS.into_iter().enumerate() {
+        set(to)?;
+        row.cycles += 1;
+        script.run(&broker).await;
+        let wrong = script.ended.clone().into_iter().chain(script.check(&broker).await?);
+        row.violations.extend(wrong.map(|what| format!("clock {to}: {what}")));
+        let topic = format!("ttl-{n}");
+        anyhow::ensure!(client.publish_for(&topic, TTL_MS).await? == 202, "publishing");
+        let page = client.get(&format!("/v1/topics/{topic}/messages")).await?;
+        let year = page["messages"][0]["published_at"].as_str().map(|time| time[..4].to_owned());
+        let right = weir::clock::Clock::system().now().to_string()[..4].to_owned();
+        if to == "+0" && year.as_ref().is_some_and(|year| *year != right) {
+            row.violations.push(format!("a new topic's time is of {year:?}"));
+        }
+        if !is_gone(&client, &topic).await? {
+            row.violations.push(format!("clock {to}: a message of {TTL_MS} ms does not go"));
+        }
+    }
+    row.acknowledged = script.acknowledged();
+    Ok(row)
+}
+
+async fn is_gone(client: &Client, topic: &str) -> anyhow::Result<bool> {
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    for _ in 0..100 {
+        pace.tick().await;
+        let page = client.get(&format!("/v1/topics/{topic}/messages")).await?;
+        if page["messages"] == json!([]) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where a distribution puts it.

@@ -273,15 +273,29 @@ fn open(directory: &Path, time: &Arc<AtomicU64>) -> Opened {
     Topics::open(&settings, clock, Arc::new(Ignored)).unwrap()
 }
 
+/// The files as they are at one moment. The marks of how far the journal is are written with every
+/// commit: where they have changed, what was copied is of two moments, which no kill leaves.
 fn copy(from: &Path, to: &Path) {
+    let marks = || ["durable", "live"].map(|name| std::fs::read(from.join(name)).unwrap());
+    loop {
+        let before = marks();
+        let _ = std::fs::remove_dir_all(to);
+        copy_files(from, to);
+        if marks() == before {
+            return;
+        }
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
+        if !entry.file_type().unwrap().is_dir() {
             std::fs::copy(entry.path(), target).unwrap();
+        } else if entry.file_name() != "reserve" {
+            copy_files(&entry.path(), &target);
         }
     }
 }

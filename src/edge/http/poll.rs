@@ -5,7 +5,7 @@
 //! where to go on are planned first, and are one page, however much was asked for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::body::SizedStream;
 use actix_web::http::header::CONTENT_TYPE;
@@ -73,18 +73,27 @@ pub(super) async fn poll(
     }
 }
 
-/// Waits for the first new message, where there is none yet.
+/// Waits for the first message that is of use, where there is none yet.
 async fn await_first(
     edge: &Data<Edge>,
     topic: &TopicHandle,
     from: u64,
     wait: Duration,
 ) -> Result<(), Problem> {
-    let at_head = edge.queue.extent(topic.id()).is_some_and(|extent| extent.head == from);
-    if at_head && !wait.is_zero() {
-        let limits = ReadLimits { messages: 1, bytes: 1 };
+    let deadline = Instant::now() + wait;
+    let mut next = from;
+    while !wait.is_zero() {
+        let left = deadline.saturating_duration_since(Instant::now());
         let draining = edge.draining.clone();
-        publish_subscribe::poll(&edge.queue, topic, from, limits, wait, draining).await?;
+        let blocks =
+            publish_subscribe::poll(&edge.queue, topic, next, LOOK_AHEAD, left, draining).await?;
+        let mut budget = ReadBudget::new(1, u64::MAX);
+        let found = plan(&mut budget, &blocks, next, u64::MAX, edge.queue.age())?;
+        match found.next {
+            // Messages that have all expired are passed over.
+            Some(behind) if found.messages == 0 => next = behind,
+            _ => break,
+        }
     }
     Ok(())
 }
@@ -104,6 +113,9 @@ fn accepted_form(request: &HttpRequest) -> Result<Form, Problem> {
         Problem::new(Code::NotAcceptable, why)
     })
 }
+
+/// How much is looked at for a message that is of use.
+const LOOK_AHEAD: ReadLimits = ReadLimits { messages: 100, bytes: 64 * 1024 };
 
 /// An answer in the making.
 struct Reading {
