@@ -55,9 +55,9 @@ async fn take_descriptors(broker: &Broker) -> Vec<TcpStream> {
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let asks = [
-        format!("GET /v1/topics/script.sync/tail HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n"),
-        "GET /v1/topics/script.sync/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
-        "GET /v1/topics/script.os/messages?from=latest&wait_ms=30000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        format!("GET /v1/topics/others/tail HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n"),
+        "GET /v1/topics/others/events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+        "GET /v1/topics/others/messages?from=latest&wait_ms=30000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
             .to_owned(),
         String::new(),
     ];
