@@ -27,7 +27,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use socket2::SockRef;
 
-pub use link::Link;
+pub use link::{InPieces, Link};
 pub use server::serve;
 
 use super::LimitSettings;

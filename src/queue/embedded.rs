@@ -155,13 +155,19 @@ impl Embedded {
         if let Some(blocks) = self.recent(topic, from, limits) {
             return Ok(blocks);
         }
-        let _turn = self.reads.acquire().await;
-        // Whoever had the turn before may have read the same.
+        let turn = self.reads.clone().acquire_owned().await;
+        // The reader before may have read the same.
         if let Some(blocks) = self.recent(topic, from, limits) {
             return Ok(blocks);
         }
         let topics = self.topics.clone();
-        let blocks = blocking(move || topics.read(topic, from, limits)).await?;
+        // The turn ends with the read, though nobody may wait for it any more.
+        let blocks = blocking(move || {
+            let read = topics.read(topic, from, limits);
+            drop(turn);
+            read
+        });
+        let blocks = blocks.await?;
         self.recent.push(&blocks);
         Ok(blocks)
     }

@@ -43,7 +43,7 @@ impl Topic {
             return;
         }
         let Some(gap) = Gap::before(self.fold.core.head, self.reserved) else { return };
-        self.record.epoch = epoch;
+        self.record.begin_epoch(epoch, gap.from);
         gap.add_to(&mut self.record.gaps);
         self.give_up(BlockKind::Epoch, gap, now, unit);
         let (from, to, epoch) = (gap.from, gap.to, self.record.epoch.0);
@@ -61,7 +61,7 @@ impl Topic {
         let core = &self.fold.core;
         let end = core.head + from_sequence.saturating_sub(core.ingest_head.min(core.head));
         let Some(gap) = Gap::before(core.head, end) else { return };
-        self.record.epoch = epoch;
+        self.record.begin_epoch(epoch, gap.from);
         gap.add_to(&mut self.record.gaps);
         self.give_up(BlockKind::Epoch, gap, now, unit);
     }
@@ -79,7 +79,8 @@ impl Topic {
         };
         self.record.damage.remove(at);
         gap.add_to(&mut self.record.gaps);
-        self.record.epoch = epoch;
+        // Readers have seen nothing of it, and what is behind it as far as they have read.
+        self.record.begin_epoch(epoch, self.fold.core.head.max(gap.end()));
         self.give_up(BlockKind::Gap, gap, now, unit);
         Ok(())
     }

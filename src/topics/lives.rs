@@ -137,12 +137,13 @@ impl Lives {
             return Err(JournalError::Metadata(what));
         }
         let by_clock = now.time.0.saturating_sub(MS_TO_2025) * EPOCHS_A_MS;
+        let random_ms = u64::from(u16::from_le_bytes(random()?));
         let known = self.floors.iter().copied().fold(epoch.0.max(self.now().epoch_base), u64::max);
         let life = Life {
             from_topic: next_topic,
             from_sequence: from * SEQUENCES,
-            // A clock that stands in the past must not lead back.
-            epoch_base: by_clock.max(known + EPOCHS_A_MS),
+            // A clock that is set to the past must not lead back, nor two copies to the same epochs.
+            epoch_base: by_clock.max(known + EPOCHS_A_MS * (1 + random_ms)),
             secret: random()?,
         };
         self.lives.push(life);
@@ -205,12 +206,12 @@ mod tests {
 
     #[test]
     fn a_life_uses_nothing_that_an_earlier_one_or_another_copy_may_have_used() {
-        let (now, mut unit) = (at(MS_TO_2025 + 1_000), Unit::default());
+        let (now, mut unit) = (at(MS_TO_2025 + 1_000_000), Unit::default());
         let mut first = Lives::default();
         let one = first.begin((70, Epoch(3)), 9, &now, &mut unit).unwrap();
         assert_eq!(one.from_sequence, SEQUENCES);
         assert!(first.first_epoch(&name("a")).0 > 3 && first.next_epoch(Epoch(3)).0 > 4);
-        let later = at(MS_TO_2025 + 1_001);
+        let later = at(MS_TO_2025 + 1_000_001);
         let mut other = Lives::default();
         let two = other.begin((70, Epoch(3)), 9, &later, &mut unit).unwrap();
         assert!(two.epoch_base > one.epoch_base + 10 && one.secret != two.secret);

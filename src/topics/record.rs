@@ -17,6 +17,9 @@ pub struct TopicRecord {
     /// The epoch it was made in; positions of earlier ones are of another topic of its name.
     #[serde(default = "first_of_all", skip_serializing_if = "is_first_of_all")]
     pub first_epoch: Epoch,
+    /// The epochs after that, the newest ones, each with the end of the one before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub epochs: Vec<(Epoch, u64)>,
     /// What was chosen for it.
     pub settings: TopicSettings,
     /// Offsets that hold no message and were announced, in order.
@@ -42,6 +45,9 @@ pub struct Damage {
     pub sequences: Option<[u64; 2]>,
 }
 
+/// Epochs that are remembered.
+const EPOCHS_MAX: usize = 64;
+
 fn first_of_all() -> Epoch {
     Epoch::FIRST
 }
@@ -54,7 +60,28 @@ impl TopicRecord {
     /// A new topic that begins in this epoch.
     pub(super) fn new(id: TopicId, name: TopicName, epoch: Epoch, settings: TopicSettings) -> Self {
         let (gaps, damage, ingest) = (Vec::new(), Vec::new(), None);
-        Self { id, name, epoch, first_epoch: epoch, settings, gaps, damage, ingest }
+        let (first_epoch, epochs) = (epoch, Vec::new());
+        Self { id, name, epoch, first_epoch, epochs, settings, gaps, damage, ingest }
+    }
+
+    /// A new epoch begins; messages of the one before it lie below `end`.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch, end: u64) {
+        self.epoch = epoch;
+        self.epochs.push((epoch, end));
+        if self.epochs.len() > EPOCHS_MAX {
+            // What came before is as good as another topic's.
+            (self.first_epoch, _) = self.epochs.remove(0);
+        }
+    }
+
+    /// Where the messages of an epoch end that is over; `None` for one that is not of this topic, or not
+    /// known any more.
+    pub fn end_of(&self, epoch: Epoch) -> Option<u64> {
+        if epoch < self.first_epoch {
+            return None;
+        }
+        // Also for one of another copy, which had all that came before the next one here.
+        self.epochs.iter().find(|(next, _)| *next > epoch).map(|(_, end)| *end)
     }
 
     /// Offsets that are known to be damaged, in order.
@@ -103,6 +130,20 @@ mod tests {
         assert_eq!(record.certain_damage(), [Gap { from: 5, to: 11 }]);
         record.gaps = vec![Gap { from: 1, to: 2 }];
         assert_eq!(record.holes(), [Gap { from: 1, to: 2 }, Gap { from: 5, to: 11 }]);
+    }
+
+    #[test]
+    fn an_epoch_ends_where_the_next_one_that_is_known_begins() {
+        let name = TopicName::new("a").unwrap();
+        let mut record = TopicRecord::new(TopicId(1), name, Epoch(3), TopicSettings::default());
+        record.begin_epoch(Epoch(4), 10);
+        record.begin_epoch(Epoch(9), 20);
+        let ends = |record: &TopicRecord| [2, 3, 4, 7, 9].map(|epoch| record.end_of(Epoch(epoch)));
+        assert_eq!(ends(&record), [None, Some(10), Some(20), Some(20), None]);
+        for n in 0..EPOCHS_MAX as u64 - 1 {
+            record.begin_epoch(Epoch(10 + n), 30 + n);
+        }
+        assert_eq!(ends(&record), [None, None, Some(20), Some(20), Some(30)], "one is forgotten");
     }
 
     #[test]

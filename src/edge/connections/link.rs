@@ -27,6 +27,7 @@ struct State {
     on_end: Notify,
     /// A request is being answered, or the connection is a WebSocket's.
     busy: Cell<bool>,
+    pieces: Cell<Pieces>,
     /// The body of the request has not been read to its end: what comes is no head.
     body_left: Cell<bool>,
     /// A request has come before.
@@ -35,7 +36,47 @@ struct State {
     head: RefCell<Vec<u8>>,
 }
 
+/// How far an answer is that is written in several pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pieces {
+    /// None is being written.
+    #[default]
+    None,
+    /// More may follow.
+    Coming,
+    /// The last one has been made, and may not have been written.
+    Made,
+}
+
+/// An answer is being written in several pieces, until this is dropped.
+#[derive(Debug)]
+pub struct InPieces(Link);
+
+impl Drop for InPieces {
+    fn drop(&mut self) {
+        self.0.0.pieces.set(Pieces::Made);
+    }
+}
+
 impl Link {
+    /// An answer goes out in several pieces: what is written at once may begin anywhere in it.
+    pub fn in_pieces(&self) -> InPieces {
+        self.0.pieces.set(Pieces::Coming);
+        InPieces(self.clone())
+    }
+
+    /// What is written now may begin within an answer.
+    pub(super) fn is_in_pieces(&self) -> bool {
+        self.0.pieces.get() != Pieces::None
+    }
+
+    /// All that was made so far has been written.
+    pub(super) fn wrote_all(&self) {
+        if self.0.pieces.get() == Pieces::Made {
+            self.0.pieces.set(Pieces::None);
+        }
+    }
+
     /// The link of the connection that a request came over; one of its own where there is none.
     pub fn of(request: &HttpRequest) -> Self {
         request.conn_data::<Self>().cloned().unwrap_or_default()

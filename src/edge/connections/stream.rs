@@ -5,7 +5,8 @@
 //! have a status and no body, and end the connection.
 //!
 //! Invariant: every other byte passes as it is. An answer is replaced only where it is certain that
-//! one begins there: at the beginning of what is written at once, or behind whole answers.
+//! one begins there: at the beginning of what is written at once, or behind whole answers, and never
+//! while an answer is written in several pieces, which may hold anything.
 
 use std::io;
 use std::pin::Pin;
@@ -111,7 +112,7 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.refusal.is_none() && self.seen == 0 {
+        if self.refusal.is_none() && self.seen == 0 && !self.link.is_in_pieces() {
             self.refusal = refusal::find(bytes).map(|found| Refusal {
                 before: found.at,
                 instead: if found.behind_last { Vec::new() } else { found.problem(&self.link) },
@@ -131,6 +132,9 @@ impl AsyncWrite for ClientStream {
         self.seen = whole;
         let written = ready!(Pin::new(&mut self.tcp).poll_write(context, bytes))?;
         self.seen = whole - written;
+        if self.seen == 0 {
+            self.link.wrote_all();
+        }
         if let Some(refusal) = &mut self.refusal {
             refusal.before -= written;
         }

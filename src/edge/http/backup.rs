@@ -18,8 +18,8 @@ use crate::edge::outgoing::Taker;
 use crate::edge::patience::Patience;
 use crate::journal::{Backup, JournalError};
 
-/// Pieces that may wait for a slow reader.
-const WAITING_MAX: usize = 16;
+/// Parts, of up to 4 MiB each, that may wait for a slow reader.
+const WAITING_MAX: usize = 2;
 
 /// How long a reader may take nothing.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ pub(super) async fn backup(
     let runtime = tokio::runtime::Handle::current();
     let outgoing = edge.outgoing.clone();
     tokio::task::spawn_blocking(move || {
-        // Who does not read holds nothing up for ever: retention waits for us.
+        // A client that does not read holds nothing up for ever: retention waits for the copy.
         let send = |part: Part| {
             let mut patience = Patience::new(STALL_MAX);
             runtime.block_on(patience.wait(sender.send(part))).is_some_and(|sent| sent.is_ok())

@@ -110,12 +110,21 @@ impl Payload {
         if bit.is_empty() {
             return Ok(None);
         }
-        let room = self.taker.room(size).await;
         let piece = match &self.kept {
-            Some((payload, _)) => payload.slice(bit.clone()),
-            None => self.bit(bit.clone()).await?,
+            // It has room of its own, and holds none that it would wait for.
+            Some((payload, _)) => {
+                self.taker.took();
+                let piece = payload.slice(bit.clone());
+                self.taker.gave_charged(piece.len());
+                piece
+            }
+            None => {
+                let room = self.taker.room(size).await;
+                let piece = self.bit(bit.clone()).await?;
+                self.taker.gave(room, piece.len());
+                piece
+            }
         };
-        self.taker.gave(room, piece.len());
         self.left.start = bit.end;
         Ok(Some(piece))
     }

@@ -13,6 +13,7 @@ mod message_headers;
 mod metrics;
 mod pages;
 pub(in crate::edge) mod parameters;
+mod pieces;
 mod poll;
 mod publish;
 mod receipts;

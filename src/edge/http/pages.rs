@@ -135,7 +135,22 @@ impl Pages {
     /// The next piece; it is the last where there is nothing.
     pub(super) async fn piece(&mut self) -> Result<Piece, Broken> {
         let size = self.edge.outgoing.piece_bytes();
-        let room = self.taker.room(size).await;
+        if let Some(Rest::Text { .. }) = &self.rest
+            && let Some(Rest::Text { text, room }) = self.rest.take()
+        {
+            // It has room of its own, and holds none that it would wait for.
+            self.taker.took();
+            let bytes = self.more_of_text(text, size, room);
+            return Ok(Piece { bytes, gaps: Vec::new(), last: self.is_over() });
+        }
+        let room = match self.taker.try_room(size) {
+            Some(room) => room,
+            None => {
+                // Readers that hold room and wait for more would wait for each other.
+                self.kept = None;
+                self.taker.room(size).await
+            }
+        };
         if let Some(rest) = self.rest.take() {
             let bytes = self.more_of(rest, size, room).await?;
             return Ok(Piece { bytes, gaps: Vec::new(), last: self.is_over() });
@@ -282,8 +297,9 @@ impl Pages {
                 let Some(block) = block.upgrade() else {
                     // It is written anew, with room for all of it and none held meanwhile.
                     drop(room);
+                    let bytes = self.block(base_offset).await?.json_bytes_max();
+                    let own = self.edge.outgoing.room(Line::Requests, bytes).await;
                     let block = self.block(base_offset).await?;
-                    let own = self.edge.outgoing.room(Line::Requests, block.json_bytes_max()).await;
                     let json = self.shown(size, true, self.edge.queue.age()).block_json(&block)?;
                     let text =
                         Bytes::copy_from_slice(json.as_bytes().get(at..).unwrap_or_default());

@@ -20,6 +20,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use super::message_headers;
 use super::parameters::header;
+use super::pieces;
 use crate::edge::Edge;
 use crate::edge::connections::{Connection, Link, ReadingEnd};
 use crate::edge::error::{Code, Problem};
@@ -33,7 +34,7 @@ pub async fn guard_request(
     if let Some(why) = refused {
         let mut response = Problem::new(Code::TooManyConnections, why).error_response();
         response.head_mut().set_connection_type(ConnectionType::Close);
-        return Ok(request.into_response(response).map_into_right_body());
+        return Ok(request.into_response(response).map_into_right_body().map_into_left_body());
     }
     let link = Link::of(request.request());
     let has_body = |name| request.headers().contains_key(name);
@@ -55,7 +56,7 @@ pub async fn guard_request(
     if answered.status() != StatusCode::SWITCHING_PROTOCOLS {
         link.answered();
     }
-    Ok(answered)
+    Ok(answered.map_body(|head, body| pieces::marked(head.status, body, &link)))
 }
 
 /// What holds of every answer.

@@ -86,9 +86,15 @@ impl TailSession {
                 return self.push(Ok(blocks), Some(room), true, context);
             }
         }
+        self.pull_with_room(self.edge.outgoing.piece_bytes(), context);
+    }
+
+    /// Waits for so much room, then reads and sends. Nothing is held meanwhile.
+    fn pull_with_room(&mut self, bytes: usize, context: &mut WebsocketContext<Self>) {
+        let (id, next) = (self.topic.id(), self.next);
         let (queue, outgoing) = (self.edge.queue.clone(), self.edge.outgoing.clone());
         let read = async move {
-            let room = outgoing.room(Line::Sockets, outgoing.piece_bytes()).await;
+            let room = outgoing.room(Line::Sockets, bytes).await;
             let (blocks, shared) = match queue.read_cached(id, next, FRAME) {
                 Some(blocks) => (Ok(blocks), true),
                 None => (queue.read(id, next, FRAME).await, false),
@@ -103,7 +109,7 @@ impl TailSession {
     fn push(
         &mut self,
         blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
-        room: Option<Permit>,
+        mut room: Option<Permit>,
         shared: bool,
         context: &mut WebsocketContext<Self>,
     ) {
@@ -112,14 +118,26 @@ impl TailSession {
         }
         let page = match blocks {
             Ok(blocks) if blocks.is_empty() => self.gap_at_head(),
-            Ok(blocks) => self.page(&blocks, room.is_some(), shared),
+            Ok(blocks) => self.page(&blocks, room.as_ref().map(Permit::bytes), shared),
             Err(ReadError::Gone { first }) => Ok(gap_page(Gap::before(self.next, first))),
             Err(error) => Err(error.into()),
         };
         match page {
             Err(problem) => self.end(problem, context),
             Ok(Page { next: None, .. }) => self.busy = false,
-            Ok(page) => self.write(page, room, context),
+            Ok(page) => {
+                let bytes = frame_bytes(&page);
+                if let Some(room) = &mut room
+                    && bytes > room.bytes()
+                {
+                    // A message is longer than the piece that there was room for.
+                    match self.edge.outgoing.try_room(bytes - room.bytes()) {
+                        Some(more) => room.merge(more),
+                        None => return self.pull_with_room(bytes, context),
+                    }
+                }
+                self.write(page, room, context);
+            }
         }
     }
 
@@ -139,11 +157,7 @@ impl TailSession {
             metrics::passed(Way::Tail, page.messages, bytes as u64);
             context.text(frame);
         }
-        if let Some(mut room) = room {
-            // A message longer than a piece takes what more it needs, if there is some.
-            if let Some(more) = self.edge.outgoing.try_room(bytes.saturating_sub(room.bytes())) {
-                room.merge(more);
-            }
+        if let Some(room) = room {
             self.taker.gave(room, bytes);
             self.pull_when_taken(context);
         } else if self.is_at_head() {
@@ -157,11 +171,11 @@ impl TailSession {
     fn page(
         &self,
         blocks: &[Arc<PlacedBlock>],
-        charged: bool,
+        room_bytes: Option<usize>,
         shared: bool,
     ) -> Result<Page, Problem> {
         let outgoing = &self.edge.outgoing;
-        let body_bytes = if charged { outgoing.piece_bytes() } else { UNCHARGED_BYTES };
+        let body_bytes = room_bytes.unwrap_or(UNCHARGED_BYTES);
         let shown = Shown {
             form: Form::Json,
             gaps: Gaps::StopAt,
@@ -216,6 +230,12 @@ impl TailSession {
 
 fn gap_frame(Gap { from, to }: Gap) -> String {
     format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#)
+}
+
+/// What a page's frame will have, about.
+fn frame_bytes(page: &Page) -> usize {
+    let block = page.block.as_ref().and_then(|block| block.json());
+    block.map_or(page.body.len(), |json| json.len())
 }
 
 fn gap_page(gap: Option<Gap>) -> Page {

@@ -64,7 +64,7 @@ impl DiskSpace {
             free: 0,
         };
         // What the WAL holds may become tables.
-        space.make_room(wal_bytes);
+        space.make_room(wal_bytes.saturating_add(WORKING_BYTES));
         space
     }
 
@@ -78,14 +78,26 @@ impl DiskSpace {
         self.free
     }
 
-    /// Gives up some of the reserve if the next writes may need it. `unflushed` is what is yet to be
+    /// Gives up some of the reserve if the next write may need it. `unflushed` is what is yet to be
     /// written as tables.
-    pub(super) fn make_room(&mut self, unflushed: u64) {
+    pub(super) fn make_room_to_write(&mut self, unflushed: u64) {
         let Ok(found) = look(&self.path) else { return };
-        let (free, total) = (free_bytes(&found), total_bytes(&found));
-        let working = WORKING_BYTES.min(total / WORKING_SHARE).saturating_add(unflushed);
-        if free < working {
-            self.reserve.give_up(working - free);
+        let working = WORKING_BYTES.min(total_bytes(&found) / WORKING_SHARE);
+        self.make_room_on(&found, working.saturating_add(unflushed));
+    }
+
+    /// Gives up some of the reserve where less than this is free. What is given up without need, others
+    /// may take.
+    pub(super) fn make_room(&mut self, needed: u64) {
+        if let Ok(found) = look(&self.path) {
+            self.make_room_on(&found, needed);
+        }
+    }
+
+    fn make_room_on(&mut self, found: &StatVfs, needed: u64) {
+        let free = free_bytes(found);
+        if free < needed {
+            self.reserve.give_up(needed - free);
         }
         if found.f_files > 0 && found.f_favail < WORKING_INODES {
             self.reserve.give_up_inodes();
@@ -128,9 +140,7 @@ impl DiskSpace {
         let missing = self.reserve.missing_bytes();
         let room = free >= needed.saturating_add(missing)
             && inodes.is_none_or(|free| free >= INODES_MIN + self.reserve.missing_inodes());
-        if room {
-            self.refused_room = self.reserve.fill().is_err();
-        }
+        self.refused_room = room && self.reserve.fill().is_err();
         self.refused_room.then_some(AppendRefused::NoRoomGiven { free, needed: missing })
     }
 }
@@ -180,7 +190,7 @@ mod tests {
         let (mut space, _directory) = space();
         space.look(0);
         let found = look(&space.path).unwrap();
-        space.make_room(free_bytes(&found));
+        space.make_room(free_bytes(&found) + (1 << 30));
         assert!(space.reserve.missing_bytes() > 0);
         space.look(total_bytes(&found));
         assert!(space.reserve.missing_bytes() > 0, "not while the disk is full");

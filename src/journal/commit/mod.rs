@@ -198,10 +198,8 @@ impl<M: Machine> Writer<M> {
                     let mut commit = self.gather(turn, command)?;
                     let stop = commit.stop.take();
                     self.commit(commit)?;
-                    // Commits that write nothing must not put a promised sync off.
-                    if self.sync_at.is_some_and(|at| at <= Instant::now()) {
-                        self.sync()?;
-                    }
+                    // Commits that write nothing must not put off what is due.
+                    self.on_time()?;
                     if let Some(reply) = stop {
                         let closed = self.close();
                         let _ = reply.send(closed.clone());

@@ -74,14 +74,14 @@ fn at(position: Position, record: &TopicRecord, extent: &TopicExtent) -> Beginni
     if epoch == record.epoch {
         return Beginning { offset, gap: None };
     }
-    let of_this_topic = (record.first_epoch..record.epoch).contains(&epoch);
-    if of_this_topic && offset <= extent.head {
-        // An epoch begins beyond the offsets of those before it, behind an announced gap.
-        return Beginning { offset, gap: None };
+    let ended = (epoch < record.epoch).then(|| record.end_of(epoch)).flatten();
+    if let Some(end) = ended {
+        // What the client saw beyond the end is not here: reading meets the gap that is announced there.
+        let next = offset.min(end);
+        return Beginning { offset: next.max(extent.first), gap: Gap::before(next, extent.first) };
     }
-    let next = if of_this_topic { extent.head } else { extent.first };
-    let gap = Gap { from: offset, to: offset.max(next.saturating_sub(1)) };
-    Beginning { offset: next, gap: Some(gap) }
+    let gap = Gap { from: offset, to: offset.max(extent.first.saturating_sub(1)) };
+    Beginning { offset: extent.first, gap: Some(gap) }
 }
 
 #[cfg(test)]
@@ -89,12 +89,14 @@ mod tests {
     use super::*;
     use crate::model::{Epoch, TopicId, TopicName, TopicSettings};
 
-    fn record(first_epoch: u64, epoch: u64) -> TopicRecord {
+    /// A topic that was made in epoch 5; 6 began where 15 messages were, 9 where 25 were.
+    fn record() -> TopicRecord {
         TopicRecord {
             id: TopicId(1),
             name: TopicName::new("t").unwrap(),
-            epoch: Epoch(epoch),
-            first_epoch: Epoch(first_epoch),
+            epoch: Epoch(9),
+            first_epoch: Epoch(5),
+            epochs: vec![(Epoch(6), 15), (Epoch(9), 25)],
             settings: TopicSettings::default(),
             gaps: Vec::new(),
             damage: Vec::new(),
@@ -105,23 +107,26 @@ mod tests {
     fn begin(epoch: u64, offset: u64, first: u64, head: u64) -> (u64, Option<(u64, u64)>) {
         let extent = TopicExtent { first, head, messages: 0, bytes: 0, damaged: false };
         let position = Position { epoch: Epoch(epoch), offset };
-        let Beginning { offset, gap } = at(position, &record(5, 7), &extent);
+        let Beginning { offset, gap } = at(position, &record(), &extent);
         (offset, gap.map(|gap| (gap.from, gap.to)))
     }
 
     #[test]
-    fn a_position_of_the_topic_is_its_offset() {
-        assert_eq!(begin(7, 20, 10, 30), (20, None));
-        assert_eq!(begin(7, 5, 10, 30), (5, None), "what retention took is found out by reading");
-        assert_eq!(begin(7, 31, 10, 30), (31, None), "beyond the head is an error of the caller's");
-        assert_eq!(begin(6, 20, 10, 30), (20, None), "an earlier epoch, before a loss");
-        assert_eq!(begin(5, 40, 10, 30), (30, Some((40, 40))), "it can't be, and is not trusted");
+    fn a_position_of_the_topic_is_its_offset_up_to_the_end_of_its_epoch() {
+        assert_eq!(begin(9, 20, 10, 30), (20, None));
+        assert_eq!(begin(9, 5, 10, 30), (5, None), "what retention took is found out by reading");
+        assert_eq!(begin(9, 31, 10, 30), (31, None), "beyond the head is an error of the caller's");
+        assert_eq!(begin(5, 12, 10, 30), (12, None));
+        assert_eq!(begin(5, 17, 10, 30), (15, None), "the next epoch's messages are not the same");
+        assert_eq!(begin(6, 28, 10, 30), (25, None));
+        assert_eq!(begin(7, 28, 10, 30), (25, None), "of another copy");
+        assert_eq!(begin(5, 17, 20, 30), (20, Some((15, 19))), "retention took the rest");
     }
 
     #[test]
     fn a_position_of_another_life_begins_with_the_first_message_and_a_gap() {
         assert_eq!(begin(4, 20, 0, 30), (0, Some((20, 20))));
         assert_eq!(begin(4, 3, 10, 30), (10, Some((3, 9))));
-        assert_eq!(begin(8, 3, 0, 2), (0, Some((3, 3))), "of a later life: this one was restored");
+        assert_eq!(begin(10, 3, 0, 2), (0, Some((3, 3))), "of a later life: this one was restored");
     }
 }
