@@ -230,3 +230,19 @@ async fn a_backup_that_nobody_takes_holds_a_bounded_part_and_ends_with_its_reade
     let whole = broker.get("/v1/backup").await.bytes().await.unwrap();
     assert!(whole.starts_with(b"weir backup 2\n") && whole.len() > 4_000_000);
 }
+
+#[tokio::test]
+async fn what_is_published_beside_a_backup_that_nobody_takes_is_not_kept_in_memory() {
+    let (broker, _directory) = start(&[("WEIR__LIMITS__TAIL_CACHE_BYTES_MAX", "1048576")]);
+    fill(&broker, 100).await;
+    let _backup = stuck(&broker, &request(&broker, "/v1/backup", "*/*"), 1).await;
+    eventually("it is under way", async || outgoing_bytes(&broker).await > 100_000).await;
+    let before = broker.resident_bytes();
+    for n in 0..250u32 {
+        let payload: Vec<u8> =
+            (0..1_000_000).map(|at: u32| (at.wrapping_mul(7919) + n) as u8).collect();
+        assert_eq!(broker.publish("t", "x/y", payload).await.status(), 202);
+    }
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 150 << 20, "it grew by {grown} bytes");
+}

@@ -269,8 +269,11 @@ impl Reading {
         piece: Piece,
     ) -> HttpResponse {
         let last = piece.last;
-        begun.extend_from_slice(&self.finished(piece));
-        let first = Bytes::from(begun);
+        let mut first = self.finished(piece);
+        if !begun.is_empty() {
+            begun.extend_from_slice(&first);
+            first = begun.into();
+        }
         if last {
             let bytes = first.len() as u64;
             // The room is held until the connection has taken it.

@@ -19,7 +19,7 @@ mod read;
 mod reclaim;
 mod snapshot;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -52,6 +52,13 @@ const WAL_FILE_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) const FOLDER: &str = "journal";
 
 impl Store {
+    /// The data directory.
+    pub(super) fn directory(&self) -> PathBuf {
+        let path = self.index.path();
+        let database = path.ancestors().find(|folder| folder.ends_with(FOLDER));
+        database.and_then(Path::parent).unwrap_or(path).to_owned()
+    }
+
     /// Makes the database in `directory` if it has none.
     pub(super) fn ensure(directory: &Path, settings: &StorageSettings) -> Result<(), JournalError> {
         let database = directory.join(FOLDER);

@@ -10,6 +10,7 @@ mod files;
 mod import;
 mod raw;
 mod snapshot;
+mod spool;
 mod stream;
 
 use bytes::Bytes;

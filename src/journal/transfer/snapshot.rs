@@ -1,15 +1,16 @@
 //! Taking a consistent copy of a journal while it is in use.
 //!
 //! The writer writes every tail out as a page and takes a snapshot of the store between two
-//! commits; from then on it goes on, and the snapshot is read at leisure. Nothing is dropped
-//! meanwhile.
+//! commits; from then on it goes on. What the snapshot knows is put aside at once (`spool`), and what
+//! it names is read at leisure. Nothing is dropped meanwhile.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::spool::{Spool, SpoolWriter};
 use super::{Piece, stream};
 use crate::journal::format::chunk::{self, Found, Place};
 use crate::journal::format::entry::ChunkEntry;
@@ -26,7 +27,8 @@ use crate::model::{Log, OwnerId, Sequence, StreamId};
 /// A consistent copy, to be read as bytes.
 pub struct Backup {
     shared: Arc<Shared>,
-    snapshot: Snapshot,
+    /// Until the copy begins.
+    snapshot: Mutex<Option<Snapshot>>,
     _hold: Hold,
 }
 
@@ -56,37 +58,33 @@ impl<M: Machine> Journal<M> {
     pub async fn backup(&self) -> Result<Backup, JournalError> {
         let hold = Hold::new(self.shared.clone())?;
         let snapshot = self.take_snapshot().await?;
+        let snapshot = Mutex::new(Some(snapshot));
         Ok(Backup { shared: self.shared.clone(), snapshot, _hold: hold })
     }
 }
 
 impl Backup {
     /// Gives the copy piece by piece, until it ends or `out` says false. Blocks the calling thread
-    /// on the disk.
+    /// on the disk. A copy is given once: another call gives nothing.
     ///
     /// # Errors
-    /// The store can't be read. Blocks that are damaged are left out; the restored directory
-    /// reports them as missing.
+    /// The store can't be read, or what is put aside can't be written. Blocks that are damaged are
+    /// left out; the restored directory reports them as missing.
     pub fn write(&self, mut out: impl FnMut(Bytes) -> bool) -> Result<(), JournalError> {
-        let mut frames = 0;
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(snapshot) = snapshot else { return Ok(()) };
+        let (mut spool, logs, mut frames) = self.put_aside(&snapshot)?;
+        drop(snapshot);
+        while let Some(state) = spool.state()? {
+            if !out(state) {
+                return Ok(());
+            }
+        }
         let mut give = |piece: &Piece| {
             frames += 1;
             out(stream::frame(piece))
         };
-        let (mut deleted, mut logs) = (HashSet::new(), HashMap::new());
-        for item in self.snapshot.small_state().chain(self.snapshot.bulk_state()) {
-            let (key, sealed) = item?;
-            let Some(value) = content(&key, &sealed, &mut deleted)? else { continue };
-            if let (KeyKind::Extent(stream), Some(extent)) =
-                (keys::kind(&key), Extent::decode(&value))
-            {
-                logs.insert(stream, extent.log);
-            }
-            if !give(&Piece::State { key, value }) {
-                return Ok(());
-            }
-        }
-        if !self.give_blocks(&logs, &mut give)? {
+        if !self.give_blocks(&mut spool, &logs, &mut give)? {
             return Ok(());
         }
         let end = stream::end(frames);
@@ -94,14 +92,41 @@ impl Backup {
         Ok(())
     }
 
+    /// What the snapshot knows: state and pages, each stream's log, and how many frames of state.
+    fn put_aside(
+        &self,
+        snapshot: &Snapshot,
+    ) -> Result<(Spool, HashMap<StreamId, Log>, u64), JournalError> {
+        let mut spool = SpoolWriter::create_in(&self.shared.store.directory())?;
+        let (mut deleted, mut logs, mut frames) = (HashSet::new(), HashMap::new(), 0);
+        for item in snapshot.small_state().chain(snapshot.bulk_state()) {
+            let (key, sealed) = item?;
+            let Some(value) = content(&key, &sealed, &mut deleted)? else { continue };
+            if let (KeyKind::Extent(stream), Some(extent)) =
+                (keys::kind(&key), Extent::decode(&value))
+            {
+                logs.insert(stream, extent.log);
+            }
+            frames += 1;
+            spool.state(&stream::frame(&Piece::State { key, value }))?;
+        }
+        for page in snapshot.pages() {
+            let (stream, page) = page?;
+            if logs.contains_key(&stream) {
+                spool.page(stream, &page)?;
+            }
+        }
+        Ok((spool.finish()?, logs, frames))
+    }
+
     /// Gives the blocks that pages know; false when `give` wants no more.
     fn give_blocks(
         &self,
+        spool: &mut Spool,
         logs: &HashMap<StreamId, Log>,
         give: &mut impl FnMut(&Piece) -> bool,
     ) -> Result<bool, JournalError> {
-        for page in self.snapshot.pages() {
-            let (stream, page) = page?;
+        while let Some((stream, page)) = spool.page()? {
             let Some(log) = logs.get(&stream).copied() else { continue };
             let mut last: Option<(Sequence, Bytes, Vec<Found>)> = None;
             for entry in page.entries {
