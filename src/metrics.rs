@@ -121,7 +121,7 @@ impl Metrics {
         describe_histogram!("weir_commit_messages", "Messages in one commit");
         describe_histogram!("weir_commit_bytes", Unit::Bytes, "Bytes of messages in one commit");
         describe_counter!("weir_syncs_total", "Commits that waited for fdatasync");
-        describe_counter!("weir_one_way_stored_total", "Messages nobody waited for, stored");
+        describe_counter!("weir_one_way_stored_total", "One-way messages stored");
         describe_counter!("weir_one_way_duplicates_total", "The same, stored before");
         describe_counter!("weir_one_way_dropped_total", "Messages nobody waited for, not stored");
         describe_counter!("weir_one_way_drops_total", "The same, by reason");

@@ -34,7 +34,7 @@ pub(super) fn check_stdout(argument: &str) -> Result<(), Usage> {
 /// Reads the name of a directory.
 pub(super) fn directory() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| match is_standard(&path) {
-        true => Err("a directory is needed, which `-` is not (./- is one of that name)"),
+        true => Err("a directory is needed; use `./-` for one named `-`"),
         false => Ok(path),
     })
 }

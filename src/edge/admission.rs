@@ -6,7 +6,7 @@
 //! out to readers is in such a budget too.
 //!
 //! Who finds no room waits in one of two lines, requests or sockets, first come first served; the
-//! lines take turns, and nobody overtakes who waits. So sockets that send all they can take no more
+//! lines take turns, and waiters are never overtaken. So sockets that send all they can take no more
 //! than every other turn from requests, however many they are.
 //!
 //! A part of the budget is kept for small pieces: who sends a message now and then does not stand

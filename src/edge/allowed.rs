@@ -63,7 +63,7 @@ impl TryFrom<String> for Origin {
         if let Some(Host::Domain(name)) = url.host()
             && !is_name(name)
         {
-            return refused("its host is no name");
+            return refused("its host name is invalid");
         }
         if WEB.contains(&url.scheme()) {
             return Ok(Self(url.origin().ascii_serialization()));

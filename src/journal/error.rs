@@ -109,7 +109,9 @@ pub enum AppendRefused {
         needed: u64,
     },
     /// The file system gives no room, though it says that it has some: a quota, say.
-    #[error("the file system gives no {needed} bytes, though {free} are free: is there a quota?")]
+    #[error(
+        "the file system refused to allocate {needed} bytes although {free} are free (a quota?)"
+    )]
     NoRoomGiven {
         /// What is free, as it says.
         free: u64,

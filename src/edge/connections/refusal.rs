@@ -155,10 +155,12 @@ fn of_headers(request: &Request<'_, '_>) -> Problem {
         |name: &str| request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name)).count();
     let has = |name: &str| count(name) > 0;
     if count("host") > 1 {
-        return Problem::invalid("Host", "stands there more than once");
+        return Problem::invalid("Host", "must not be repeated");
     }
     match (has("content-length"), has("transfer-encoding")) {
-        (true, true) => Problem::invalid("Transfer-Encoding", "stands beside `Content-Length`"),
+        (true, true) => {
+            Problem::invalid("Transfer-Encoding", "must not be combined with `Content-Length`")
+        }
         (true, false) => Problem::invalid("Content-Length", "must be one whole number"),
         (false, true) => {
             Problem::invalid("Transfer-Encoding", "must be `chunked`, once, and in HTTP/1.1")
@@ -166,7 +168,7 @@ fn of_headers(request: &Request<'_, '_>) -> Problem {
         (false, false) if request.version == Some(1) && !has("host") => {
             Problem::invalid("Host", "is missing")
         }
-        (false, false) => Problem::invalid("request", "is none that HTTP/1.1 allows"),
+        (false, false) => Problem::invalid("request", "is not a valid HTTP/1.1 request"),
     }
 }
 

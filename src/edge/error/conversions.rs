@@ -1,5 +1,7 @@
 //! Which problem each part's errors are to a client.
 
+use std::io::ErrorKind;
+
 use super::{Code, Problem};
 use crate::actors::directory::Unavailable;
 use crate::journal::{AppendRefused, JournalError};
@@ -28,6 +30,9 @@ impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
         let code = match error {
             JournalError::Held => Code::Overloaded,
+            JournalError::Backup(ref why) if why.kind() == ErrorKind::StorageFull => {
+                Code::StorageFull
+            }
             _ => Code::Internal,
         };
         Self::new(code, error.to_string())

@@ -139,7 +139,8 @@ pub(super) async fn read<'e>(
     // What is stored is what came, so what came must be the payload itself.
     let encoding = header(request, CONTENT_ENCODING.as_str())?.unwrap_or("identity");
     if !encoding.eq_ignore_ascii_case("identity") {
-        let why = format!("Content-Encoding `{encoding}` is not undone here; send it as it is");
+        let why =
+            format!("Content-Encoding `{encoding}` is not supported; send the body unencoded");
         return Err(Problem::new(Code::UnsupportedMediaType, why));
     }
     let mut coming = Coming { edge, permit: None, turn: None };
@@ -147,7 +148,10 @@ pub(super) async fn read<'e>(
     let mut patience = Patience::new(Duration::from_millis(edge.limits.body_timeout_ms));
     loop {
         let piece = patience.wait(payload.next()).await.ok_or_else(|| {
-            let why = format!("the body was not whole within {} ms", edge.limits.body_timeout_ms);
+            let why = format!(
+                "the body did not arrive completely within {} ms",
+                edge.limits.body_timeout_ms
+            );
             Problem::new(Code::RequestTimeout, why)
         })?;
         let Some(piece) = piece else { break };

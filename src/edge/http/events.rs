@@ -52,9 +52,8 @@ pub(super) async fn events(
     let query: EventsQuery = query(&request)?;
     let events =
         |range: &str| matches!(range, "*/*" | "text/*" | "text/event-stream").then_some(());
-    accepted(&request, (), events).ok_or_else(|| {
-        Problem::new(Code::NotAcceptable, "only text/event-stream can be had here")
-    })?;
+    accepted(&request, (), events)
+        .ok_or_else(|| Problem::new(Code::NotAcceptable, "only text/event-stream is supported"))?;
     let start = start(query.from.as_deref(), Start::Latest)?;
     let given = |id: &&str| !id.is_empty();
     let in_header = header(&request, "last-event-id")?.filter(given);

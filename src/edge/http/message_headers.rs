@@ -124,7 +124,7 @@ pub(super) fn check_names(request: &HttpRequest) -> Result<(), Problem> {
         }
         // It is read as text later; here only that there is one.
         if request.headers().get_all(name).count() > 1 {
-            return Err(Problem::invalid(name.as_str(), "the header stands there more than once"));
+            return Err(Problem::invalid(name.as_str(), "the header must not be repeated"));
         }
     }
     Ok(())

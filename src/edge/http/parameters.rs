@@ -73,7 +73,7 @@ pub(in crate::edge) fn header<'a>(
     let mut values = request.headers().get_all(name);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Problem::invalid(name, "the header stands there more than once"));
+        return Err(Problem::invalid(name, "the header must not be repeated"));
     }
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Ok(Some(text)),

@@ -109,7 +109,7 @@ fn accepted_form(request: &HttpRequest) -> Result<Form, Problem> {
         _ => None,
     };
     accepted(request, Form::Json, form).ok_or_else(|| {
-        let why = "application/json, application/x-ndjson and application/msgpack can be had here";
+        let why = "application/json, application/x-ndjson and application/msgpack are supported";
         Problem::new(Code::NotAcceptable, why)
     })
 }

@@ -122,7 +122,7 @@ fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
         }
     }
     if request.headers().get_all(ORIGIN).count() > 1 {
-        return Err(Problem::invalid("Origin", "stands there more than once"));
+        return Err(Problem::invalid("Origin", "must not be repeated"));
     }
     match header(request, ORIGIN.as_str())? {
         Some(origin) if !may_ask(origin, host, &edge.hosts.allowed_origins) => {

@@ -3,8 +3,8 @@
 //! An offset says nothing of what its reader has seen: the topic may have been made anew under its name,
 //! or restored. A position does, by its epoch.
 //!
-//! Invariant: a reader that comes with a position is never set down behind a message that it can't have
-//! seen, and is told of what is gone.
+//! Invariant: a reader that comes with a position never starts after a message that it can't have
+//! seen, and gets a gap for what is gone.
 
 use crate::actors::directory::TopicHandle;
 use crate::model::{Gap, Position, Timestamp};
