@@ -13,6 +13,11 @@ use crate::edge::{LimitSettings, ServerSettings};
 use crate::journal::StorageSettings;
 use crate::model::{TopicName, TopicSettings};
 
+/// Most threads that serve connections; the server takes no more.
+const WORKERS_MAX: usize = 512;
+/// Most threads of supervised actors.
+const THREADS_MAX: usize = 512;
+
 /// All settings of a broker.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -140,8 +145,11 @@ impl Config {
             |section| move |(key, what): (&str, String)| (section, key.to_owned(), what);
         self.storage.validate().map_err(in_section("storage"))?;
         self.limits.validate().map_err(in_section("limits"))?;
-        if self.supervision.threads == 0 {
-            return Err(("supervision", "threads".into(), "must be at least 1".into()));
+        if self.server.workers > WORKERS_MAX {
+            return Err(("server", "workers".into(), format!("may be 0 to {WORKERS_MAX}")));
+        }
+        if !(1..=THREADS_MAX).contains(&self.supervision.threads) {
+            return Err(("supervision", "threads".into(), format!("may be 1 to {THREADS_MAX}")));
         }
         self.check_topic(&self.topic_defaults)
             .map_err(|what| ("topic_defaults", key_in(&what), what))?;

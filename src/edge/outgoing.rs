@@ -31,7 +31,7 @@ pub const UNCHARGED_BYTES: usize = 16 * 1024;
 const PIECE_BYTES_MOST: usize = 256 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_BYTES_SCARCE: usize = 16 * 1024;
-const PIECE_BYTES_LEAST: usize = 4 * 1024;
+const PIECE_BYTES_LEAST: usize = 8 * 1024;
 /// How long a piece may be held while others wait for room.
 const PRESSED_MS: u64 = 2_000;
 /// How often slow readers are looked for.

@@ -38,7 +38,7 @@ impl<M: Machine> Journal<M> {
         let started = clock.uptime();
         let directory = &settings.path;
         let mut lock = DirectoryLock::acquire(directory)?;
-        let space = DiskSpace::new(settings, salvage::wal_bytes(directory));
+        let space = DiskSpace::new(settings, salvage::older_wal_bytes(directory));
         Store::ensure(directory, settings)?;
         manifest::check(&directory.join(store::FOLDER))?;
         let marks = Marks::read(directory)?;

@@ -23,7 +23,7 @@ pub struct StorageSettings {
     /// memory and has yet to be written; at most an eighth of the file system is asked for.
     pub free_bytes_min: u64,
     /// Disk that is preallocated, in bytes, for what must go on when others have filled the disk:
-    /// deletions, settings, retention, backups, stop and start; at most a sixteenth of the file
+    /// deletions, settings, retention, backups, stop and start; at most an eighth of the file
     /// system is taken. 0 keeps none.
     pub reserve_bytes: u64,
     /// Table files that are kept open; `None` leaves it to fjall. Not a setting: it follows from the

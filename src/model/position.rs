@@ -43,7 +43,10 @@ impl FromStr for Position {
             only_digits.then(|| digits.parse().ok()).flatten().ok_or(NoPosition)
         };
         let (epoch, offset) = text.split_once('-').ok_or(NoPosition)?;
-        Ok(Self { epoch: Epoch(number(epoch)?), offset: number(offset)? })
+        let (epoch, offset) = (number(epoch)?, number(offset)?);
+        // No message has the last number there is: a head lies behind each.
+        let position = Self { epoch: Epoch(epoch), offset };
+        (offset < u64::MAX).then_some(position).ok_or(NoPosition)
     }
 }
 
@@ -56,8 +59,18 @@ mod tests {
         let position = Position { epoch: Epoch(1 << 40), offset: 17 };
         assert_eq!(position.to_string().parse(), Ok(position));
         assert_eq!(position.next().offset, 18);
-        for text in ["", "1", "1-", "-1", "1-2-3", "+1-2", "1-+2", "1 -2", "99999999999999999999-1"]
-        {
+        for text in [
+            "",
+            "1",
+            "1-",
+            "-1",
+            "1-2-3",
+            "+1-2",
+            "1-+2",
+            "1 -2",
+            "99999999999999999999-1",
+            "1-18446744073709551615",
+        ] {
             assert_eq!(text.parse::<Position>(), Err(NoPosition), "{text}");
         }
     }

@@ -142,8 +142,9 @@ impl Lives {
         let life = Life {
             from_topic: next_topic,
             from_sequence: from * SEQUENCES,
-            // A clock that is set to the past must not lead back, nor two copies to the same epochs.
-            epoch_base: by_clock.max(known + EPOCHS_A_MS * (1 + random_ms)),
+            // A clock that is set to the past must not lead back; a random minute keeps two copies that
+            // are made at one time apart.
+            epoch_base: by_clock.max(known + EPOCHS_A_MS) + EPOCHS_A_MS * random_ms,
             secret: random()?,
         };
         self.lives.push(life);
@@ -214,7 +215,7 @@ mod tests {
         let later = at(MS_TO_2025 + 1_000_001);
         let mut other = Lives::default();
         let two = other.begin((70, Epoch(3)), 9, &later, &mut unit).unwrap();
-        assert!(two.epoch_base > one.epoch_base + 10 && one.secret != two.secret);
+        assert!(two.epoch_base != one.epoch_base && one.secret != two.secret);
         let mut third = first;
         let three = third.begin((SEQUENCES + 5, Epoch(one.epoch_base + 7)), 12, &at(0), &mut unit);
         let three = three.unwrap();

@@ -85,7 +85,7 @@ async fn on_a_disk_that_others_fill_to_the_last_byte_all_but_publishing_goes_on(
     assert_eq!(broker.read_all("kept").await.len(), 21);
     eventually("what was given up is kept back again", async || {
         let space = std::fs::metadata(data.join("reserve/space"));
-        space.is_ok_and(|space| space.len() == 10 << 20)
+        space.is_ok_and(|space| space.len() == 20 << 20)
     })
     .await;
 }

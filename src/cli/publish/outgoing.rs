@@ -75,6 +75,12 @@ fn by_content(bytes: &[u8]) -> &'static str {
     }
 }
 
+/// Escapes make it longer than base64 does: a control character takes six bytes.
+fn is_long_when_escaped(bytes: &[u8]) -> bool {
+    let escaped = bytes.iter().filter(|byte| **byte < 0x20 || matches!(byte, b'"' | b'\\'));
+    escaped.count() * 5 > bytes.len() / 3
+}
+
 fn data<'a>(content_type: &str, bytes: &'a [u8]) -> Data<'a> {
     match (PayloadKind::of(content_type), std::str::from_utf8(bytes)) {
         // As it is, since a re-encoding could change numbers; white space around it would go.
@@ -83,7 +89,7 @@ fn data<'a>(content_type: &str, bytes: &'a [u8]) -> Data<'a> {
             // The broker says what is wrong with it.
             Err(_) => Data::Bytes { data_base64: STANDARD.encode(bytes) },
         },
-        (PayloadKind::Text, Ok(data)) => Data::Text { data },
+        (PayloadKind::Text, Ok(data)) if !is_long_when_escaped(bytes) => Data::Text { data },
         _ => Data::Bytes { data_base64: STANDARD.encode(bytes) },
     }
 }

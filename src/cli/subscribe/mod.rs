@@ -12,7 +12,7 @@ use self::filter::Filter;
 use self::printer::Printer;
 use super::attributes::{attribute, together};
 use super::client::Server;
-use crate::model::{Timestamp, TopicName};
+use crate::model::{Position, Timestamp, TopicName};
 
 #[derive(Args)]
 pub(super) struct Subscribe {
@@ -51,11 +51,12 @@ pub(super) struct Subscribe {
 fn from(text: &str) -> Result<String, &'static str> {
     let known = matches!(text, "earliest" | "latest")
         || text.parse::<u64>().is_ok()
+        || text.parse::<Position>().is_ok()
         || text.parse::<Timestamp>().is_ok();
     if known {
         Ok(text.to_owned())
     } else {
-        Err("must be an offset, `earliest`, `latest` or an RFC 3339 time")
+        Err("must be an offset, a position, `earliest`, `latest` or an RFC 3339 time")
     }
 }
 

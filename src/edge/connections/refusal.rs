@@ -220,7 +220,10 @@ mod tests {
             ("G@T / HTTP/1.1\r\n\r\n", "`request line`"),
             ("GET / HTTP/1.1\r\nHost: a\r\nB b: c\r\n\r\n", "`headers`"),
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "`Content-Length`"),
-            ("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "beside"),
+            (
+                "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "combined",
+            ),
             ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "`Transfer-Encoding`"),
             ("GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n", "`Host`"),
             ("", "`request`"),

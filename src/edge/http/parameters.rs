@@ -119,8 +119,10 @@ pub(in crate::edge) fn start(given: Option<&str>, default: Start) -> Result<Star
         "latest" => Ok(Start::Latest),
         _ if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() => text
             .parse()
+            .ok()
+            .filter(|offset| *offset < u64::MAX)
             .map(Start::Offset)
-            .map_err(|_| Problem::invalid("from", "this offset is beyond any there can be")),
+            .ok_or_else(|| Problem::invalid("from", "this offset is beyond any there can be")),
         _ => match text.parse() {
             Ok(position) => Ok(Start::Position(position)),
             Err(NoPosition) => text.parse().map(Start::Time).map_err(|_| {

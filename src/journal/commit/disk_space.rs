@@ -23,11 +23,11 @@ use crate::journal::{AppendRefused, JournalError, StorageSettings};
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How many bytes may be written before the next look.
 const LOOK_AGAIN_BYTES: usize = 4 * 1024 * 1024;
-/// What should be free for the next writes, beside what is yet to be written as tables.
-const WORKING_BYTES: u64 = 4 << 20;
+/// What should be free for the next write, beside what is being written as tables.
+const WORKING_BYTES: u64 = 1 << 20;
 /// The share of a small file system that this may be, and the share that the reserve may be.
 const WORKING_SHARE: u64 = 64;
-const RESERVE_SHARE: u64 = 16;
+const RESERVE_SHARE: u64 = 8;
 /// Inodes that must be free for publishing to go on; tables, WAL files and manifests are files.
 const INODES_MIN: u64 = 64;
 /// Inodes that the next writes may need.
@@ -48,7 +48,8 @@ pub(in crate::journal) struct DiskSpace {
 }
 
 impl DiskSpace {
-    /// To be made before the store is opened; gives up what opening it may need.
+    /// To be made before the store is opened; gives up what opening it may need. `wal_bytes` is what
+    /// becomes tables then.
     pub(in crate::journal) fn new(settings: &StorageSettings, wal_bytes: u64) -> Self {
         let path = settings.path.clone();
         let total = look(&path).map_or(0, |found| total_bytes(&found));
@@ -78,12 +79,12 @@ impl DiskSpace {
         self.free
     }
 
-    /// Gives up some of the reserve if the next write may need it. `unflushed` is what is yet to be
-    /// written as tables.
-    pub(super) fn make_room_to_write(&mut self, unflushed: u64) {
+    /// Gives up some of the reserve if the next write may need it. `flushing` is what is being written as
+    /// tables.
+    pub(super) fn make_room_to_write(&mut self, flushing: u64) {
         let Ok(found) = look(&self.path) else { return };
         let working = WORKING_BYTES.min(total_bytes(&found) / WORKING_SHARE);
-        self.make_room_on(&found, working.saturating_add(unflushed));
+        self.make_room_on(&found, working.saturating_add(flushing));
     }
 
     /// Gives up some of the reserve where less than this is free. What is given up without need, others

@@ -40,6 +40,8 @@ impl<M: Machine> Writer<M> {
                 self.write_alone(false, |batch, _| put_reclaimed(batch, &reclaimed))
             }
             Housekeeping::Floor(log, floor, forgotten) => {
+                // What is below it goes with a flush of the log's memtable.
+                self.space.make_room_to_write(self.shared.store.unflushed_bytes());
                 self.positions.log_mut(log).floor_sequence = floor.0;
                 // What can't be taken back has to be durable, and with it is all that came before.
                 self.write_alone(true, |batch, _| {

@@ -101,6 +101,7 @@ pub(super) struct Writer<M: Machine> {
     pacing: CommitPacing,
     /// Most bytes that may wait to be written as tables before commits wait for them.
     unflushed_bytes_max: u64,
+    memtable_bytes: u64,
     /// For how long.
     patience: Duration,
     /// Kept for its allocations.
@@ -147,6 +148,7 @@ impl<M: Machine> Writer<M> {
             pages: Default::default(),
             pacing: CommitPacing::default(),
             unflushed_bytes_max: UNFLUSHED_MEMTABLES_MAX * settings.memtable_bytes,
+            memtable_bytes: settings.memtable_bytes,
             patience,
             unit: Unit::default(),
         };

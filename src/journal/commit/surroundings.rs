@@ -37,9 +37,14 @@ impl<M: Machine> Writer<M> {
     fn tick(&mut self) -> Result<(), JournalError> {
         self.ticked = Instant::now();
         self.check_directory()?;
-        self.space.make_room(self.shared.store.unflushed_bytes());
+        self.space.make_room(self.flushing_bytes());
         self.look_at_space();
         self.watermark.note_age(self.age.now_ms())
+    }
+
+    /// At most what tables that are being written may take.
+    pub(super) fn flushing_bytes(&self) -> u64 {
+        self.shared.store.sealed_memtables() as u64 * self.memtable_bytes
     }
 
     /// What is written into a directory that was removed is lost.

@@ -85,7 +85,7 @@ impl<M: Machine> Writer<M> {
         for owner in &commit.deleted {
             batch.put_state(&keys::deleted(*owner), &keys::encode_ends(ends));
         }
-        self.space.make_room_to_write(self.shared.store.unflushed_bytes());
+        self.space.make_room_to_write(self.flushing_bytes());
         self.machine.prepare()?;
         // A busy writer has no idle moment for the sync that is promised in between.
         let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
@@ -178,7 +178,7 @@ impl<M: Machine> Writer<M> {
         }
         batch.put_positions(&positions);
         self.positions = positions;
-        self.space.make_room_to_write(self.shared.store.unflushed_bytes());
+        self.space.make_room_to_write(self.flushing_bytes());
         {
             let _in_store = self.watchdog.enter();
             if faults::fails(Seam::WriterCommitting) {

@@ -88,11 +88,13 @@ pub(super) fn wal_files(database: &Path) -> Result<Vec<PathBuf>, JournalError> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-/// What the WAL takes on the disk; 0 where there is none yet.
-pub(super) fn wal_bytes(directory: &Path) -> u64 {
+/// What the WAL's older files take on the disk, whose content becomes tables when fjall opens; 0 where
+/// there are none.
+pub(super) fn older_wal_bytes(directory: &Path) -> u64 {
     let files = wal_files(&directory.join("journal")).unwrap_or_default();
+    let older = files.split_last().map_or(&[][..], |(_, older)| older);
     // Most of a file is a hole that fjall keeps in advance.
-    let found = files.iter().filter_map(|path| std::fs::metadata(path).ok());
+    let found = older.iter().filter_map(|path| std::fs::metadata(path).ok());
     found.map(|file| file.blocks() * 512).sum()
 }
 
@@ -121,7 +123,7 @@ fn put_right(
             .map_err(|e| failed(path, e));
     }
     if found.pieces.len() > kept.len() {
-        aside.keep(path)?;
+        aside.keep_from(path, end)?;
         let file = OpenOptions::new().write(true).open(path).map_err(|e| failed(path, e))?;
         file.set_len(end as u64).and_then(|()| file.sync_all()).map_err(|e| failed(path, e))?;
     }
@@ -175,13 +177,20 @@ impl Aside {
     }
 
     fn keep(&mut self, path: &Path) -> Result<(), JournalError> {
+        self.keep_from(path, 0)
+    }
+
+    /// Keeps what stands from this byte on, where nothing before it changes: a full disk may have no room
+    /// for more.
+    fn keep_from(&mut self, path: &Path, from: usize) -> Result<(), JournalError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let copy = self.folder.join(format!("{}-{name}", self.stamp));
+        let place = if from > 0 { format!("-from-{from}") } else { String::new() };
+        let copy = self.folder.join(format!("{}-{name}{place}", self.stamp));
         let keep = || {
             std::fs::create_dir_all(&self.folder)?;
             // A copy, not a link: the file may be cut in place.
             let bytes = read(path).map_err(io::Error::other)?;
-            copy_used(&bytes, &copy)?;
+            copy_used(bytes.get(from..).unwrap_or_default(), &copy)?;
             sync_folder(&copy)
         };
         keep().map_err(|e| failed(&copy, e))?;

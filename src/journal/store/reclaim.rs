@@ -38,6 +38,12 @@ impl Store {
         self.log(log).disk_space()
     }
 
+    /// Full memtables that are being written as tables, or wait for that.
+    pub(in crate::journal) fn sealed_memtables(&self) -> usize {
+        let keyspaces = self.logs.iter().chain([&self.index, &self.meta]);
+        keyspaces.map(|keyspace| keyspace.sealed_memtable_count()).sum()
+    }
+
     /// Bytes written and not yet in tables: what the disk must still have room for.
     pub(in crate::journal) fn unflushed_bytes(&self) -> u64 {
         self.database.write_buffer_size()
