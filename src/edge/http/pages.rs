@@ -53,7 +53,20 @@ enum Rest {
     /// Of a text that has room of its own.
     Text { text: Bytes, room: Permit },
     /// Of the text of the message at this offset, which is written anew each time, from this byte on.
-    Message { offset: u64, now: JournalAge, at: usize },
+    Message { offset: u64, now: JournalAge, at: usize, whole: usize },
+}
+
+/// A long message that is written anew for each piece goes out in at most about so many.
+const MESSAGE_PIECES: usize = 8;
+
+impl Rest {
+    /// Shorter pieces would cost more to make than they save.
+    fn piece_bytes_min(&self) -> usize {
+        match self {
+            Self::Message { whole, .. } => whole / MESSAGE_PIECES,
+            Self::Block { .. } | Self::Text { .. } => 0,
+        }
+    }
 }
 
 /// What goes out at once.
@@ -143,6 +156,7 @@ impl Pages {
             let bytes = self.more_of_text(text, size, room);
             return Ok(Piece { bytes, gaps: Vec::new(), last: self.is_over() });
         }
+        let size = size.max(self.rest.as_ref().map_or(0, Rest::piece_bytes_min));
         let room = match self.taker.try_room(size) {
             Some(room) => room,
             None => {
@@ -269,7 +283,8 @@ impl Pages {
             return bit;
         }
         let offset = self.next.saturating_sub(1);
-        self.rest = Some(Rest::Message { offset, now, at: size - separator.len() });
+        let (at, whole) = (size - separator.len(), bytes.len());
+        self.rest = Some(Rest::Message { offset, now, at, whole });
         self.taker.gave(room, size);
         // Not a slice of it: that would keep the whole text.
         Bytes::copy_from_slice(&bytes[..size])
@@ -315,7 +330,7 @@ impl Pages {
                 }
                 Ok(bit)
             }
-            Rest::Message { offset, now, at } => {
+            Rest::Message { offset, now, at, whole } => {
                 let block = self.block(offset).await?;
                 let mut budget = ReadBudget::new(1, u64::MAX);
                 let page =
@@ -324,7 +339,7 @@ impl Pages {
                 let bit = Bytes::copy_from_slice(page.body.get(at..end).unwrap_or_default());
                 self.taker.gave(room, bit.len());
                 if end < page.body.len() {
-                    self.rest = Some(Rest::Message { offset, now, at: end });
+                    self.rest = Some(Rest::Message { offset, now, at: end, whole });
                 }
                 Ok(bit)
             }
