@@ -39,9 +39,11 @@
 //! messages (on the edge's threads bystanders of a flood waited several times as long).
 //!
 //! **What a client can't do.** Every connection passes `edge::connections` (how many, from where;
-//! the kernel cuts off who reads nothing), every request `edge::http::request_guard` (size of its
-//! head, `Host`, `Origin`), every frame the guard in `edge::ws`, every byte `edge::admission`.
-//! What the tail cache no longer has is read from the journal, on another thread.
+//! the kernel cuts off those that read nothing), every request `edge::http::request_guard` (size of
+//! its head, `Host`, `Origin`), every frame the guard in `edge::ws`, every byte that comes in
+//! `edge::admission`, and every byte that goes out `edge::outgoing`: answers leave piece by piece, and
+//! between two pieces nothing of them is held. What the tail cache no longer has is read from the
+//! journal, on another thread.
 //!
 //! **Why nothing acknowledged is lost or stored twice.** The oneshot travels with the block. An
 //! actor that dies drops it, which tells the sender that the block was never handed over; the
@@ -52,7 +54,11 @@
 //! **What survives the process.** [`journal`]'s own page follows a commit to the disk and a start
 //! back from it: salvage, recovery, reclaiming, and every byte of the format. It keeps streams of
 //! blocks and small state, and writes a unit of both whole or not at all; [`topics`] says what they
-//! mean: epochs and gaps, quarantine, ids that are remembered, retention.
+//! mean: epochs and gaps, second lives, quarantine, ids that are remembered, retention.
+//!
+//! **What lies beside the data** can't stop it: `journal::commit`'s disk space lives on a reserve where
+//! others have filled the disk, `broker` divides the limit on open files, [`log`] drops lines that
+//! nothing reads, and messages age by the journal's use, not by the machine's clock.
 //!
 //! **Reading order** is message order:
 //! 1. [`model`]: topic, record, block, lane, receipt. Plain values.
@@ -67,8 +73,9 @@
 //!    among it, which measures all this from outside.
 //!
 //! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
-//! may use them. [`log`] is where log lines leave the process, without anything waiting for them. `exposed` opens private codecs to the fuzz targets (`tests/fuzz`) and the
-//! benches, and is built for them only.
+//! may use them. [`log`] is where log lines leave the process, without anything waiting for them.
+//! `exposed` opens private codecs to the fuzz targets (`tests/fuzz`) and the benches, and is built for
+//! them only.
 //!
 //! Architecture invariant: a module uses only modules before it in this list (a test reads the
 //! source to hold this). Actors appear in [`actors`] and [`edge`], fjall only in [`journal`],

@@ -18,6 +18,7 @@ mod poll;
 mod publish;
 mod receipts;
 mod request_guard;
+mod rest;
 mod topics;
 mod waiting;
 

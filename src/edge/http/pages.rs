@@ -6,10 +6,11 @@
 //! nothing of the messages is held, but what is in the tail cache anyway, or has room of its own
 //! while there is much: who stops reading costs one piece.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use actix_web::web::{Bytes, Data};
 
+use super::rest::Rest;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
 use crate::edge::admission::{Line, Permit};
@@ -44,29 +45,6 @@ pub(super) struct Pages {
     /// Blocks that were read from the disk, as far as there is room for them.
     kept: Option<(Vec<Arc<PlacedBlock>>, Permit)>,
     taker: Taker,
-}
-
-/// What is left to be given of something that is longer than a piece.
-enum Rest {
-    /// Of a block's JSON, from this byte on.
-    Block { block: Weak<PlacedBlock>, base_offset: u64, at: usize },
-    /// Of a text that has room of its own.
-    Text { text: Bytes, room: Permit },
-    /// Of the text of the message at this offset, which is written anew each time, from this byte on.
-    Message { offset: u64, now: JournalAge, at: usize, whole: usize },
-}
-
-/// A long message that is written anew for each piece goes out in at most about so many.
-const MESSAGE_PIECES: usize = 8;
-
-impl Rest {
-    /// Shorter pieces would cost more to make than they save.
-    fn piece_bytes_min(&self) -> usize {
-        match self {
-            Self::Message { whole, .. } => whole / MESSAGE_PIECES,
-            Self::Block { .. } | Self::Text { .. } => 0,
-        }
-    }
 }
 
 /// What goes out at once.
