@@ -137,14 +137,16 @@ impl Lives {
             return Err(JournalError::Metadata(what));
         }
         let by_clock = now.time.0.saturating_sub(MS_TO_2025) * EPOCHS_A_MS;
-        let random_ms = u64::from(u16::from_le_bytes(random()?));
+        let [a, b] = random::<2>()?;
+        let (moment, minute) = (u64::from(a % 32), u64::from(u16::from_le_bytes([a, b])));
         let known = self.floors.iter().copied().fold(epoch.0.max(self.now().epoch_base), u64::max);
         let life = Life {
             from_topic: next_topic,
             from_sequence: from * SEQUENCES,
-            // A clock that is set to the past must not lead back; a random minute keeps two copies that
-            // are made at one time apart.
-            epoch_base: by_clock.max(known + EPOCHS_A_MS) + EPOCHS_A_MS * random_ms,
+            // Copies that are made at one moment are apart by chance; so are all where the clock is set to
+            // the past, which must not lead back.
+            epoch_base: EPOCHS_A_MS * moment
+                + if by_clock > known { by_clock } else { known + EPOCHS_A_MS * (1 + minute) },
             secret: random()?,
         };
         self.lives.push(life);
@@ -212,10 +214,10 @@ mod tests {
         let one = first.begin((70, Epoch(3)), 9, &now, &mut unit).unwrap();
         assert_eq!(one.from_sequence, SEQUENCES);
         assert!(first.first_epoch(&name("a")).0 > 3 && first.next_epoch(Epoch(3)).0 > 4);
-        let later = at(MS_TO_2025 + 1_000_001);
+        let later = at(MS_TO_2025 + 1_000_100);
         let mut other = Lives::default();
         let two = other.begin((70, Epoch(3)), 9, &later, &mut unit).unwrap();
-        assert!(two.epoch_base != one.epoch_base && one.secret != two.secret);
+        assert!(two.epoch_base > one.epoch_base && one.secret != two.secret);
         let mut third = first;
         let three = third.begin((SEQUENCES + 5, Epoch(one.epoch_base + 7)), 12, &at(0), &mut unit);
         let three = three.unwrap();
