@@ -1,6 +1,6 @@
 //! Standard output and standard error of the commands: whole lines, and readers that may have gone.
 //!
-//! A closed standard output ends a command whose output is all it does ([`print`]), and exit code 0
+//! A closed standard output ends a command whose output is all it does ([`print()`]), and exit code 0
 //! says that nothing was wrong; one that does something else goes on with it ([`report`]). Neither ever
 //! panics, as `println!` would.
 

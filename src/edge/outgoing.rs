@@ -9,7 +9,7 @@
 //! Who holds room and takes less than a floor is cut off from outside, since neither timers nor
 //! mailbox of a connection run while its client does not read: when it was below the floor for a
 //! whole `stall_timeout_ms` (longer, where the piece in hand alone would be above it), or, while
-//! others wait for room, when it has held a piece for [`PRESSED_MS`]. (One that takes nothing at all
+//! others wait for room, when it has held a piece for 2 s. (One that takes nothing at all
 //! is ended by the kernel, too; see `connections`.)
 //!
 //! Invariant: beside the room that is held, an open connection has at most [`UNCHARGED_BYTES`].
