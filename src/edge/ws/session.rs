@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::ending::Ending;
 use super::fragments::{Fragments, Refused, Whole};
 use super::guard::Budget;
-use super::header::HEADER_BYTES_MAX;
+use super::header::{HEADER_BYTES_MAX, Refusal};
 use super::pulse::{Beat, Pulse};
 use crate::edge::Edge;
 use crate::edge::connections::ReadingEnd;
@@ -139,14 +139,15 @@ impl Ending {
             Self::Gone => context.stop(),
             Self::Close(code, why) => {
                 context.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
-                if door.deaf {
-                    // Nothing is read any more, so no answer will be heard.
-                    return door.leave(context);
-                }
-                if door.budget.refused().is_some() {
-                    // Nor here, but what was acknowledged before is to be seen: actix-http passes
-                    // over what still comes for a second.
+                let refused = door.budget.refused();
+                if refused == Some(Refusal::TooLarge) {
+                    // Nothing is read any more, but what was acknowledged before is to be seen:
+                    // actix-http passes over what still comes for a second.
                     return context.stop();
+                }
+                if door.deaf || refused.is_some() {
+                    // No answer will be heard, and RFC 6455 (§7.1.7) has a broken connection end.
+                    return door.leave(context);
                 }
                 door.closing = true;
                 door.budget.pause(false);
