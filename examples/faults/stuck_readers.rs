@@ -2,7 +2,7 @@
 //! then the same with every other way to read: pages in three forms, a message, events, a backup,
 //! each by readers that take nothing and by readers that take a little now and then.
 //!
-//! Must hold: who reads is served as if the others were not there, every socket costs little, and the
+//! Must hold: healthy readers are served as if the others were not there, every socket costs little, and the
 //! process stays within its memory bound.
 //! It never waits for the stuck ones to be cut off (they are after a minute); that is for the tests.
 

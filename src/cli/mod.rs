@@ -91,7 +91,7 @@ fn answer(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && !stderr().is_terminal() {
         last_words(&error.render().to_string());
     } else {
-        // With colours; whoever asked for help may have closed its output.
+        // With colours; the caller may have closed its output.
         let _ = error.print();
     }
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })

@@ -34,9 +34,9 @@ pub(super) fn report<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> anyh
     unless_closed(print(lines))
 }
 
-/// Says something on standard error beside the output, to whoever reads it.
+/// Writes a notice to standard error, beside the output.
 pub(super) fn note(what: &str) {
-    // There is nobody left to tell that it can't be written.
+    // A notice that can't be written is dropped.
     let _ = writeln!(io::stderr(), "{what}");
 }
 

@@ -16,7 +16,7 @@ pub(super) fn is_standard(file: &Path) -> bool {
 /// Standard input is to be read as a file.
 ///
 /// # Errors
-/// It is a terminal, where nobody types what is wanted.
+/// It is a terminal, not a file or a pipe.
 pub(super) fn check_stdin(argument: &str) -> Result<(), Usage> {
     let why = "`-` is standard input, which is a terminal; redirect it, or name a file";
     if stdin().is_terminal() { Err(Usage(format!("{argument}: {why}"))) } else { Ok(()) }

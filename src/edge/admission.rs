@@ -1,4 +1,4 @@
-//! A byte budget: what all clients together may have under way.
+//! A byte budget: what all clients together may have in flight.
 //!
 //! actix's mailboxes are no backpressure, so memory is bounded here: a block or a body is let in
 //! only with a [`Permit`] for its bytes, which travels with the block and goes with its last clone,
@@ -34,7 +34,7 @@ pub struct Admission {
     small: Room,
 }
 
-/// Who waits; each kind in a line of its own.
+/// Waiters; each kind in a line of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     /// HTTP requests.
@@ -115,7 +115,7 @@ impl State {
         self.lines.iter().map(VecDeque::len).sum()
     }
 
-    /// Takes the one who is next off its line, if there is room for it.
+    /// Takes the next waiter off its line, if there is room for it.
     fn next(&mut self) -> Option<Waiter> {
         for line in &mut self.lines {
             while line.front().is_some_and(|waiter| waiter.granted.is_closed()) {
@@ -150,7 +150,7 @@ impl Room {
         Permit(vec![Held { room: self.clone(), bytes }])
     }
 
-    /// Takes room that nobody waits for.
+    /// Takes room while the lines are empty.
     fn try_take(&self, bytes: usize) -> Option<Permit> {
         let mut state = self.lock();
         if state.waiting() > 0 || state.bytes_free < bytes {
@@ -198,7 +198,7 @@ impl Room {
     }
 }
 
-/// A place in a line; who leaves it holds nobody up.
+/// A place in a line; leaving it holds up no other waiter.
 struct Turn {
     room: Room,
     grant: oneshot::Receiver<Permit>,
@@ -225,7 +225,7 @@ impl Admission {
         Self { main: Room::new(bytes_max - small), small: Room::new(small) }
     }
 
-    /// Lets bytes in if there is room right now, and nobody waits for it.
+    /// Lets bytes in if there is room right now, and no waiter.
     pub fn try_admit(&self, bytes: usize) -> Option<Permit> {
         self.try_admit_part(bytes, bytes)
     }

@@ -6,7 +6,7 @@
 //! nothing holds one piece. Pieces are short where the budget is scarce: then many readers that take
 //! nothing leave room for those that do.
 //!
-//! Who holds room and takes less than a floor is cut off from outside, since neither timers nor
+//! A reader that holds room and takes less than a floor is cut off from outside, since neither timers nor
 //! mailbox of a connection run while its client does not read: when it was below the floor for a
 //! whole `stall_timeout_ms` (longer, where the piece in hand alone would be above it), or, while
 //! others wait for room, when it has held a piece for 2 s. (One that takes nothing at all

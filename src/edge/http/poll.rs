@@ -58,7 +58,7 @@ pub(super) async fn poll(
     let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
     let Beginning { offset: from, gap } = from.resolve(&edge.queue, &topic).await?;
     let wait = Duration::from_millis(wait_ms);
-    // Who has gone is not waited for, and who has only said its last word gets what is there.
+    // A client that has gone is not waited for; a half-closed one gets what is available.
     let waited = await_first(&edge, &topic, from, wait);
     Link::of(&request).unless_ended(waited).await.transpose()?;
     let connection = request.conn_data::<Connection>().and_then(Connection::reading_end);

@@ -33,7 +33,7 @@ pub(super) async fn show(
     let until = until(query.until.as_deref())?;
     let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
     let address = request.peer_addr().map(|address| address.ip());
-    // Only what was never given out counts as a guess: whoever has a receipt is always answered.
+    // Only what was never given out counts as a guess: a right receipt is always answered.
     let guessed = |code, why: &str| {
         let Some(address) = address else { return Problem::new(code, why) };
         if let Some(wait) = edge.guesses.blocked(address) {
@@ -61,7 +61,7 @@ pub(super) async fn show(
     let wait_for = |wait| receipt::reached(queue, &topic, sequence, until, wait, draining.clone());
     let story = match Link::of(&request).unless_ended(wait_for(wait)).await {
         Some(story) => story,
-        // Who has only said its last word gets what is known.
+        // A half-closed client gets what is known.
         None => wait_for(Duration::ZERO).await,
     };
     let Story { stage, history, .. } = story?;

@@ -64,7 +64,7 @@ fn finish<B: MessageBody>(response: &mut HttpResponse<B>, version: Version) {
     if !response.headers().contains_key(CACHE_CONTROL) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    // Who speaks HTTP/1.0 knows no chunks (RFC 9112 §6.1): the end of the connection ends a body
+    // HTTP/1.0 has no chunks (RFC 9112 §6.1): the end of the connection ends a body
     // whose length is not known.
     if version < Version::HTTP_11 && response.body().size() == BodySize::Stream {
         response.head_mut().no_chunking(true);
