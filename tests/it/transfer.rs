@@ -217,11 +217,25 @@ async fn a_backup_taken_under_load_is_consistent_and_comes_back() {
     named.send(json!({ "id": 8, "data": 1, "message_id": "m" })).await;
     assert_eq!(named.frame().await["acks"][0]["duplicate"], true);
 
-    let mut bytes = std::fs::read(&file).unwrap();
-    bytes.truncate(bytes.len() - 5);
-    std::fs::write(&file, bytes).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() - 5]).unwrap();
     let again = directory.path().join("again");
-    let output = weir(&["restore", file.to_str().unwrap(), again.to_str().unwrap()]);
+    let restore = || weir(&["restore", file.to_str().unwrap(), again.to_str().unwrap()]);
+    let output = restore();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("cut short") && !again.exists(), "{}", said(&output));
+    // What was begun is gone, and in the way of nothing.
+    std::fs::write(&file, &whole).unwrap();
+    let incomplete = directory.path().join("again.incomplete");
+    assert!(!incomplete.exists());
+    // One that is being made, or that a kill has left, is touched by no other restore.
+    std::fs::create_dir(&incomplete).unwrap();
+    let output = restore();
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    assert!(said.contains("again.incomplete") && said.contains("another restore"), "{said}");
+    assert!(incomplete.exists() && !again.exists());
+    std::fs::remove_dir(&incomplete).unwrap();
+    let output = restore();
+    assert!(output.status.success() && again.exists(), "{output:?}");
 }

@@ -7,6 +7,7 @@ use super::measure::Measurement;
 use super::payload::PAYLOAD_BYTES_MIN;
 use super::plan::{Form, Plan, Pollers, Producers, Protocol};
 use crate::cli::Usage;
+use crate::config::units;
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -52,7 +53,7 @@ pub(super) struct Settings {
     #[arg(long)]
     pub(super) rate: Option<f64>,
     /// Bytes of a payload; they do not compress
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value = "256", value_parser = size)]
     pub(super) payload_bytes: usize,
     /// What an acknowledgement means
     #[arg(long, default_value = "sync", value_parser = ["sync", "os"])]
@@ -89,6 +90,10 @@ pub(super) struct Settings {
 fn count(text: &str) -> Result<usize, &'static str> {
     let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
     count.ok_or("must be 1 to 1000000")
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    units::bytes(text).and_then(|bytes| usize::try_from(bytes).map_err(|error| error.to_string()))
 }
 
 /// What a workload is if nothing is said about it.

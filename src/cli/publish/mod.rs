@@ -18,6 +18,7 @@ use self::producer::Producer;
 use super::attributes::{attribute, together};
 use super::client::Server;
 use super::{Usage, output};
+use crate::config::units::milliseconds;
 use crate::model::TopicName;
 
 #[derive(Args)]
@@ -47,8 +48,8 @@ pub(super) struct Publish {
     /// An id of your own: sent again, the message is not stored twice. For a single message only
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
-    /// How long the messages are of use
-    #[arg(long, value_name = "MS")]
+    /// How long the messages are of use, in milliseconds or as `1h30m`
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     ttl_ms: Option<u64>,
     /// Messages a second, evenly spaced [default: as fast as the broker takes them]
     #[arg(long, value_name = "N", value_parser = rate)]

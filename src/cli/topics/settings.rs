@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::cli::Usage;
+use crate::config::units;
 
 /// The names are the settings' own, so that what was given makes the object that is sent. Whether
 /// a value is within its bounds, and what more there is, the broker knows.
@@ -23,24 +24,24 @@ pub(super) struct Settings {
     #[arg(long, value_parser = PossibleValuesParser::new(["memory", "os", "sync"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     ack_level: Option<String>,
-    /// Longest time a message acknowledged at `os` stays unsynced
-    #[arg(long, value_name = "MS")]
+    /// Longest time a message acknowledged at `os` stays unsynced, in milliseconds or as `2s`
+    #[arg(long, value_name = "TIME", value_parser = units::milliseconds)]
     #[serde(skip_serializing_if = "Option::is_none")]
     sync_interval_ms: Option<u64>,
-    /// How long messages are kept
-    #[arg(long, value_name = "MS")]
+    /// How long messages are kept, in milliseconds or as `7d`
+    #[arg(long, value_name = "TIME", value_parser = units::milliseconds)]
     #[serde(skip_serializing_if = "Option::is_none")]
     retention_ms: Option<u64>,
-    /// How many bytes of messages are kept, the newest ones
-    #[arg(long, value_name = "BYTES")]
+    /// How many bytes of messages are kept, the newest ones: a number, or as `10GiB`
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     #[serde(skip_serializing_if = "Option::is_none")]
     retention_bytes: Option<u64>,
-    /// Largest payload
-    #[arg(long, value_name = "BYTES")]
+    /// Largest payload: bytes, or as `64KiB`
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     #[serde(skip_serializing_if = "Option::is_none")]
     message_bytes_max: Option<u64>,
-    /// How long message ids are remembered
-    #[arg(long, value_name = "MS")]
+    /// How long message ids are remembered, in milliseconds or as `10m`
+    #[arg(long, value_name = "TIME", value_parser = units::milliseconds)]
     #[serde(skip_serializing_if = "Option::is_none")]
     dedup_window_ms: Option<u64>,
     /// How many message ids are remembered

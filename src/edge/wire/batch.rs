@@ -118,14 +118,36 @@ impl<'a> RawMessages<'a> {
     /// The body is something else, or holds none or too many.
     pub fn in_msgpack_batch(body: &'a [u8], count_max: usize) -> Result<Self, Problem> {
         let mut reader = Reader::new(body);
-        let messages = match (reader.token(), reader.token(), reader.token()) {
-            (Ok(Token::Map(1)), Ok(Token::Text(b"messages")), Ok(Token::Array(count))) => count,
-            _ => return Err(Problem::invalid("body", "must be a map with `messages`, an array")),
+        let Ok(Token::Map(members)) = reader.token() else {
+            return Err(Problem::invalid("body", "must be a map with `messages`, an array"));
         };
-        if messages == 0 {
-            return Err(Problem::invalid("messages", "must hold at least one message"));
+        let mut messages = None;
+        for _ in 0..members {
+            match reader.text("body")? {
+                "messages" if messages.is_some() => {
+                    return Err(Problem::invalid("messages", "duplicate field"));
+                }
+                "messages" => {
+                    let value = reader.value();
+                    messages = Some(value.map_err(|error| Problem::invalid("messages", error))?);
+                }
+                other => {
+                    return Err(Problem::invalid(other, "unknown field, expected `messages`"));
+                }
+            }
         }
-        Self::in_array(reader, messages, count_max, "messages")
+        if !reader.is_at_end() {
+            return Err(Problem::invalid("body", "something follows the map"));
+        }
+        let mut reader = Reader::new(messages.unwrap_or_default());
+        match reader.token() {
+            Ok(Token::Array(0)) => {
+                Err(Problem::invalid("messages", "must hold at least one message"))
+            }
+            Ok(Token::Array(count)) => Self::in_array(reader, count, count_max, "messages"),
+            Ok(_) => Err(Problem::invalid("messages", "must be an array of messages")),
+            Err(_) => Err(Problem::invalid("messages", "is missing")),
+        }
     }
 
     /// The messages of a batch: `{"messages":[…]}`.
@@ -228,6 +250,17 @@ mod tests {
         {
             assert_eq!(batch(bad.clone()), None, "{bad}");
         }
+        // What is wrong is named.
+        let field = |body: &[u8]| match RawMessages::in_msgpack_batch(body, 2) {
+            Ok(_) => panic!("taken"),
+            Err(problem) => problem.to_string().split('`').nth(1).unwrap_or_default().to_owned(),
+        };
+        let messages = b"\xa8messages\x91\x01";
+        assert_eq!(field(&[&[0x82], &messages[..], b"\xa1x\x01"].concat()), "x");
+        assert_eq!(field(&[&[0x82], &messages[..], messages].concat()), "messages");
+        assert_eq!(field(&[&[0x81], &messages[..], b"\x01"].concat()), "body", "something follows");
+        assert_eq!(field(b"\x81\xa8messages\x80"), "messages", "no array");
+        assert_eq!(field(b"\x80"), "messages", "is missing");
         // An array that announces more than there is.
         assert!(RawMessages::in_binary_frame(&[0x92, 1], 2).is_err());
         assert!(RawMessages::in_binary_frame(&[0x91, 1, 1], 2).is_err(), "something follows");

@@ -10,14 +10,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Piece;
+use super::making::Making;
 use super::stream::Reader;
-use crate::journal::files::sync_folder;
 use crate::journal::format::chunk::{self, Bodies, CHUNK_BYTES, Part, Place};
 use crate::journal::format::entry::{ChunkEntry, Moment};
 use crate::journal::format::positions::{self, Positions};
@@ -48,8 +48,8 @@ pub struct Imported {
 /// Makes a data directory of a backup. `progress` is called with the bytes taken so far.
 ///
 /// # Errors
-/// The directory exists already, can't be written, or the backup is damaged or cut short; what was
-/// made of it by then is no data directory.
+/// The directory exists already, can't be written, or the backup is damaged or cut short; then none
+/// is left.
 pub fn restore(
     from: impl Read,
     directory: &Path,
@@ -79,10 +79,9 @@ struct Stream {
 
 /// A directory in the making.
 pub(super) struct Import {
-    directory: PathBuf,
-    /// Where it is made; renamed at the end.
-    making: PathBuf,
     store: Store,
+    /// Behind the store, which is closed before.
+    making: Making,
     streams: BTreeMap<StreamId, Stream>,
     positions: Positions,
     /// By log: blocks for the chunk in the making.
@@ -98,28 +97,15 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn begin(directory: &Path) -> Result<Self, JournalError> {
-        let failed =
-            |error| JournalError::Directory { path: directory.to_owned(), error: Arc::new(error) };
-        if directory.try_exists().map_err(failed)? {
-            let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-            return Err(failed(exists));
-        }
-        let mut name = directory.file_name().unwrap_or_default().to_owned();
-        name.push(".incomplete");
-        let making = directory.with_file_name(name);
-        // What an earlier try has left is not removed.
-        std::fs::create_dir(&making).map_err(|error| JournalError::Directory {
-            path: making.clone(),
-            error: Arc::new(error),
-        })?;
-        let settings = StorageSettings { path: making.clone(), ..StorageSettings::default() };
-        Store::ensure(&making, &settings)?;
-        let store = Store::open(&making, &settings)?;
+        let making = Making::begin(directory)?;
+        let path = making.path();
+        let settings = StorageSettings { path: path.to_owned(), ..StorageSettings::default() };
+        Store::ensure(path, &settings)?;
+        let store = Store::open(path, &settings)?;
         let positions = store.positions()?;
         Ok(Self {
-            directory: directory.to_owned(),
-            making,
             store,
+            making,
             streams: BTreeMap::new(),
             positions,
             blocks: Default::default(),
@@ -134,7 +120,7 @@ impl Import {
 
     /// Where files that belong to it are to be copied to.
     pub(super) fn making(&self) -> &Path {
-        &self.making
+        self.making.path()
     }
 
     pub(super) fn take(&mut self, piece: Piece) -> Result<(), JournalError> {
@@ -318,16 +304,10 @@ impl Import {
     fn make_real(self) -> Result<Imported, JournalError> {
         let extent = watermark::Extent::of(&self.positions);
         let journal = self.positions.journal;
-        Watermark::create(&self.making, watermark::boot_id(), journal, extent)?.close(extent)?;
+        let path = self.making.path();
+        Watermark::create(path, watermark::boot_id(), journal, extent)?.close(extent)?;
         drop(self.store);
-        let rename = || {
-            std::fs::rename(&self.making, &self.directory)?;
-            sync_folder(&self.directory)
-        };
-        rename().map_err(|error| JournalError::Directory {
-            path: self.directory.clone(),
-            error: Arc::new(error),
-        })?;
+        self.making.make_real()?;
         Ok(self.done)
     }
 }

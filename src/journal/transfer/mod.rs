@@ -4,10 +4,11 @@
 //! Whatever the source, content is a run of [`Piece`]s: state by key, then blocks, each stream's in the
 //! order of its offsets. `stream` writes them as bytes and reads them back, `snapshot` takes them from
 //! a running journal, `raw` from files that fjall would not open, and `import` makes a new data
-//! directory of them.
+//! directory of them, in `making` until it is whole.
 
 mod files;
 mod import;
+mod making;
 mod raw;
 mod snapshot;
 mod spool;

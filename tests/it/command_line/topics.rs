@@ -10,7 +10,7 @@ use crate::support::broker::Broker;
 async fn topics_are_created_shown_changed_and_deleted() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
-    let created = ["topics", "create", "cars", "--ack-level", "os", "--retention-ms", "3600000"];
+    let created = ["topics", "create", "cars", "--ack-level", "os", "--retention-ms", "1h"];
     assert_eq!(
         printed(&broker, &created, ""),
         "created cars: ack_level os, retention_ms 3600000\n"

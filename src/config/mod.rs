@@ -1,7 +1,11 @@
-//! broker.toml: the sum of each part's settings, read, overlaid and checked as a whole.
+//! broker.toml: the sum of each part's settings, read, overlaid and checked as a whole. `source` knows
+//! where in the file something stands, [`units`] what `7d` and `10GiB` are.
 //!
 //! Invariants: an unknown key is an error; every error names the file and line, or the environment
 //! variable, and the key; nothing else in the project reads the environment for settings.
+
+mod source;
+pub mod units;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +16,7 @@ use crate::actors::supervisor::SupervisionSettings;
 use crate::edge::{LimitSettings, ServerSettings};
 use crate::journal::StorageSettings;
 use crate::model::{TopicName, TopicSettings};
+use source::Source;
 
 /// Most threads that serve connections; the server takes no more.
 const WORKERS_MAX: usize = 512;
@@ -110,10 +115,10 @@ impl Config {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?,
         };
-        let source = Source { file, text: &text };
-        let mut config: Self = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
+        let source = Source::new(file, text)?;
+        let mut config: Self = source.read()?;
         let mut overlaid = Vec::new();
-        let mut table: Table = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
+        let mut table: Table = source.read()?;
         for (name, value) in environment {
             let Some(path) = name.strip_prefix(Self::ENVIRONMENT_PREFIX) else { continue };
             if value.trim().is_empty() {
@@ -129,37 +134,48 @@ impl Config {
                 .map_err(|what| ConfigError::InEnvironment { name: name.clone(), what })?;
             overlaid.push(name);
         }
-        config.validate().map_err(|(section, key, what)| {
+        config.validate().map_err(|wrong| {
+            let Wrong { section, key, what, .. } = &wrong;
             let variable = format!("{}{section}__{key}", Self::ENVIRONMENT_PREFIX);
             let variable = variable.to_uppercase();
             match overlaid.into_iter().find(|name| name.to_uppercase() == variable) {
-                Some(name) => ConfigError::InEnvironment { name, what },
-                None => source.value(section, key, what),
+                Some(name) => ConfigError::InEnvironment { name, what: what.clone() },
+                None => source.value(wrong),
             }
         })?;
         Ok(config)
     }
 
-    fn validate(&self) -> Result<(), (&'static str, String, String)> {
-        let in_section =
-            |section| move |(key, what): (&str, String)| (section, key.to_owned(), what);
+    fn validate(&self) -> Result<(), Wrong> {
+        let wrong = |section, key: &str, what| Wrong { section, entry: 0, key: key.into(), what };
+        let in_section = |section| move |(key, what): (&str, String)| wrong(section, key, what);
         self.storage.validate().map_err(in_section("storage"))?;
         self.limits.validate().map_err(in_section("limits"))?;
         if self.server.workers > WORKERS_MAX {
-            return Err(("server", "workers".into(), format!("may be 0 to {WORKERS_MAX}")));
+            return Err(wrong("server", "workers", format!("may be 0 to {WORKERS_MAX}")));
         }
         if !(1..=THREADS_MAX).contains(&self.supervision.threads) {
-            return Err(("supervision", "threads".into(), format!("may be 1 to {THREADS_MAX}")));
+            return Err(wrong("supervision", "threads", format!("may be 1 to {THREADS_MAX}")));
         }
         self.check_topic(&self.topic_defaults)
-            .map_err(|what| ("topic_defaults", key_in(&what), what))?;
-        self.topics().map(|_| ()).map_err(|what| ("topics", key_in(&what), what))
+            .map_err(|what| wrong("topic_defaults", key_in(&what), what.clone()))?;
+        for entry in 0..self.topics.len() {
+            self.topic(entry).map_err(|what| {
+                let (key, what) =
+                    (key_in(&what).to_owned(), format!("entry {}: {what}", entry + 1));
+                Wrong { section: "topics", entry, key, what }
+            })?;
+        }
+        Ok(())
     }
 
     fn check_topic(&self, settings: &TopicSettings) -> Result<(), String> {
         settings.validate()?;
         if settings.message_bytes_max > self.limits.message_bytes_max {
-            return Err("`message_bytes_max` is over `limits.message_bytes_max`".into());
+            return Err(format!(
+                "`message_bytes_max` is {}, over `limits.message_bytes_max`, {}",
+                settings.message_bytes_max, self.limits.message_bytes_max
+            ));
         }
         Ok(())
     }
@@ -167,33 +183,40 @@ impl Config {
     /// The topics of `[[topics]]`: what is left out takes its default.
     ///
     /// # Errors
-    /// What is wrong with one of them, with its number.
+    /// What is wrong with one of them; never after [`load`](Self::load).
     pub fn topics(&self) -> Result<Vec<(TopicName, TopicSettings)>, String> {
-        let defaults = Table::try_from(self.topic_defaults).map_err(|error| error.to_string())?;
-        let read = |given: &Table| {
-            let mut table = defaults.clone();
-            table.extend(given.clone());
-            let name = match table.remove("name") {
-                Some(Value::String(name)) => {
-                    TopicName::new(&name).map_err(|e| format!("`name`: {e}"))?
-                }
-                _ => return Err("`name` is missing".to_owned()),
-            };
-            let settings: TopicSettings =
-                table.try_into().map_err(|e: toml::de::Error| e.message().to_owned())?;
-            self.check_topic(&settings)?;
-            Ok((name, settings))
+        (0..self.topics.len()).map(|entry| self.topic(entry)).collect()
+    }
+
+    fn topic(&self, entry: usize) -> Result<(TopicName, TopicSettings), String> {
+        let mut table = Table::try_from(self.topic_defaults).map_err(|error| error.to_string())?;
+        table.extend(self.topics[entry].clone());
+        let name = match table.remove("name") {
+            Some(Value::String(name)) => {
+                TopicName::new(&name).map_err(|e| format!("`name`: {e}"))?
+            }
+            Some(_) => return Err("`name` must be text".to_owned()),
+            None => return Err("`name` is missing".to_owned()),
         };
-        let numbered = |(n, given): (usize, &Table)| {
-            read(given).map_err(|what| format!("entry {}: {what}", n + 1))
-        };
-        self.topics.iter().enumerate().map(numbered).collect()
+        let settings: TopicSettings =
+            table.try_into().map_err(|e: toml::de::Error| e.message().to_owned())?;
+        self.check_topic(&settings)?;
+        Ok((name, settings))
     }
 }
 
+/// What is wrong with a value.
+struct Wrong {
+    section: &'static str,
+    /// Which of `[[topics]]`, from 0.
+    entry: usize,
+    key: String,
+    what: String,
+}
+
 /// The first word in backquotes: messages about values name their key so.
-fn key_in(what: &str) -> String {
-    what.split('`').nth(1).unwrap_or_default().to_owned()
+fn key_in(what: &str) -> &str {
+    what.split('`').nth(1).unwrap_or_default()
 }
 
 fn overlay(table: &mut Table, path: &str, value: &str) -> Result<(), String> {
@@ -201,6 +224,11 @@ fn overlay(table: &mut Table, path: &str, value: &str) -> Result<(), String> {
         .ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(value.to_owned()));
+    let key = path.rsplit("__").next().unwrap_or_default();
+    let parsed = match (&parsed, units::reader(key)) {
+        (Value::String(text), Some(read)) => Value::Integer(source::signed(read(text)?)?),
+        _ => parsed,
+    };
     match path.split_once("__") {
         None => {
             table.insert(path.to_owned(), parsed);
@@ -212,57 +240,6 @@ fn overlay(table: &mut Table, path: &str, value: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// The file's text, for saying where something stands.
-struct Source<'a> {
-    file: Option<&'a Path>,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
-        let at = error.span().map_or(0, |span| span.start).min(self.text.len());
-        let line = self.text[..at].matches('\n').count() + 1;
-        let key = self.key_at(line);
-        let path = self.file.unwrap_or(Path::new("")).to_owned();
-        ConfigError::InFile { path, line, key, what: error.message().to_owned() }
-    }
-
-    /// The key whose value a line, counted from 1, belongs to: a list may go on for many lines.
-    fn key_at(&self, line: usize) -> String {
-        let is_key = |text: &str| {
-            let of_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"');
-            !text.is_empty() && text.chars().all(of_key)
-        };
-        let before: Vec<_> = self.text.lines().take(line).collect();
-        let keys = before.iter().rev().filter_map(|text| Some(text.split_once('=')?.0.trim()));
-        let key = keys.into_iter().find(|key| is_key(key));
-        // What is wrong may be that there is no key.
-        key.or(before.last().map(|text| text.trim())).unwrap_or_default().to_owned()
-    }
-
-    fn value(&self, section: &str, key: String, what: String) -> ConfigError {
-        match (self.file, self.line_of(section, &key)) {
-            (Some(path), Some(line)) => {
-                ConfigError::InFile { path: path.to_owned(), line, key, what }
-            }
-            _ => ConfigError::Value { key: format!("{section}.{key}"), what },
-        }
-    }
-
-    fn line_of(&self, section: &str, key: &str) -> Option<usize> {
-        let mut within = "";
-        for (n, line) in self.text.lines().enumerate() {
-            let line = line.trim();
-            if line.starts_with('[') {
-                within = line.split('#').next().unwrap_or_default().trim().trim_matches(['[', ']']);
-            } else if within == section && line.split('=').next().map(str::trim) == Some(key) {
-                return Some(n + 1);
-            }
-        }
-        None
-    }
 }
 
 #[cfg(test)]
@@ -377,6 +354,73 @@ mod tests {
                 "[limits]\ntopics_max = 5\n",
                 &[("WEIR__LIMITS__TOPICS_MAX", "0")],
                 "environment variable WEIR__LIMITS__TOPICS_MAX: must be at least 1",
+            ),
+        ] {
+            let error = load(text, environment).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_entry_is_said_where_it_stands() {
+        let first = "[[topics]]\nname = \"a\"\nretention_ms = \"1d\"\n";
+        for (text, expected) in [
+            ("[[topics]]\n", "broker.toml:4: name: entry 2: `name` is missing"),
+            ("[[topics]]\nname = 3\n", "broker.toml:5: name: entry 2: `name` must be text"),
+            (
+                "[[topics]] # b\nname = \"b\"\nretention_ms = 0\n",
+                "broker.toml:6: retention_ms: entry 2: `retention_ms`",
+            ),
+            (
+                "[[topics]]\nname = \"b\"\ncolour = 0\n",
+                "broker.toml:6: colour: entry 2: unknown field `colour`",
+            ),
+            (
+                "[limits]\nmessage_bytes_max = \"1B\"\n",
+                "broker.toml:5: message_bytes_max: `message_bytes_max` is 1048576, over",
+            ),
+        ] {
+            let error = load(&format!("{first}{text}"), &[]).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_may_have_units() {
+        let text = "[topic_defaults]\nretention_ms = \"30d\"\nretention_bytes = \"1.5GB\"\n\
+                    [limits]\nbody_bytes_max = '8 MiB'\nidle_timeout_ms = \"2m\"\n\
+                    [[topics]]\nname = \"a\"\nretention_bytes = \"20GiB\"\n";
+        let environment =
+            [("WEIR__STORAGE__MEMTABLE_BYTES", "16MiB"), ("WEIR__STORAGE__STALL_MS_MAX", "\"5s\"")];
+        let config = load(text, &environment).unwrap();
+        assert_eq!(config.topic_defaults.retention_ms, 2_592_000_000);
+        assert_eq!(config.topic_defaults.retention_bytes, 1_500_000_000);
+        assert_eq!(
+            (config.limits.body_bytes_max, config.limits.idle_timeout_ms),
+            (8 << 20, 120_000)
+        );
+        assert_eq!((config.storage.memtable_bytes, config.storage.stall_ms_max), (16 << 20, 5_000));
+        assert_eq!(config.topics().unwrap()[0].1.retention_bytes, 20 << 30);
+        for (text, environment, expected) in [
+            (
+                "[topic_defaults]\nmode = \"hml\"\nretention_ms = \"7 lightyears\"\n",
+                &[][..],
+                "broker.toml:3: retention_ms: `7 lightyears` is neither milliseconds nor a time",
+            ),
+            (
+                "[limits]\ntopics_max = \"7d\"\n",
+                &[],
+                "broker.toml:2: topics_max: invalid type: string",
+            ),
+            (
+                "[limits]\nbody_bytes_max = \"1s\"\ncolour = 1\n",
+                &[],
+                "broker.toml:2: body_bytes_max: `1s` is neither bytes nor a size",
+            ),
+            (
+                "",
+                &[("WEIR__LIMITS__BODY_BYTES_MAX", "7d")],
+                "environment variable WEIR__LIMITS__BODY_BYTES_MAX: `7d` is neither bytes nor",
             ),
         ] {
             let error = load(text, environment).unwrap_err();
