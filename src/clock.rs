@@ -35,12 +35,6 @@ impl Clock {
         Self { uptime: Arc::new(uptime), ..self }
     }
 
-    /// The machine's clock stands before 1970: tables can't be written then, since the store keeps when
-    /// they were.
-    pub fn is_before_1970(&self) -> bool {
-        self.now() == Timestamp(0)
-    }
-
     /// The time now. It may run backwards, or jump, when the machine's clock is set.
     pub fn now(&self) -> Timestamp {
         (self.now)()

@@ -66,6 +66,9 @@ pub enum JournalError {
     /// The data directory was removed, renamed or replaced while the journal was open.
     #[error("the data directory {0:?} is not the one that was opened any more")]
     DirectoryGone(PathBuf),
+    /// The machine's clock stands before 1970; the store can't keep when tables were written.
+    #[error("the machine's clock stands before 1970; set it first")]
+    ClockBefore1970,
     /// A write or sync has not come back.
     #[error("a write or sync has not come back for {0:?}")]
     Stalled(Duration),

@@ -10,14 +10,39 @@ use std::sync::Arc;
 
 use super::JournalError;
 use super::files::sync_folder;
+use super::salvage::newest_wal_file;
 
 /// Holds the data directory.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     file: File,
     path: PathBuf,
-    /// The store's folder, and which one it was.
-    store: Option<(PathBuf, [u64; 2])>,
+    store: Option<Opened>,
+}
+
+/// The store's folder while the store is open.
+#[derive(Debug)]
+struct Opened {
+    folder: Folder,
+    /// Those in it that tables are written to.
+    tables: Vec<Folder>,
+    /// The newest WAL file seen.
+    newest_wal: Option<u64>,
+}
+
+/// A folder, and which one it was.
+#[derive(Debug)]
+struct Folder(PathBuf, [u64; 2]);
+
+impl Folder {
+    fn find(path: PathBuf) -> Option<Self> {
+        let found = std::fs::metadata(&path).ok()?;
+        Some(Self(path, identity(&found)))
+    }
+
+    fn is_there(&self) -> bool {
+        std::fs::metadata(&self.0).is_ok_and(|found| identity(&found) == self.1)
+    }
 }
 
 impl DirectoryLock {
@@ -49,19 +74,30 @@ impl DirectoryLock {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// From now on [`Self::holds`] asks for this folder, too.
+    /// From now on the store in this folder is asked for, too.
     pub(super) fn watch(&mut self, folder: PathBuf) {
-        let found = std::fs::metadata(&folder).ok();
-        self.store = found.map(|found| (folder, identity(&found)));
+        let keyspaces = std::fs::read_dir(folder.join("keyspaces")).into_iter().flatten().flatten();
+        let tables = keyspaces.filter_map(|keyspace| Folder::find(keyspace.path().join("tables")));
+        let (tables, newest_wal) = (tables.collect(), newest_wal_file(&folder).ok().flatten());
+        self.store = Folder::find(folder).map(|folder| Opened { folder, tables, newest_wal });
     }
 
-    /// The directory is still the one that was locked: nobody has removed, renamed or replaced it.
+    /// The directory is still the one that was locked: it was not removed, renamed or replaced.
     pub(super) fn holds(&self) -> bool {
-        let same = |path: &Path, expected| {
-            std::fs::metadata(path).is_ok_and(|found| identity(&found) == expected)
-        };
-        let locked = self.file.metadata().is_ok_and(|file| same(&self.path, identity(&file)));
-        locked && self.store.as_ref().is_none_or(|(path, expected)| same(path, *expected))
+        let locked = |file: Metadata| Folder(self.path.clone(), identity(&file)).is_there();
+        self.file.metadata().is_ok_and(locked)
+            && self.store.as_ref().is_none_or(|store| store.folder.is_there())
+    }
+
+    /// Neither were folders in it, nor the WAL file that is written to: the store would write on into
+    /// what no start finds again.
+    pub(super) fn holds_inside(&mut self) -> bool {
+        let Some(store) = &mut self.store else { return true };
+        // Their numbers grow. What can't be listed now is looked at again soon.
+        let newest = newest_wal_file(&store.folder.0).unwrap_or(store.newest_wal);
+        let kept = newest >= store.newest_wal && store.tables.iter().all(Folder::is_there);
+        store.newest_wal = store.newest_wal.max(newest);
+        kept
     }
 }
 
@@ -90,12 +126,22 @@ mod tests {
         let (path, away) = (parent.path().join("data"), parent.path().join("away"));
         let acquire = || {
             let mut lock = DirectoryLock::acquire(&path).unwrap();
-            std::fs::create_dir_all(path.join("journal")).unwrap();
+            std::fs::create_dir_all(path.join("journal/keyspaces/0/tables")).unwrap();
+            std::fs::write(path.join("journal/9.jnl"), "").unwrap();
             lock.watch(path.join("journal"));
-            assert!(lock.holds());
+            assert!(lock.holds() && lock.holds_inside());
             lock
         };
-        let lock = acquire();
+        let mut lock = acquire();
+        std::fs::write(path.join("journal/10.jnl"), "").unwrap();
+        std::fs::remove_file(path.join("journal/9.jnl")).unwrap();
+        assert!(lock.holds_inside(), "fjall goes on to the next file");
+        std::fs::remove_file(path.join("journal/10.jnl")).unwrap();
+        assert!(!lock.holds_inside(), "without the WAL");
+        std::fs::write(path.join("journal/10.jnl"), "").unwrap();
+        assert!(lock.holds_inside());
+        std::fs::remove_dir(path.join("journal/keyspaces/0/tables")).unwrap();
+        assert!(!lock.holds_inside(), "without a folder of tables");
         std::fs::rename(&path, &away).unwrap();
         assert!(!lock.holds(), "renamed");
         let successor = acquire();

@@ -37,6 +37,9 @@ impl<M: Machine> Writer<M> {
     fn tick(&mut self) -> Result<(), JournalError> {
         self.ticked = Instant::now();
         self.check_directory()?;
+        if !self.lock.holds_inside() {
+            return Err(self.directory_gone());
+        }
         self.space.make_room(self.flushing_bytes());
         self.look_at_space();
         self.watermark.note_age(self.age.now_ms())
@@ -51,8 +54,12 @@ impl<M: Machine> Writer<M> {
     pub(super) fn check_directory(&self) -> Result<(), JournalError> {
         match self.lock.holds() {
             true => Ok(()),
-            false => Err(JournalError::DirectoryGone(self.lock.directory().to_owned())),
+            false => Err(self.directory_gone()),
         }
+    }
+
+    fn directory_gone(&self) -> JournalError {
+        JournalError::DirectoryGone(self.lock.directory().to_owned())
     }
 
     fn look_at_space(&mut self) -> Option<AppendRefused> {

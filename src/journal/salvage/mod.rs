@@ -74,6 +74,15 @@ pub(super) fn salvage(directory: &Path, marks: &Marks) -> Result<Salvaged, Journ
 
 /// fjall's WAL files, oldest first.
 pub(super) fn wal_files(database: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    Ok(numbered_wal_files(database)?.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The number of the WAL file that fjall writes to; `None` where there is none.
+pub(super) fn newest_wal_file(database: &Path) -> Result<Option<u64>, JournalError> {
+    Ok(numbered_wal_files(database)?.last().map(|(number, _)| *number))
+}
+
+fn numbered_wal_files(database: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     let entries = std::fs::read_dir(database).map_err(|e| failed(database, e))?;
     let mut files = Vec::new();
     for entry in entries {
@@ -85,7 +94,7 @@ pub(super) fn wal_files(database: &Path) -> Result<Vec<PathBuf>, JournalError> {
         }
     }
     files.sort();
-    Ok(files.into_iter().map(|(_, path)| path).collect())
+    Ok(files)
 }
 
 /// What the WAL's older files take on the disk, whose content becomes tables when fjall opens; 0 where

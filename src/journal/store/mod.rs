@@ -21,6 +21,7 @@ mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -100,6 +101,10 @@ impl Store {
     }
 
     fn open_at(path: &Path, settings: &StorageSettings) -> Result<Self, JournalError> {
+        // fjall would panic at the first table.
+        if SystemTime::now() < UNIX_EPOCH {
+            return Err(JournalError::ClockBefore1970);
+        }
         let mut builder = Database::builder(path);
         if let Some(tables) = settings.open_tables_max {
             builder = builder.max_cached_files(Some(tables));
@@ -174,6 +179,9 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], JournalError> {
 
 /// fjall does not say which file it failed on; this does, where a checksum can tell.
 pub(super) fn named(path: &Path, error: JournalError) -> JournalError {
+    if matches!(error, JournalError::ClockBefore1970) {
+        return error;
+    }
     if let JournalError::Store(fjall) = &error
         && matches!(**fjall, fjall::Error::InvalidVersion(_))
     {
