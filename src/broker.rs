@@ -51,7 +51,7 @@ pub async fn run(
     let Opened { topics, records } =
         Topics::open(&config.storage, clock.clone(), feed.observer(journal_failed))?;
     tracing::info!(path = %config.storage.path.display(), topics = records.len(), "recovered");
-    let queue = Queue::Embedded(Embedded::new(topics.clone(), feed));
+    let queue = Queue::Embedded(Embedded::new(topics.clone(), feed)?);
 
     let arbiters: Vec<_> = (0..config.supervision.threads).map(|_| Arbiter::new()).collect();
     let supervisor = Supervisor::new(

@@ -3,6 +3,7 @@
 //! The journal's writer feeds it ([`Feed`]): committed blocks go into the tail cache first, then
 //! the topics' watchers are told. Reads take from the cache and go to the journal on a miss.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +11,7 @@ use dashmap::DashMap;
 use tokio::sync::Semaphore;
 
 use super::read_cache::ReadCache;
+use super::read_threads::ReadThreads;
 use super::tail_cache::TailCache;
 use super::{Damage, HeadWatcher, ReadError, ReadLimits, TopicExtent};
 use crate::journal::{JournalError, JournalObserver};
@@ -80,6 +82,7 @@ pub struct Embedded {
     topics: Topics,
     feed: Feed,
     reads: Arc<Semaphore>,
+    threads: Arc<ReadThreads>,
     recent: Arc<ReadCache>,
 }
 
@@ -89,8 +92,14 @@ const READS_MAX: usize = 4;
 
 impl Embedded {
     /// Reads from `topics`, which must have been opened with `feed`'s observer.
-    pub fn new(topics: Topics, feed: Feed) -> Self {
-        Self { topics, feed, reads: Arc::new(Semaphore::new(READS_MAX)), recent: Arc::default() }
+    ///
+    /// # Errors
+    /// There is no thread for reads.
+    pub fn new(topics: Topics, feed: Feed) -> io::Result<Self> {
+        // One more looks for offsets by time.
+        let threads = Arc::new(ReadThreads::start(READS_MAX + 1)?);
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        Ok(Self { topics, feed, reads, threads, recent: Arc::default() })
     }
 
     pub(super) fn extent(&self, topic: TopicId) -> Option<TopicExtent> {
@@ -161,8 +170,8 @@ impl Embedded {
             return Ok(blocks);
         }
         let topics = self.topics.clone();
-        // The turn ends with the read, though nobody may wait for it any more.
-        let blocks = blocking(move || {
+        // The turn ends with the read, though nothing may wait for it any more.
+        let blocks = self.threads.run(move || {
             let read = topics.read(topic, from, limits);
             drop(turn);
             read
@@ -190,13 +199,6 @@ impl Embedded {
         time: Timestamp,
     ) -> Result<u64, ReadError> {
         let topics = self.topics.clone();
-        blocking(move || topics.offset_at(topic, time)).await
+        self.threads.run(move || topics.offset_at(topic, time)).await
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
-) -> Result<T, ReadError> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or_else(|_| Err(JournalError::Metadata("a read panicked".into()).into()))
 }

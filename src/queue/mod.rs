@@ -8,6 +8,7 @@
 
 mod embedded;
 mod read_cache;
+mod read_threads;
 mod tail_cache;
 
 use std::sync::Arc;

@@ -1,6 +1,9 @@
 //! What the store needs runs out, since others take it: disk, inodes, descriptors, the directory
 //! itself. The broker refuses what it must, serves the rest, and loses nothing.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -219,6 +222,60 @@ fn a_limit_on_files_that_leaves_nothing_for_clients_is_said_at_the_start() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("limit on open files is 60"), "{said}");
+}
+
+/// Starts a copy of the broker, as a user that nothing else runs as, who may have so many threads.
+async fn with_threads(folder: &Path, threads: usize) -> Broker {
+    const USER: u32 = 47_114;
+    let listen = format!("127.0.0.1:{}", free_port());
+    let process = Command::new("sh")
+        .args(["-c", &format!("ulimit -u {threads}; exec \"$0\" \"$@\"")])
+        .arg(folder.join("weir"))
+        .args(["serve", "--listen", &listen, "--data"])
+        .arg(folder.join("data"))
+        .env("WEIR__LIMITS__TAIL_CACHE_BYTES_MAX", "65536")
+        .env("WEIR_LOG", "off")
+        .stdout(Stdio::null())
+        .uid(USER)
+        .spawn()
+        .unwrap();
+    Broker::adopt(process, &listen).await
+}
+
+#[tokio::test]
+async fn where_the_system_gives_no_more_threads_reads_take_turns() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempdir().unwrap();
+    let folder = directory.path();
+    std::fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_weir"), folder.join("weir")).unwrap();
+    let broker = with_threads(folder, 1_000).await;
+    let body = vec![7; 100_000];
+    for _ in 0..50 {
+        let answer = broker.publish("t", "application/octet-stream", body.clone()).await;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
+    let threads = broker.threads();
+    drop(broker);
+    let broker = with_threads(folder, threads).await;
+    let reads = (0..20).map(|n| {
+        let request = broker.http.get(broker.url(&format!("/v1/topics/t/messages?from={n}&max=9")));
+        tokio::spawn(async move { request.send().await.unwrap().bytes().await.unwrap().len() })
+    });
+    for read in reads.collect::<Vec<_>>() {
+        assert!(read.await.unwrap() > 9 * 100_000);
+    }
+    // A backup has a thread of its own, or is refused.
+    for _ in 0..3 {
+        let copy = broker.get("/v1/backup").await;
+        match copy.status().as_u16() {
+            200 => assert!(copy.bytes().await.unwrap().len() > 50 * 100_000),
+            _ => drop(problem(copy, 503, "overloaded").await),
+        }
+        assert_eq!(broker.publish("t", "x/y", "1").await.status(), StatusCode::ACCEPTED);
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::parameters::NoQuery;
 use crate::edge::Edge;
 use crate::edge::admission::{Line, Permit};
 use crate::edge::connections::Connection;
-use crate::edge::error::Problem;
+use crate::edge::error::{Code, Problem};
 use crate::edge::outgoing::Taker;
 use crate::edge::patience::Patience;
 use crate::journal::{Backup, JournalError};
@@ -36,7 +36,7 @@ pub(super) async fn backup(
     let (sender, receiver) = mpsc::channel::<Part>(WAITING_MAX);
     let runtime = tokio::runtime::Handle::current();
     let outgoing = edge.outgoing.clone();
-    tokio::task::spawn_blocking(move || {
+    let write = move || {
         // A client that does not read holds nothing up for ever: retention waits for the copy.
         let send = |part: Part| {
             let mut patience = Patience::new(STALL_MAX);
@@ -53,7 +53,10 @@ pub(super) async fn backup(
             // The connection breaks off with it, and the client has no end.
             send(Err(error));
         }
-    });
+    };
+    std::thread::Builder::new().name("backup".into()).spawn(write).map_err(|error| {
+        Problem::new(Code::Overloaded, format!("there is no thread for a backup: {error}"))
+    })?;
     let connection = request.conn_data::<Connection>().and_then(Connection::reading_end);
     let taker = edge.outgoing.taker(connection, Line::Requests);
     let parts = Parts { receiver, part: (Bytes::new(), None), taker };

@@ -67,6 +67,11 @@ impl Broker {
         self.process.wait().expect("its end");
     }
 
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("it runs").count()
+    }
+
     /// Memory it really occupies.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
