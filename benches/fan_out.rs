@@ -7,8 +7,7 @@
 //! ```
 //!
 //! The `first` tail writes the block's JSON and leaves it in the block, unless it is larger than
-//! what the tail cache reckons with; each one `after it` makes its frame of that, or of the records
-//! again. Elements are messages. Payloads are 256 random bytes (base64 in the frame), or
+//! what the tail cache reckons with; each one `after it` is sent that, or writes the records again. Elements are messages. Payloads are 256 random bytes (base64 in the frame), or
 //! JSON of 256 bytes (as it is). The socket's own work, a header and a copy, is not in here.
 
 use std::hint::black_box;
@@ -16,11 +15,12 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytestring::ByteString;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use weir::edge::wire::{Form, Gaps, ReadBudget, Shown};
-use weir::exposed::{TAIL_FRAME, tail_frame};
+use weir::edge::wire::{Form, Gaps, ReadBudget, Shown, messages_frame};
+use weir::exposed::TAIL_FRAME;
 use weir::model::{
     BlockBuilder, Derived, Epoch, JournalAge, PlacedBlock, ReceiptKey, Record, Timestamp, TopicId,
 };
@@ -62,26 +62,31 @@ fn block(messages: u64, content_type: &str, payload: fn(&mut StdRng) -> Vec<u8>)
     }
 }
 
-/// The same block, which nobody has read.
+/// The same block, which was not read yet.
 fn unread(block: &PlacedBlock) -> Arc<PlacedBlock> {
     Arc::new(PlacedBlock { body: block.body.clone(), derived: Derived::default(), ..*block })
 }
 
 /// The frame a tail makes of a block.
-fn frame(receipts: &ReceiptKey, block: &Arc<PlacedBlock>) -> String {
+fn frame(receipts: &ReceiptKey, block: &Arc<PlacedBlock>) -> ByteString {
     let shown = Shown {
         form: Form::Json,
         gaps: Gaps::StopAt,
         page_bytes: TAIL_FRAME.bytes,
         body_bytes: usize::MAX,
         until: u64::MAX,
+        frames: true,
         shared: true,
         receipts,
         now: JournalAge(0),
     };
     let mut budget = ReadBudget::new(TAIL_FRAME.messages, u64::MAX);
     let page = shown.page(&mut budget, std::slice::from_ref(block), block.base_offset, None);
-    tail_frame(page.expect("records").body)
+    let page = page.expect("records");
+    match page.block.as_ref().and_then(|block| block.json()) {
+        Some(json) => json.frame().clone(),
+        None => messages_frame(&page.body),
+    }
 }
 
 fn fan_out(criterion: &mut Criterion) {

@@ -188,6 +188,7 @@ fn encode(criterion: &mut Criterion) {
                 gaps: Gaps::PassOver,
                 page_bytes: u64::MAX,
                 body_bytes: usize::MAX,
+                frames: false,
                 until: u64::MAX,
                 shared: true,
                 receipts: &receipts,

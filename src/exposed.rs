@@ -93,11 +93,6 @@ pub const IN_HAND_BYTES: usize = session::IN_HAND_BYTES_MAX;
 /// How much goes into one frame of a tail.
 pub const TAIL_FRAME: ReadLimits = tail::FRAME;
 
-/// The frame that a tail is sent, of a page's messages in JSON.
-pub fn tail_frame(messages: Vec<u8>) -> String {
-    tail::messages_frame(&messages)
-}
-
 /// The chunk of these blocks, each of which is a part of its own: stream, first offset, block.
 pub fn chunk(sequence: u64, parts: &[(u32, u64, Block)]) -> Bytes {
     let moment = Moment { published_at: Timestamp(1), age_ms: 1 };

@@ -28,7 +28,7 @@ use super::connections::ReadingEnd;
 pub const UNCHARGED_BYTES: usize = 16 * 1024;
 /// A piece while nearly all the room is free, while there is much, while there is little, and while
 /// there is hardly any.
-const PIECE_BYTES_MOST: usize = 256 * 1024;
+const PIECE_BYTES_MOST: usize = 1024 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_BYTES_SCARCE: usize = 16 * 1024;
 const PIECE_BYTES_LEAST: usize = 8 * 1024;

@@ -82,16 +82,19 @@ impl DirectoryLock {
         self.store = Folder::find(folder).map(|folder| Opened { folder, tables, newest_wal });
     }
 
-    /// The directory is still the one that was locked: it was not removed, renamed or replaced.
+    /// The store's folder is still the one that was opened, under the same name: neither it nor a folder
+    /// above it was removed, renamed or replaced.
     pub(super) fn holds(&self) -> bool {
-        let locked = |file: Metadata| Folder(self.path.clone(), identity(&file)).is_there();
-        self.file.metadata().is_ok_and(locked)
-            && self.store.as_ref().is_none_or(|store| store.folder.is_there())
+        self.store.as_ref().is_none_or(|store| store.folder.is_there())
     }
 
-    /// Neither were folders in it, nor the WAL file that is written to: the store would write on into
-    /// what no start finds again.
-    pub(super) fn holds_inside(&mut self) -> bool {
+    /// The same of the lock, the folders in the store and the WAL file that is written to: the store would
+    /// write on into what no start finds again.
+    pub(super) fn holds_all(&mut self) -> bool {
+        let is_there = |file: Metadata| Folder(self.path.clone(), identity(&file)).is_there();
+        if !self.file.metadata().is_ok_and(is_there) || !self.holds() {
+            return false;
+        }
         let Some(store) = &mut self.store else { return true };
         // Their numbers grow. What can't be listed now is looked at again soon.
         let newest = newest_wal_file(&store.folder.0).unwrap_or(store.newest_wal);
@@ -129,23 +132,25 @@ mod tests {
             std::fs::create_dir_all(path.join("journal/keyspaces/0/tables")).unwrap();
             std::fs::write(path.join("journal/9.jnl"), "").unwrap();
             lock.watch(path.join("journal"));
-            assert!(lock.holds() && lock.holds_inside());
+            assert!(lock.holds() && lock.holds_all());
             lock
         };
         let mut lock = acquire();
         std::fs::write(path.join("journal/10.jnl"), "").unwrap();
         std::fs::remove_file(path.join("journal/9.jnl")).unwrap();
-        assert!(lock.holds_inside(), "fjall goes on to the next file");
+        assert!(lock.holds_all(), "fjall goes on to the next file");
         std::fs::remove_file(path.join("journal/10.jnl")).unwrap();
-        assert!(!lock.holds_inside(), "without the WAL");
+        assert!(!lock.holds_all(), "without the WAL");
         std::fs::write(path.join("journal/10.jnl"), "").unwrap();
-        assert!(lock.holds_inside());
+        assert!(lock.holds_all());
         std::fs::remove_dir(path.join("journal/keyspaces/0/tables")).unwrap();
-        assert!(!lock.holds_inside(), "without a folder of tables");
+        assert!(!lock.holds_all(), "without a folder of tables");
         std::fs::rename(&path, &away).unwrap();
         assert!(!lock.holds(), "renamed");
-        let successor = acquire();
+        let mut successor = acquire();
         assert!(!lock.holds(), "replaced");
+        std::fs::remove_file(path.join("lock")).unwrap();
+        assert!(successor.holds() && !successor.holds_all(), "without the lock");
         std::fs::remove_dir_all(path.join("journal")).unwrap();
         assert!(!successor.holds(), "without the store");
         std::fs::remove_dir_all(&path).unwrap();

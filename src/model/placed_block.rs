@@ -3,9 +3,11 @@
 //! Invariants: bytes and place never change, so one block is shared by the cache and every reader;
 //! what is worked out from the bytes is worked out once.
 
-use std::sync::{Arc, OnceLock};
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::record::{Record, RecordError};
 use super::{Epoch, JournalAge, StreamId, Timestamp};
@@ -36,11 +38,40 @@ pub struct PlacedBlock {
 /// See [`PlacedBlock::derived`]. Empty at first.
 #[derive(Debug, Default)]
 pub struct Derived {
-    json: OnceLock<Arc<str>>,
+    json: OnceLock<BlockJson>,
     may_expire: OnceLock<bool>,
 }
 
-/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time.
+/// A block's messages in JSON, within a frame that is sent to many readers as it is. Cloning shares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockJson {
+    frame: ByteString,
+    messages: Range<usize>,
+}
+
+impl BlockJson {
+    /// The frame, and where in it the messages stand.
+    ///
+    /// # Panics
+    /// That is not within it.
+    pub fn new(frame: ByteString, messages: Range<usize>) -> Self {
+        assert!(frame.get(messages.clone()).is_some(), "{messages:?} of {}", frame.len());
+        Self { frame, messages }
+    }
+
+    /// The whole frame.
+    pub fn frame(&self) -> &ByteString {
+        &self.frame
+    }
+
+    /// The messages: objects with commas between them.
+    pub fn messages(&self) -> &str {
+        &self.frame[self.messages.clone()]
+    }
+}
+
+/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time; and the
+/// frame around it.
 const JSON_OVERHEAD_BYTES: usize = 192;
 
 impl PlacedBlock {
@@ -51,14 +82,14 @@ impl PlacedBlock {
     }
 
     /// The messages as clients read them in JSON, if a reader has left them here.
-    pub fn json(&self) -> Option<&Arc<str>> {
+    pub fn json(&self) -> Option<&BlockJson> {
         self.derived.json.get()
     }
 
     /// Leaves the messages' JSON form for others, unless it takes more than
     /// [`PlacedBlock::json_bytes_max`].
-    pub fn keep_json(&self, json: &Arc<str>) {
-        if json.len() <= self.json_bytes_max() {
+    pub fn keep_json(&self, json: &BlockJson) {
+        if json.frame().len() <= self.json_bytes_max() {
             // Another reader may have set it first; the value is the same.
             let _ = self.derived.json.set(json.clone());
         }
@@ -144,6 +175,25 @@ impl Records<'_> {
     }
 }
 
+impl Records<'_> {
+    /// Passes the next message over; its offset, and its [bytes](Record::bytes).
+    ///
+    /// # Errors
+    /// [`RecordError::Malformed`] where the bytes are no record; it was the last one.
+    pub fn pass_over(&mut self) -> Option<Result<(u64, usize), RecordError>> {
+        if self.rest.is_empty() || self.next == self.end {
+            return None;
+        }
+        let bytes = Record::take_encoded(&mut self.rest).and_then(Record::bytes_of_encoded);
+        if bytes.is_none() {
+            self.rest = &[];
+        }
+        let offset = self.next;
+        self.next += 1;
+        Some(bytes.map(|bytes| (offset, bytes)).ok_or(RecordError::Malformed))
+    }
+}
+
 impl<'a> Iterator for Records<'a> {
     type Item = Result<(u64, Record<'a>), RecordError>;
 
@@ -222,6 +272,31 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_are_passed_over_have_the_bytes_that_read_ones_have() {
+        let all = Record {
+            key: Some("key"),
+            message_id: Some("m"),
+            attributes: vec![("a", "b"), ("c", "")],
+            ttl_ms: Some(5),
+            ..Record::of("x/y", b"payload")
+        };
+        let key = Record { key: Some("é"), ..Record::json(b"2") };
+        let mut placed = placed(&[Record::json(b"1"), all, Record::of("text/plain", b""), key]);
+        let expected = placed.records().map(|item| item.map(|(at, record)| (at, record.bytes())));
+        let mut records = placed.records();
+        let found: Vec<_> = std::iter::from_fn(|| records.pass_over()).collect();
+        assert_eq!(found, expected.collect::<Vec<_>>());
+        assert_eq!(found.len(), 4);
+        // Whatever the bytes are, it ends, and within them.
+        for cut in 0..placed.body.len() {
+            placed.body = placed.body.slice(..placed.body.len() - usize::from(cut > 0));
+            let mut records = placed.records();
+            let found = std::iter::from_fn(|| records.pass_over());
+            assert!(found.count() <= 4);
+        }
+    }
+
+    #[test]
     fn one_message_with_a_ttl_is_enough_for_a_block_to_expire_in_part() {
         let ttl = Record { ttl_ms: Some(5), ..Record::json(b"2") };
         assert!(!placed(&[Record::json(b"1")]).may_expire());
@@ -231,9 +306,12 @@ mod tests {
     #[test]
     fn a_json_form_over_its_size_is_not_kept() {
         let placed = placed(&[Record::json(b"1")]);
-        placed.keep_json(&" ".repeat(placed.json_bytes_max() + 1).into());
+        placed.keep_json(&BlockJson::new(" ".repeat(placed.json_bytes_max() + 1).into(), 0..1));
         assert!(placed.json().is_none());
-        placed.keep_json(&"[1]".into());
-        assert_eq!(placed.json().map(|json| &**json), Some("[1]"));
+        placed.keep_json(&BlockJson::new("[1]".into(), 1..2));
+        assert_eq!(
+            placed.json().map(|json| (&**json.frame(), json.messages())),
+            Some(("[1]", "1"))
+        );
     }
 }

@@ -188,6 +188,33 @@ impl<'a> Record<'a> {
         self.payload.len() + named + attributes
     }
 
+    /// [`bytes`](Self::bytes) of an encoded record, of which nothing else is looked at; `None` where it is
+    /// none.
+    pub(super) fn bytes_of_encoded(encoded: &[u8]) -> Option<usize> {
+        let mut rest = encoded.get(4..)?;
+        let flags = rest.try_get_u8().ok()?;
+        let mut bytes = 0;
+        if flags & (CONTENT_TYPE_GIVEN | CONTENT_TYPE_JSON) == CONTENT_TYPE_GIVEN {
+            pass_short(&mut rest)?;
+        }
+        if flags & KEY != 0 {
+            bytes += pass_long(&mut rest)?;
+        }
+        if flags & MESSAGE_ID != 0 {
+            bytes += pass_short(&mut rest)?;
+        }
+        if flags & ATTRIBUTES != 0 {
+            let count = rest.try_get_u16_le().ok()?;
+            for _ in 0..2 * u32::from(count) {
+                bytes += pass_long(&mut rest)?;
+            }
+        }
+        if flags & TTL != 0 {
+            rest.try_get_u64_le().ok()?;
+        }
+        Some(bytes + rest.len())
+    }
+
     /// Some of the encoded records have a `ttl_ms`.
     pub(super) fn any_has_ttl(mut records: &[u8]) -> bool {
         std::iter::from_fn(|| Self::take_encoded(&mut records))
@@ -230,6 +257,16 @@ fn put_short(out: &mut BytesMut, text: &str) {
 fn put_long(out: &mut BytesMut, text: &str) {
     out.put_u16_le(text.len() as u16);
     out.put_slice(text.as_bytes());
+}
+
+fn pass_short(rest: &mut &[u8]) -> Option<usize> {
+    let len = usize::from(rest.try_get_u8().ok()?);
+    rest.split_off(..len).map(<[u8]>::len)
+}
+
+fn pass_long(rest: &mut &[u8]) -> Option<usize> {
+    let len = usize::from(rest.try_get_u16_le().ok()?);
+    rest.split_off(..len).map(<[u8]>::len)
 }
 
 fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {

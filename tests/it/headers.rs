@@ -216,28 +216,28 @@ async fn answers_are_kept_by_nobody_but_a_message_by_who_asks_for_it() {
 async fn who_speaks_http_1_0_is_given_no_chunks() {
     let directory = tempdir().unwrap();
     let broker = Broker::start(&directory.path().join("data"));
-    for _ in 0..10 {
+    for _ in 0..30 {
         broker.publish("t", "text/plain", "x".repeat(60_000)).await;
     }
     for keep in ["", "Connection: keep-alive\r\n"] {
-        let page = format!("GET /v1/topics/t/messages?max=10 HTTP/1.0\r\n{keep}\r\n");
+        let page = format!("GET /v1/topics/t/messages?max_bytes=4000000 HTTP/1.0\r\n{keep}\r\n");
         let mut wire = Wire::sending(&broker, page).await;
         let head = wire.head().await;
         assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
         let page: Value = serde_json::from_slice(&wire.rest().await).expect("the page alone");
-        assert_eq!(page["messages"].as_array().unwrap().len(), 10);
+        assert_eq!(page["messages"].as_array().unwrap().len(), 30);
     }
     let mut wire = Wire::sending(&broker, "GET /v1/backup HTTP/1.0\r\n\r\n").await;
     let head = wire.head().await;
     assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
     let backup = wire.rest().await;
     assert!(backup.starts_with(b"weir backup"), "{:?}", &backup[..20]);
-    let mut wire = Wire::sending(&broker, "GET /v1/topics/t/events?from=9 HTTP/1.0\r\n\r\n").await;
+    let mut wire = Wire::sending(&broker, "GET /v1/topics/t/events?from=29 HTTP/1.0\r\n\r\n").await;
     let head = wire.head().await;
     assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
     broker.terminate();
     let events = String::from_utf8(wire.rest().await).unwrap();
-    assert!(events.starts_with(":\n\nid: 1-9\ndata: {"), "{events:.60}");
+    assert!(events.starts_with(":\n\nid: 1-29\ndata: {"), "{events:.60}");
     // What is short says its length, and the connection may go on.
     let broker = Broker::start(&directory.path().join("another"));
     let kept = "GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";

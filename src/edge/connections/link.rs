@@ -16,6 +16,9 @@ use tokio::sync::Notify;
 /// As much of a request's head as is kept until it has been read.
 const HEAD_BYTES_MAX: usize = 2 * 1024;
 
+/// As much of its memory stays with the connection.
+const HEAD_BYTES_KEPT: usize = 512;
+
 /// See the module. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Link(Rc<State>);
@@ -123,8 +126,10 @@ impl Link {
         self.0.body_left.set(has_body);
         self.0.busy.set(true);
         self.0.used.set(true);
-        // Its memory too: most connections rest most of the time.
-        self.0.head.take();
+        let mut head = self.0.head.borrow_mut();
+        head.clear();
+        // Most connections rest most of the time.
+        head.shrink_to(HEAD_BYTES_KEPT);
     }
 
     /// Its body has been read.

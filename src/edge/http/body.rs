@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use actix_web::web::{Bytes, BytesMut, Payload};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::SemaphorePermit;
 
 use super::parameters::header;
@@ -61,6 +61,9 @@ impl<'e> Wait<'e> {
 
     /// Waits for room for a part of something that has, or will have, `whole` bytes.
     async fn room(self, of: &Admission, bytes: usize, whole: usize) -> Result<Permit, Problem> {
+        if let Some(room) = of.try_admit_part(bytes, whole) {
+            return Ok(room);
+        }
         let more_ms = if self.ms > 0 { whole * 1_000 / BYTES_PER_WAIT_SECOND } else { 0 };
         let wait = Duration::from_millis(self.ms + more_ms as u64);
         let mut draining = self.edge.draining.clone();
@@ -122,7 +125,7 @@ impl Body<'_> {
 /// `body-too-large`, `overloaded`, `request-timeout`, an encoding, or the connection broke.
 pub(super) async fn read<'e>(
     edge: &'e Edge,
-    request: &HttpRequest,
+    (request, link): (&HttpRequest, &Link),
     mut payload: Payload,
     wait: Wait<'e>,
 ) -> Result<Body<'e>, Problem> {
@@ -147,7 +150,12 @@ pub(super) async fn read<'e>(
     let mut bytes = BytesMut::new();
     let mut patience = Patience::new(Duration::from_millis(edge.limits.body_timeout_ms));
     loop {
-        let piece = patience.wait(payload.next()).await.ok_or_else(|| {
+        // What is there already needs no clock.
+        let piece = match payload.next().now_or_never() {
+            Some(piece) => Some(piece),
+            None => patience.wait(payload.next()).await,
+        };
+        let piece = piece.ok_or_else(|| {
             let why = format!(
                 "the body did not arrive completely within {} ms",
                 edge.limits.body_timeout_ms
@@ -173,6 +181,6 @@ pub(super) async fn read<'e>(
         }
         bytes.extend_from_slice(&piece);
     }
-    Link::of(request).body_read();
+    link.body_read();
     Ok(Body { bytes: bytes.freeze(), coming, wait })
 }

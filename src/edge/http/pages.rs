@@ -177,6 +177,7 @@ impl Pages {
             page_bytes: u64::MAX,
             body_bytes: body_bytes.saturating_sub(1),
             until: self.until,
+            frames: false,
             shared,
             receipts: &self.edge.receipts,
             now,
@@ -272,8 +273,9 @@ impl Pages {
         let Some(json) = block.json() else { return Bytes::new() };
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(self.separator());
+        let json = json.messages().as_bytes();
         let at = (size - bytes.len()).min(json.len());
-        bytes.extend_from_slice(&json.as_bytes()[..at]);
+        bytes.extend_from_slice(&json[..at]);
         if at < json.len() {
             let base_offset = block.base_offset;
             self.rest = Some(Rest::Block { block: Arc::downgrade(block), base_offset, at });
@@ -294,13 +296,14 @@ impl Pages {
                     let own = self.edge.outgoing.room(Line::Requests, bytes).await;
                     let block = self.block(base_offset).await?;
                     let json = self.shown(size, true, self.edge.queue.age()).block_json(&block)?;
-                    let text =
-                        Bytes::copy_from_slice(json.as_bytes().get(at..).unwrap_or_default());
+                    let text = json.messages().as_bytes().get(at..).unwrap_or_default();
+                    let text = Bytes::copy_from_slice(text);
                     return Ok(self.more_of_text(text, size, own));
                 };
                 let json = shown.block_json(&block)?;
+                let json = json.messages().as_bytes();
                 let end = json.len().min(at + size);
-                let bit = Bytes::copy_from_slice(&json.as_bytes()[at..end]);
+                let bit = Bytes::copy_from_slice(&json[at..end]);
                 self.taker.gave(room, bit.len());
                 if end < json.len() {
                     let block = Arc::downgrade(&block);

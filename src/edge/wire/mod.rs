@@ -28,7 +28,7 @@ pub use batch::{
 pub use incoming::{IncomingMessage, RawMessage, Sender, check_payload};
 pub use json::parse_object;
 pub use mark::Mark;
-pub use outgoing::{Form, Gaps, Page, Plan, ReadBudget, Shown, plan};
+pub use outgoing::{Form, Gaps, Page, Plan, ReadBudget, Shown, messages_frame, plan};
 
 /// In which of its two encodings a frame of `weir.v1` is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

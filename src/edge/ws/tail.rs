@@ -20,7 +20,7 @@ use crate::edge::admission::{Line, Permit};
 use crate::edge::error::Problem;
 use crate::edge::outgoing::{Taker, UNCHARGED_BYTES};
 use crate::edge::readers::Place;
-use crate::edge::wire::{Form, Frame, Gaps, Page, ReadBudget, Shown};
+use crate::edge::wire::{Form, Frame, Gaps, Page, ReadBudget, Shown, messages_frame};
 use crate::metrics::{self, Way};
 use crate::model::{Gap, PlacedBlock};
 use crate::patterns::publish_subscribe::{self, Beginning};
@@ -150,7 +150,7 @@ impl TailSession {
         let mut bytes = 0;
         if page.messages > 0 {
             let frame = match page.block.as_ref().and_then(|block| block.json()) {
-                Some(json) => messages_frame(json.as_bytes()),
+                Some(json) => json.frame().clone(),
                 None => messages_frame(&page.body),
             };
             bytes = frame.len();
@@ -182,6 +182,7 @@ impl TailSession {
             page_bytes: FRAME.bytes,
             body_bytes,
             until: u64::MAX,
+            frames: true,
             shared: shared && !outgoing.is_scarce(),
             receipts: &self.edge.receipts,
             now: self.edge.queue.age(),
@@ -235,21 +236,12 @@ fn gap_frame(Gap { from, to }: Gap) -> String {
 /// What a page's frame will have, about.
 fn frame_bytes(page: &Page) -> usize {
     let block = page.block.as_ref().and_then(|block| block.json());
-    block.map_or(page.body.len(), |json| json.len())
+    block.map_or(page.body.len(), |json| json.frame().len())
 }
 
 fn gap_page(gap: Option<Gap>) -> Page {
     let next = gap.map(|gap| gap.end());
     Page { gaps: gap.into_iter().collect(), next, ..Page::default() }
-}
-
-/// The frame that holds these messages.
-pub(crate) fn messages_frame(messages: &[u8]) -> String {
-    let mut frame = Vec::with_capacity(messages.len() + 16);
-    frame.extend_from_slice(br#"{"messages":["#);
-    frame.extend_from_slice(messages);
-    frame.extend_from_slice(b"]}");
-    String::from_utf8(frame).expect("JSON is text")
 }
 
 impl Actor for TailSession {

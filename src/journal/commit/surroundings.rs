@@ -36,8 +36,7 @@ impl<M: Machine> Writer<M> {
     /// Looks at the disk and the directory, and writes down how old the journal is.
     fn tick(&mut self) -> Result<(), JournalError> {
         self.ticked = Instant::now();
-        self.check_directory()?;
-        if !self.lock.holds_inside() {
+        if !self.lock.holds_all() {
             return Err(self.directory_gone());
         }
         self.space.make_room(self.flushing_bytes());

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::web::Data;
-use serde_json::json;
+use serde::Serialize;
+use uuid::Uuid;
 
 use super::collect::nothing;
 use super::{Part, Stored};
@@ -13,9 +14,9 @@ use crate::edge::Edge;
 use crate::edge::connections::Link;
 use crate::edge::error::Problem;
 use crate::edge::http::waiting::Preference;
-use crate::model::{Receipt, Stage};
+use crate::model::{AckLevel, Receipt, Stage, TopicName};
 use crate::patterns::request_acknowledge::{Until, receipt};
-use crate::topics::{NotStored, Outcome};
+use crate::topics::{Durability, NotStored, Outcome};
 
 /// The answer to one message, held back until it has come as far as is asked for.
 pub(super) async fn one(
@@ -44,15 +45,21 @@ pub(super) async fn one(
     let mut response = HttpResponse::Accepted();
     response.insert_header((LOCATION, format!("/v1/receipts/{receipt}")));
     preference.applied(&mut response);
-    Ok(response.json(json!({
-        "receipt": receipt,
-        "topic": topic.name(),
-        "stage": stage,
-        "ack_level": appended.durability.ack_level,
-        "loss_bound_ms": appended.durability.loss_bound_ms,
-        "offset": offset,
-        "duplicate": duplicate,
-    })))
+    let Durability { ack_level, loss_bound_ms } = appended.durability;
+    let topic = topic.name();
+    Ok(response.json(Answer { receipt, topic, stage, ack_level, loss_bound_ms, offset, duplicate }))
+}
+
+/// What API.md says of a message that is stored.
+#[derive(Serialize)]
+struct Answer<'a> {
+    receipt: Uuid,
+    topic: &'a TopicName,
+    stage: Stage,
+    ack_level: AckLevel,
+    loss_bound_ms: u64,
+    offset: u64,
+    duplicate: bool,
 }
 
 /// One result a message, in the order sent: its own fault, or what became of the block that it went

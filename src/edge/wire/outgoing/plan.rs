@@ -46,12 +46,12 @@ pub fn plan(
             plan.add(budget, offsets.end, count, bytes);
             continue;
         }
-        for item in block.records_from(offsets.start) {
-            let (offset, record) = item?;
+        let mut records = block.records_from(offsets.start);
+        while let Some((offset, bytes)) = records.pass_over().transpose()? {
             if offset >= offsets.end {
                 break;
             }
-            let bytes = record.bytes() as u64;
+            let bytes = bytes as u64;
             if budget.messages == 0 || (bytes > budget.bytes && !budget.untouched) {
                 plan.last = true;
                 return Ok(plan);
