@@ -22,7 +22,7 @@ use crate::setting::Setting;
 pub const NAME: &str = "overload";
 
 /// What the broker may take, however much is sent.
-const MEMORY_MAX_MIB: u64 = 320;
+const MEMORY_MAX_MIB: u64 = 256;
 const BYSTANDERS: usize = 40;
 const POSTING: usize = 64;
 const FLOODING_SOCKETS: usize = 64;

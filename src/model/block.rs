@@ -17,6 +17,13 @@ use super::record::{Record, RecordError};
 /// one would make all others wait.
 pub const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The next block is not expected to be larger.
+const EXPECTED_BYTES_MAX: usize = 64 * 1024;
+/// Memory that a block has beside its bytes is given back where it is more than this, and more than
+/// this part of them.
+const UNUSED_BYTES_MIN: usize = 1024;
+const UNUSED_SHARE: usize = 8;
+
 /// Encoded messages on their way to the journal. It is one pointer, and cloning shares all of it.
 #[derive(Clone)]
 pub struct Block(Arc<Content>);
@@ -173,10 +180,14 @@ impl Block {
 }
 
 /// Collects records into a block. The default one has no key and so leaves message ids alone.
+///
+/// A block's memory is its own and hardly more than its bytes, since a budget knows it by those.
 #[derive(Debug, Default)]
 pub struct BlockBuilder {
     message_ids: Option<MessageIdKey>,
-    body: BytesMut,
+    body: Vec<u8>,
+    /// Bytes of the block before, which the next one is likely to have, too.
+    expected: usize,
     count: u32,
     fingerprints: Vec<(u32, Fingerprint)>,
 }
@@ -198,6 +209,9 @@ impl BlockBuilder {
     /// [`RecordError`] when a part is over its limit; the block is as it was.
     pub fn push(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
         record.validate()?;
+        if self.body.capacity() == 0 {
+            self.body.reserve(self.expected);
+        }
         record.encode(&mut self.body);
         if let (Some(key), Some(message_id)) = (&self.message_ids, record.message_id) {
             let print = key.fingerprint(message_id, record.payload);
@@ -223,9 +237,13 @@ impl BlockBuilder {
             return None;
         }
         let count = std::mem::take(&mut self.count);
-        let body = self.body.split().freeze();
+        let mut body = std::mem::take(&mut self.body);
+        self.expected = body.len().min(EXPECTED_BYTES_MAX);
+        if body.capacity() - body.len() > UNUSED_BYTES_MIN.max(body.len() / UNUSED_SHARE) {
+            body.shrink_to_fit();
+        }
         let fingerprints = std::mem::take(&mut self.fingerprints);
-        Some(Block::of(body, count, fingerprints))
+        Some(Block::of(body.into(), count, fingerprints))
     }
 }
 

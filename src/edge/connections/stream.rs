@@ -20,10 +20,16 @@ use tokio::time::Sleep;
 use super::link::Link;
 use super::refusal;
 
+/// After so many bytes in a row actix-http has to look at what it has; by itself it would read 128 KiB
+/// first, into a buffer that it doubles for them.
+const READ_IN_A_ROW_BYTES: usize = 64 * 1024;
+
 /// See the module.
 pub struct ClientStream {
     tcp: TcpStream,
     link: Link,
+    /// Bytes that were read one after another.
+    in_a_row: usize,
     /// Bytes at the front of what is to be written that were looked at before.
     seen: usize,
     refusal: Option<Refusal>,
@@ -44,7 +50,7 @@ impl ClientStream {
     /// A connection that was accepted, and how long a head may take to come.
     pub fn new(tcp: TcpStream, head_timeout: Duration) -> Self {
         let link = Link::default();
-        Self { tcp, link, seen: 0, refusal: None, head_timeout, head_due: None }
+        Self { tcp, link, in_a_row: 0, seen: 0, refusal: None, head_timeout, head_due: None }
     }
 
     /// The TCP connection.
@@ -90,8 +96,14 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.in_a_row >= READ_IN_A_ROW_BYTES {
+            self.in_a_row = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         if Pin::new(&mut self.tcp).poll_read(context, buffer)?.is_pending() {
+            self.in_a_row = 0;
             ready!(self.head_is_late(context));
             // To actix-http it is as if the client had closed; our answer goes out with our close.
             let instead = refusal::too_slow(&self.link);
@@ -100,7 +112,11 @@ impl AsyncRead for ClientStream {
         }
         match &buffer.filled()[before..] {
             [] if buffer.remaining() > 0 => self.link.end(),
-            came => self.link.came(came),
+            came => {
+                self.link.came(came);
+                let bytes = came.len();
+                self.in_a_row += bytes;
+            }
         }
         Poll::Ready(Ok(()))
     }
