@@ -31,6 +31,7 @@ use self::server::OwnServer;
 use self::settings::{Settings, Workload};
 use super::Usage;
 use super::output::print;
+use super::paths::is_standard;
 
 #[derive(Args)]
 pub(super) struct Bench {
@@ -60,7 +61,7 @@ pub(super) struct Bench {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
-    /// Write a page with the figures and their curves
+    /// Write a page with the figures and their curves; to standard output, with `-`, in place of the text
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -82,6 +83,9 @@ impl Bench {
             Workload::Client => return tokio::task::LocalSet::new().run_until(client::run()).await,
             Workload::Bare => return bare::run().await,
             _ => {}
+        }
+        if self.json && self.html.as_deref().is_some_and(is_standard) {
+            return Err(Usage("--json and `--html -` both go to standard output".into()).into());
         }
         if self.beside_bare && !self.settings.is_http_publish() {
             return Err(Usage("--beside-bare goes with `publish --protocol http`".into()).into());
@@ -114,8 +118,12 @@ impl Bench {
         let named: Vec<_> = ["weir", "bare server"].into_iter().zip(outcomes).collect();
         let report = report::Report::new(&self.settings, &named);
         ensure!(!report.is_empty(), "nothing was done in the measured time");
-        if let Some(file) = &self.html {
-            std::fs::write(file, report.html()).with_context(|| file.display().to_string())?;
+        match &self.html {
+            Some(file) if is_standard(file) => return print([report.html()]),
+            Some(file) => {
+                std::fs::write(file, report.html()).with_context(|| file.display().to_string())?;
+            }
+            None => {}
         }
         print([if self.json { report.json()? } else { report.text() }])
     }

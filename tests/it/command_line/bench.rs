@@ -79,6 +79,9 @@ async fn a_broker_of_its_own_beside_a_bare_server_and_a_page_for_people() {
     let page = std::fs::read_to_string(page).unwrap();
     assert_eq!(page.matches("<svg").count(), 4, "two plots a server");
     assert!(!page.contains("http://") && !page.contains("<script"), "it needs nothing else");
+    let short = ["bench", "publish", "--repeat", "1", "--seconds", "0.2", "--html", "-"];
+    let page = printed(&broker, &short, "");
+    assert!(page.starts_with("<!") && page.matches("<svg").count() == 2, "{page:.100}");
     let left = std::fs::read_dir(directory.path()).unwrap().count();
     assert_eq!(left, 2, "the data directory and the page: the temporary ones are gone");
 }
@@ -94,6 +97,8 @@ async fn what_does_not_go_together_is_said() {
         (&["bench", "tail", "--processes", "2"], "one process"),
         (&["bench", "publish", "--batch", "9", "--in-flight", "3"], "--in-flight must be"),
         (&["bench", "publish", "--server", "ftp://x"], "must be http://"),
+        (&["bench", "publish", "--payload-bytes", "7d"], "neither bytes nor a size"),
+        (&["bench", "publish", "--json", "--html", "-"], "both go to standard output"),
         (&["bench", "nonsense"], "invalid value"),
     ]);
     let directory = tempdir().unwrap();
