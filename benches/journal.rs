@@ -30,11 +30,10 @@ use tokio::sync::oneshot;
 use weir::clock::Clock;
 use weir::journal::{JournalError, JournalObserver, StorageSettings};
 use weir::model::{
-    Block, BlockBuilder, Incarnation, PlacedBlock, Record, TopicId, TopicName, TopicSettings,
+    AppendError, Appended, Block, BlockBuilder, Incarnation, PlacedBlock, Record, TopicId,
+    TopicName, TopicSettings,
 };
-use weir::topics::{
-    Append, AppendError, Appended, CatalogueEvent, TopicChange, Topics, TopicsObserver,
-};
+use weir::topics::{Append, CatalogueEvent, TopicChange, Topics, TopicsObserver};
 
 const PAYLOAD_BYTES: usize = 256;
 /// Messages that differ; they are sent again and again.

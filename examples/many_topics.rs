@@ -21,9 +21,9 @@ use rand::seq::SliceRandom;
 use rand::{RngCore, SeedableRng};
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
+use weir::journal::{JournalError, JournalObserver, StorageSettings};
 use weir::model::{
-    BlockBuilder, Incarnation, PlacedBlock, Record, TopicId, TopicName, TopicSettings,
+    BlockBuilder, Incarnation, PlacedBlock, ReadLimits, Record, TopicId, TopicName, TopicSettings,
 };
 use weir::topics::{Append, CatalogueEvent, Opened, TopicChange, Topics, TopicsObserver};
 

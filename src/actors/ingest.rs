@@ -11,8 +11,8 @@ use actix::{Actor, Context, Handler, Message};
 use tokio::sync::oneshot;
 
 use crate::faults::{self, Seam};
-use crate::model::{Block, Incarnation, LanePosition, TopicId};
-use crate::topics::{Append, AppendError, Appended, Topics};
+use crate::model::{AppendError, Appended, Block, Incarnation, LanePosition, TopicId};
+use crate::topics::{Append, Topics};
 
 /// Store this block.
 #[derive(Debug, Message)]

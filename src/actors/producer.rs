@@ -18,7 +18,7 @@ use actix::{
 use super::directory::{TopicHandle, TopicState, Unavailable};
 use super::ingest::Ingest;
 use crate::faults::{self, Seam};
-use crate::topics::AppendError;
+use crate::model::AppendError;
 
 /// Publish this block.
 #[derive(Debug, Message)]

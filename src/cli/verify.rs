@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::report;
 use super::paths::directory;
-use crate::topics::{self, Checked, CheckedTopic, Damage, Verification};
+use crate::model::Damage;
+use crate::topics::{self, Checked, CheckedTopic, Verification};
 
 #[derive(Args)]
 pub(super) struct Verify {

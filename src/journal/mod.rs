@@ -72,7 +72,7 @@ pub(crate) use files::sync_folder;
 pub use machine::{
     Findings, Known, Machine, Now, Reply, Request, StateReader, StreamEnd, Suspect, Turn,
 };
-pub use reader::{ReadLimits, StreamExtent, Streams};
+pub use reader::{StreamExtent, Streams};
 pub use settings::StorageSettings;
 pub use state::StateKey;
 pub(crate) use store::random;

@@ -13,16 +13,7 @@ use super::format::chunk::{self, Place};
 use super::index::{IndexEntry, PageStart};
 use super::shared::{Shared, StreamState};
 use super::{JournalError, StreamReadError};
-use crate::model::{Gap, JournalAge, Log, PlacedBlock, Sequence, StreamId, Timestamp};
-
-/// How much one read gives.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadLimits {
-    /// Blocks are added until they hold this many messages …
-    pub messages: u64,
-    /// … or this many bytes.
-    pub bytes: u64,
-}
+use crate::model::{Gap, JournalAge, Log, PlacedBlock, ReadLimits, Sequence, StreamId, Timestamp};
 
 /// How far a stream reaches, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! [`Block`] holds exactly the records it counts). Nothing here does I/O, reads a clock or knows
 //! an actor, so every other part may depend on it.
 
+mod ack;
 mod age;
 mod block;
 mod content_type;
@@ -13,6 +14,7 @@ mod lane;
 mod message_id;
 mod placed_block;
 mod position;
+mod reading;
 mod receipt;
 mod record;
 mod stage;
@@ -21,6 +23,7 @@ mod timestamp;
 mod topic;
 mod trace;
 
+pub use ack::{AppendError, Appended, Durability, NotStored, Outcome};
 pub use age::JournalAge;
 pub use block::{BLOCK_BYTES_MAX, Block, BlockBuilder, NamedRun};
 pub use content_type::PayloadKind;
@@ -33,6 +36,7 @@ pub use lane::{Lane, LanePosition};
 pub use message_id::{Fingerprint, MessageIdKey};
 pub use placed_block::{BlockJson, Derived, PlacedBlock, RecordPlace, Records};
 pub use position::{NoPosition, Position};
+pub use reading::{Damage, ReadError, ReadLimits, TopicExtent};
 pub use receipt::{Receipt, ReceiptKey, ReceiptLife};
 pub use record::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTENT_TYPE_BYTES_MAX, KEY_BYTES_MAX,

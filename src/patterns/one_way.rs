@@ -8,8 +8,7 @@
 
 use super::request_acknowledge::{self, PublishError};
 use crate::actors::supervisor::Supervisor;
-use crate::model::{BLOCK_BYTES_MAX, Block, TopicName};
-use crate::topics::{Appended, NotStored, Outcome};
+use crate::model::{Appended, BLOCK_BYTES_MAX, Block, NotStored, Outcome, TopicName};
 
 /// What became of the messages of a block.
 #[derive(Debug, Default)]

@@ -13,8 +13,7 @@ mod tail_cache;
 
 use std::sync::Arc;
 
-pub use crate::journal::ReadLimits;
-pub use crate::topics::{Damage, ReadError, TopicExtent};
+pub use crate::model::{Damage, ReadError, ReadLimits, TopicExtent};
 pub use embedded::{Embedded, Feed};
 
 use crate::model::{Gap, JournalAge, PlacedBlock, Timestamp, TopicId};

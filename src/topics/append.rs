@@ -8,10 +8,12 @@ use super::catalogue::Topic;
 use super::deduplicate::{Deduplicated, deduplicate};
 use super::fold::Side;
 use super::machine::TopicsMachine;
-use super::request::{Append, AppendError, Appended, Durability, Reply};
+use super::request::{Append, Reply};
 use crate::faults::{self, Seam};
 use crate::journal::{JournalError, Now, StateReader, SyncNeed, Unit};
-use crate::model::{AckLevel, BLOCK_BYTES_MAX, Block, BlockHeader, BlockKind};
+use crate::model::{
+    AckLevel, AppendError, Appended, BLOCK_BYTES_MAX, Block, BlockHeader, BlockKind, Durability,
+};
 
 impl TopicsMachine {
     pub(super) fn append(
@@ -32,7 +34,7 @@ impl TopicsMachine {
                 // What can't be read costs its own topic's producers, and no one else.
                 let remembers = !block.fingerprints().is_empty() || block.named().is_some();
                 match if remembers { self.warm(append.topic, state) } else { Ok(()) } {
-                    Err(error) => Err(AppendError::Journal(error)),
+                    Err(error) => Err(error.into()),
                     Ok(()) => {
                         let Some(topic) = self.catalogue.get_mut(append.topic) else {
                             return Ok(Reply::Appended(

@@ -3,12 +3,12 @@
 use super::catalogue::Topic;
 use super::fold::Side;
 use super::machine::{TopicsMachine, window_of};
-use super::record::{Damage, TopicRecord};
+use super::record::TopicRecord;
 use super::{retention, state};
 use crate::faults::{self, Seam};
 use crate::journal::{JournalError, Now, SyncNeed, Unit};
 use crate::model::{
-    BlockHeader, BlockKind, Gap, HeaderExtras, Log, TopicId, TopicName, TopicSettings,
+    BlockHeader, BlockKind, Damage, Gap, HeaderExtras, Log, TopicId, TopicName, TopicSettings,
     TopicSettingsChange, WindowSettings,
 };
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::fold::{Fold, NOT_KNOWN, Seen};
-use super::request::NotStored;
-use crate::model::{Block, Fingerprint, HeaderExtras, LastId, NamedRun, Run};
+use crate::model::{Block, Fingerprint, HeaderExtras, LastId, NamedRun, NotStored, Run};
 
 /// What of a block is to be stored.
 pub(super) struct Deduplicated {

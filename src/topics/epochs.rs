@@ -7,10 +7,9 @@
 use super::catalogue::Topic;
 use super::change::TopicChangeError;
 use super::fold::Side;
-use super::record::Damage;
 use super::state;
 use crate::journal::{Now, Unit};
-use crate::model::{AckLevel, BlockHeader, BlockKind, Epoch, Gap, HeaderExtras};
+use crate::model::{AckLevel, BlockHeader, BlockKind, Damage, Epoch, Gap, HeaderExtras};
 
 /// Offsets a topic that may lose some reserves at a time (DESIGN §1).
 const RESERVED_OFFSETS: u64 = 65_536;

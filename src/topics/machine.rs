@@ -20,7 +20,7 @@ use super::fold::{self, Fold, Side};
 use super::lives::Lives;
 use super::memory::FoldMemory;
 use super::record::TopicRecord;
-use super::request::{AppendError, Reply, Request};
+use super::request::{Reply, Request};
 use super::roster::Roster;
 use super::view::Views;
 use super::{TopicsObserver, start, state};
@@ -29,7 +29,8 @@ use crate::journal::{
     Unit,
 };
 use crate::model::{
-    BlockHeader, Gap, LastId, OwnerId, StreamId, TopicId, TopicSettings, WindowSettings,
+    AppendError, BlockHeader, Gap, LastId, OwnerId, StreamId, TopicId, TopicSettings,
+    WindowSettings,
 };
 
 /// Topics looked at with one sweep.
@@ -214,7 +215,7 @@ impl Machine for TopicsMachine {
                 )
             }
             Request::Claim(topic, name, reply) => {
-                let warmed = self.warm(topic, state).map_err(AppendError::Journal);
+                let warmed = self.warm(topic, state).map_err(AppendError::from);
                 Reply::Claimed(reply, warmed.and_then(|()| self.claim(topic, &name)))
             }
             Request::Damaged(topic, gap) => {

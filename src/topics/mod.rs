@@ -15,7 +15,7 @@
 //! | `start`, `roster` | what a start finds, and what it does about losses |
 //! | `state` | under which keys all that is kept |
 //! | `view`, `reader` | what readers see |
-//! | `verify`, `transfer` | checking, restoring and saving a directory |
+//! | `verify`, `backup`, `transfer` | checking, copying, restoring and saving a directory |
 //!
 //! Adding a durable fact to a topic is one file here: its part of `Request`, the keys it keeps state
 //! under, and, if it follows from messages, its part of the fold.
@@ -25,6 +25,7 @@
 //! effect but that its topic is quarantined.
 
 mod append;
+mod backup;
 mod catalogue;
 mod change;
 mod claims;
@@ -50,17 +51,17 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+pub use backup::{Backup, BackupError};
 pub use change::{CatalogueEvent, TopicChange, TopicChangeError, TopicChanged};
 pub use claims::{Claimed, Fenced};
-pub use reader::{ReadError, TopicExtent};
-pub use record::{Damage, TopicRecord};
-pub use request::{Append, AppendError, Appended, Durability, NotStored, Outcome};
+pub use record::TopicRecord;
+pub use request::Append;
 pub use transfer::{Restored, rebuild, restore};
 pub use verify::{Checked, CheckedTopic, Verification, verify};
 
 use crate::clock::Clock;
-use crate::journal::{Backup, Journal, JournalError, JournalObserver, StorageSettings, Streams};
-use crate::model::{Incarnation, JournalAge, MessageIdKey, ReceiptKey, TopicId};
+use crate::journal::{Journal, JournalError, JournalObserver, StorageSettings, Streams};
+use crate::model::{AppendError, Incarnation, JournalAge, MessageIdKey, ReceiptKey, TopicId};
 use machine::{MachineSettings, TopicsMachine};
 use request::Request;
 use view::Views;
@@ -172,10 +173,9 @@ impl Topics {
     /// Takes a copy of everything that was committed by now.
     ///
     /// # Errors
-    /// [`JournalError::Held`] while another copy is being taken; the journal has stopped, or can't
-    /// write.
-    pub async fn backup(&self) -> Result<Backup, JournalError> {
-        self.journal.backup().await
+    /// [`BackupError`]: another copy is being taken, the journal has stopped, or can't write.
+    pub async fn backup(&self) -> Result<Backup, BackupError> {
+        Ok(Backup::of(self.journal.backup().await?))
     }
 
     /// How old the journal is: what messages age by.

@@ -6,51 +6,17 @@
 use std::sync::Arc;
 
 use super::Topics;
-use super::record::Damage;
 use super::request::Request;
 use super::view::View;
-use crate::journal::{JournalError, ReadLimits, StreamReadError};
-use crate::model::{Gap, PlacedBlock, Timestamp, TopicId};
+use crate::journal::{JournalError, StreamReadError};
+use crate::model::{
+    Damage, Gap, PlacedBlock, ReadError, ReadLimits, Timestamp, TopicExtent, TopicId,
+};
 
-/// A topic's extent, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicExtent {
-    /// Low watermark: offset of the first message kept.
-    pub first: u64,
-    /// Offset of the next message.
-    pub head: u64,
-    /// Messages kept.
-    pub messages: u64,
-    /// Bytes of the blocks kept.
-    pub bytes: u64,
-    /// Some of its messages are damaged, and that was not accepted yet.
-    pub damaged: bool,
-}
-
-/// Why a read gave nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The topic does not exist (any more).
-    #[error("topic {0} does not exist")]
-    NoSuchTopic(TopicId),
-    /// What was asked for is no longer kept.
-    #[error("the first message kept is {first}")]
-    Gone {
-        /// The topic's low watermark.
-        first: u64,
-    },
-    /// What was asked for has not been written yet.
-    #[error("the next message will be {head}")]
-    Ahead {
-        /// The topic's head.
-        head: u64,
-    },
-    /// What was asked for can't be read any more. Other offsets can.
-    #[error("the messages from {} to {} are damaged", .0.from, .0.to)]
-    Damaged(Gap),
-    /// The store failed.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+impl From<JournalError> for ReadError {
+    fn from(error: JournalError) -> Self {
+        Self::Failed(error.to_string().into())
+    }
 }
 
 impl Topics {
@@ -162,6 +128,6 @@ fn of_stream(topic: TopicId, error: StreamReadError) -> ReadError {
         StreamReadError::Gone { first } => ReadError::Gone { first },
         StreamReadError::Ahead { head } => ReadError::Ahead { head },
         StreamReadError::Damaged(gap) => ReadError::Damaged(gap),
-        StreamReadError::Journal(error) => ReadError::Journal(error),
+        StreamReadError::Journal(error) => error.into(),
     }
 }

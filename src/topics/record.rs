@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Epoch, Gap, StreamId, TopicId, TopicName, TopicSettings};
+use crate::model::{Damage, Epoch, Gap, StreamId, TopicId, TopicName, TopicSettings};
 
 /// A topic as the catalogue keeps it: JSON under its key `t`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,18 +31,6 @@ pub struct TopicRecord {
     /// The stream of its raw messages, where its mode needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<StreamId>,
-}
-
-/// Messages that were acknowledged and can't be read any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Damage {
-    /// The offsets, or, for a suspect, those that may be affected.
-    #[serde(flatten)]
-    pub gap: Gap,
-    /// Only for a suspect: the damage is in these sequences of the journal, both included, and
-    /// hides whose messages they held.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sequences: Option<[u64; 2]>,
 }
 
 /// Epochs that are remembered.

@@ -9,12 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::change::CatalogueEvent;
-use super::reader::ReadError;
-use super::record::Damage;
 use super::{Opened, Topics, TopicsObserver};
 use crate::clock::Clock;
-use crate::journal::{self, CheckCopy, JournalError, JournalObserver, ReadLimits, StorageSettings};
-use crate::model::{Gap, PlacedBlock, TopicName};
+use crate::journal::{self, CheckCopy, JournalError, JournalObserver, StorageSettings};
+use crate::model::{Damage, Gap, PlacedBlock, ReadError, ReadLimits, TopicName};
 
 /// What was found.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use super::record::{Damage, TopicRecord};
-use crate::model::{Gap, TopicId};
+use super::record::TopicRecord;
+use crate::model::{Damage, Gap, TopicId};
 
 /// What readers see of one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

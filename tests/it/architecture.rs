@@ -14,13 +14,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("queue", &["model", "clock", "journal", "topics"]),
     ("actors", &["model", "clock", "metrics", "faults", "journal", "topics", "queue"]),
     ("patterns", &["model", "clock", "topics", "queue", "actors"]),
-    (
-        "edge",
-        &[
-            "model", "clock", "metrics", "faults", "journal", "topics", "queue", "actors",
-            "patterns",
-        ],
-    ),
+    ("edge", &["model", "clock", "metrics", "faults", "topics", "queue", "actors", "patterns"]),
     ("exposed", &["model", "journal", "queue", "edge"]),
     ("config", &["model", "journal", "queue", "actors", "edge"]),
     (

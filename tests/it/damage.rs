@@ -10,11 +10,11 @@ use rand::{Rng, SeedableRng};
 use tempfile::tempdir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
-use weir::model::{BlockBuilder, Incarnation, PlacedBlock, Record, TopicName, TopicSettings};
-use weir::topics::{
-    Append, CatalogueEvent, Opened, ReadError, TopicChange, Topics, TopicsObserver,
+use weir::journal::{JournalError, JournalObserver, StorageSettings};
+use weir::model::{
+    BlockBuilder, Incarnation, PlacedBlock, ReadError, ReadLimits, Record, TopicName, TopicSettings,
 };
+use weir::topics::{Append, CatalogueEvent, Opened, TopicChange, Topics, TopicsObserver};
 
 struct Ignored;
 

@@ -14,14 +14,12 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
+use weir::journal::{JournalError, JournalObserver, StorageSettings};
 use weir::model::{
-    AckLevel, BlockBuilder, Gap, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
-    TopicSettings,
+    AckLevel, AppendError, BlockBuilder, Gap, Incarnation, PlacedBlock, ReadError, ReadLimits,
+    Record, Timestamp, TopicId, TopicName, TopicSettings,
 };
-use weir::topics::{
-    Append, AppendError, CatalogueEvent, Opened, ReadError, TopicChange, Topics, TopicsObserver,
-};
+use weir::topics::{Append, CatalogueEvent, Opened, TopicChange, Topics, TopicsObserver};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 

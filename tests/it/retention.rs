@@ -9,14 +9,12 @@ use rand::{RngCore, SeedableRng};
 use tempfile::tempdir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
-use weir::journal::{JournalError, JournalObserver, ReadLimits, StorageSettings};
+use weir::journal::{JournalError, JournalObserver, StorageSettings};
 use weir::model::{
-    AckLevel, BlockBuilder, Incarnation, PlacedBlock, Record, Timestamp, TopicId, TopicName,
-    TopicSettings,
+    AckLevel, BlockBuilder, Incarnation, NotStored, Outcome, PlacedBlock, ReadError, ReadLimits,
+    Record, Timestamp, TopicId, TopicName, TopicSettings,
 };
-use weir::topics::{
-    Append, CatalogueEvent, NotStored, Outcome, ReadError, TopicChange, Topics, TopicsObserver,
-};
+use weir::topics::{Append, CatalogueEvent, TopicChange, Topics, TopicsObserver};
 
 use crate::damage::copy_used;
 use crate::support::eventually;

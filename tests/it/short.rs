@@ -9,9 +9,9 @@ use tempfile::tempdir;
 use tokio::sync::oneshot;
 use weir::clock::Clock;
 use weir::journal::{
-    Findings, Journal, JournalError, JournalObserver, ReadLimits, StorageSettings, StreamReadError,
+    Findings, Journal, JournalError, JournalObserver, StorageSettings, StreamReadError,
 };
-use weir::model::{OwnerId, PlacedBlock, StreamId};
+use weir::model::{OwnerId, PlacedBlock, ReadLimits, StreamId};
 
 use crate::retention::disk_bytes;
 use crate::support::eventually;

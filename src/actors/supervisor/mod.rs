@@ -25,11 +25,10 @@ use super::directory::{Directory, Slot, TopicHandle};
 use super::ingest::IngestLogger;
 use super::producer::Producer;
 use super::topic::Topic;
-use crate::journal::{Backup, JournalError};
-use crate::model::{Gap, TopicName, TopicSettings, TopicSettingsChange};
+use crate::model::{AppendError, Gap, TopicName, TopicSettings, TopicSettingsChange};
 use crate::queue::Queue;
 use crate::topics::{
-    AppendError, Claimed, TopicChange, TopicChangeError, TopicChanged, TopicRecord, Topics,
+    Backup, BackupError, Claimed, TopicChange, TopicChangeError, TopicChanged, TopicRecord, Topics,
 };
 use supervise::{Child, supervise};
 
@@ -212,7 +211,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// The journal has stopped.
-    pub async fn backup(&self) -> Result<Backup, JournalError> {
+    pub async fn backup(&self) -> Result<Backup, BackupError> {
         self.topics.backup().await
     }
 

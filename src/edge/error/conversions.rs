@@ -1,13 +1,10 @@
 //! Which problem each part's errors are to a client.
 
-use std::io::ErrorKind;
-
 use super::{Code, Problem};
 use crate::actors::directory::Unavailable;
-use crate::journal::{AppendRefused, JournalError};
-use crate::model::{NameError, RecordError};
+use crate::model::{AppendError, NameError, ReadError, RecordError};
 use crate::patterns::request_acknowledge::PublishError;
-use crate::topics::{AppendError, ReadError, TopicChangeError};
+use crate::topics::{BackupError, TopicChangeError};
 
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
@@ -26,14 +23,12 @@ impl From<RecordError> for Problem {
     }
 }
 
-impl From<JournalError> for Problem {
-    fn from(error: JournalError) -> Self {
-        let code = match error {
-            JournalError::Held => Code::Overloaded,
-            JournalError::Backup(ref why) if why.kind() == ErrorKind::StorageFull => {
-                Code::StorageFull
-            }
-            _ => Code::Internal,
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        let code = match &error {
+            BackupError::Busy => Code::Overloaded,
+            BackupError::StorageFull(_) => Code::StorageFull,
+            BackupError::Failed(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
     }
@@ -47,12 +42,8 @@ impl From<AppendError> for Problem {
             AppendError::Quarantined => Code::Quarantined,
             AppendError::OutOfTurn => Code::Recovering,
             AppendError::TooLarge { .. } => Code::BodyTooLarge,
-            AppendError::Refused(
-                AppendRefused::StorageFull { .. }
-                | AppendRefused::NoInodes { .. }
-                | AppendRefused::NoRoomGiven { .. },
-            ) => Code::StorageFull,
-            AppendError::Journal(_) => Code::Internal,
+            AppendError::StorageFull(_) => Code::StorageFull,
+            AppendError::Failed(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
     }
@@ -99,7 +90,7 @@ impl From<ReadError> for Problem {
             ReadError::Gone { first } => Self::offset_gone(first),
             ReadError::Ahead { .. } => Self::invalid("from", detail),
             ReadError::Damaged(_) => Self::new(Code::Quarantined, detail),
-            ReadError::Journal(error) => error.into(),
+            ReadError::Failed(_) => Self::new(Code::Internal, detail),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::edge::connections::Connection;
 use crate::edge::error::{Code, Problem};
 use crate::edge::outgoing::Taker;
 use crate::edge::patience::Patience;
-use crate::journal::{Backup, JournalError};
+use crate::topics::{Backup, BackupError};
 
 /// Parts, of up to 4 MiB each, that may wait for a slow reader.
 const WAITING_MAX: usize = 2;
@@ -25,7 +25,7 @@ const WAITING_MAX: usize = 2;
 const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// A part of the copy, with its room.
-type Part = Result<(Bytes, Option<Permit>), JournalError>;
+type Part = Result<(Bytes, Option<Permit>), BackupError>;
 
 pub(super) async fn backup(
     edge: Data<Edge>,
@@ -78,7 +78,7 @@ struct Parts {
 }
 
 impl Parts {
-    async fn bit(&mut self) -> Option<Result<Bytes, JournalError>> {
+    async fn bit(&mut self) -> Option<Result<Bytes, BackupError>> {
         self.taker.took();
         if self.part.0.is_empty() {
             let part = match self.receiver.try_recv() {

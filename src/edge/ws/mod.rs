@@ -37,9 +37,9 @@ use super::connections::Connection;
 use super::error::{Code, Problem};
 use super::http::parameters::{list_header, query, start};
 use crate::actors::directory::TopicHandle;
-use crate::model::TopicName;
+use crate::model::{AppendError, TopicName};
 use crate::patterns::publish_subscribe::Start;
-use crate::topics::{AppendError, Claimed};
+use crate::topics::Claimed;
 
 /// What is spoken on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

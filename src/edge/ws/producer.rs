@@ -23,9 +23,9 @@ use crate::edge::admission::Line;
 use crate::edge::error::{Code, Problem};
 use crate::faults::{self, Seam};
 use crate::metrics::{self, Way};
-use crate::model::{BLOCK_BYTES_MAX, Block, Lane, LanePosition};
+use crate::model::{AppendError, Appended, BLOCK_BYTES_MAX, Block, Durability, Lane, LanePosition};
 use crate::patterns::request_acknowledge::{PublishError, Resend, SendWindow};
-use crate::topics::{AppendError, Appended, Durability, Fenced};
+use crate::topics::Fenced;
 
 mod acks;
 mod collect;

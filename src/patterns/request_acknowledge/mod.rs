@@ -21,8 +21,8 @@ pub use window::{Refused, Resend, SendWindow};
 use crate::actors::directory::{TopicHandle, TopicState, Unavailable};
 use crate::actors::ingest::Ingest;
 use crate::actors::supervisor::Supervisor;
-use crate::model::{Block, TopicName};
-use crate::topics::{AppendError, Appended, TopicChangeError};
+use crate::model::{AppendError, Appended, Block, TopicName};
+use crate::topics::TopicChangeError;
 
 /// How long a publish waits for a topic that is being brought back before its sender is told to
 /// come again.

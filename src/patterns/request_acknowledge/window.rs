@@ -14,8 +14,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::Block;
-use crate::topics::Appended;
+use crate::model::{Appended, Block};
 
 /// Blocks to hand over again, by place, in order.
 pub type Resend = Vec<(u64, Block)>;
@@ -132,8 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{AckLevel, BlockBuilder, Lane, LanePosition, Record};
-    use crate::topics::Durability;
+    use crate::model::{AckLevel, BlockBuilder, Durability, Lane, LanePosition, Record};
 
     fn block() -> Block {
         let mut builder = BlockBuilder::default();

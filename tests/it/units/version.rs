@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use weir::journal::{ReadLimits, StreamReadError, Streams};
+use weir::journal::{StreamReadError, Streams};
+use weir::model::ReadLimits;
 use weir::model::StreamId;
 
 use super::machine::{Change, Owner, SIDES, digest, payload};

@@ -14,9 +14,8 @@ use crate::edge::Edge;
 use crate::edge::connections::Link;
 use crate::edge::error::Problem;
 use crate::edge::http::waiting::Preference;
-use crate::model::{AckLevel, Receipt, Stage, TopicName};
+use crate::model::{AckLevel, Durability, NotStored, Outcome, Receipt, Stage, TopicName};
 use crate::patterns::request_acknowledge::{Until, receipt};
-use crate::topics::{Durability, NotStored, Outcome};
 
 /// The answer to one message, held back until it has come as far as is asked for.
 pub(super) async fn one(

@@ -24,9 +24,8 @@ use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::faults::{self, Seam};
 use crate::metrics::{self, Way};
-use crate::model::{BLOCK_BYTES_MAX, Block, TopicName};
+use crate::model::{Appended, BLOCK_BYTES_MAX, Block, TopicName};
 use crate::patterns::request_acknowledge;
-use crate::topics::Appended;
 use collect::{Collected, collect};
 pub(super) use one_way::one_way;
 

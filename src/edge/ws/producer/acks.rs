@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use crate::edge::error::Problem;
 use crate::edge::wire::{Encoding, Frame, Mark, ReceiptToken};
-use crate::model::{Receipt, ReceiptKey, TopicId};
-use crate::topics::{Appended, NotStored, Outcome};
+use crate::model::{Appended, NotStored, Outcome, Receipt, ReceiptKey, TopicId};
 
 /// `?acks=`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,8 +189,7 @@ fn runs(ids: impl Iterator<Item = u64>) -> Vec<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::AckLevel;
-    use crate::topics::Durability;
+    use crate::model::{AckLevel, Durability};
 
     /// Marks of these numbers; 0 stands for none.
     fn marks(ids: &[u64]) -> Marks {

@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 use super::acks::Marks;
 use crate::edge::error::{Code, Problem};
 use crate::metrics;
+use crate::model::{AppendError, Appended};
 use crate::patterns::one_way::Sent;
 use crate::patterns::request_acknowledge::PublishError;
-use crate::topics::{AppendError, Appended};
 
 /// Why messages are dropped that a session had in hand when its connection ended.
 const DISCONNECTED: &str = "disconnected";

@@ -13,7 +13,8 @@ use crate::edge::Edge;
 use crate::edge::ws::Protocol;
 use crate::edge::ws::ending::Ending;
 use crate::edge::ws::session::{Session, send};
-use crate::topics::{Claimed, Durability};
+use crate::model::Durability;
+use crate::topics::Claimed;
 
 /// A producer that numbers its messages under a name.
 pub(in crate::edge::ws) struct Named {
