@@ -22,8 +22,9 @@ use rand::{RngCore, SeedableRng};
 use weir::edge::wire::{Form, Gaps, ReadBudget, Shown, messages_frame};
 use weir::exposed::TAIL_FRAME;
 use weir::model::{
-    BlockBuilder, Derived, Epoch, JournalAge, PlacedBlock, ReceiptKey, Record, Timestamp, TopicId,
+    BlockBuilder, Epoch, JournalAge, PlacedBlock, ReceiptKey, Record, Timestamp, TopicId,
 };
+use weir::queue::ReadBlock;
 
 const BYTES: usize = 256;
 
@@ -58,17 +59,16 @@ fn block(messages: u64, content_type: &str, payload: fn(&mut StdRng) -> Vec<u8>)
         published_at: Timestamp(messages),
         age: JournalAge(messages),
         body: block.body().clone(),
-        derived: Derived::default(),
     }
 }
 
 /// The same block, which was not read yet.
-fn unread(block: &PlacedBlock) -> Arc<PlacedBlock> {
-    Arc::new(PlacedBlock { body: block.body.clone(), derived: Derived::default(), ..*block })
+fn unread(block: &PlacedBlock) -> Arc<ReadBlock> {
+    ReadBlock::new(Arc::new(block.clone()))
 }
 
 /// The frame a tail makes of a block.
-fn frame(receipts: &ReceiptKey, block: &Arc<PlacedBlock>) -> ByteString {
+fn frame(receipts: &ReceiptKey, block: &Arc<ReadBlock>) -> ByteString {
     let shown = Shown {
         form: Form::Json,
         gaps: Gaps::StopAt,
@@ -99,7 +99,7 @@ fn fan_out(criterion: &mut Criterion) {
             ("bytes", block(messages, "application/octet-stream", bytes)),
         ] {
             group.bench_function(format!("{content}, first"), |bencher| {
-                let frame = |block: &mut Arc<PlacedBlock>| black_box(frame(&receipts, block));
+                let frame = |block: &mut Arc<ReadBlock>| black_box(frame(&receipts, block));
                 bencher.iter_batched_ref(|| unread(&block), frame, BatchSize::SmallInput);
             });
             let block = unread(&block);

@@ -31,9 +31,10 @@ use weir::edge::wire::{
     Form, Gaps, RawMessages, ReadBudget, Sender, Shown, check_payload, lines, to_msgpack,
 };
 use weir::model::{
-    Block, BlockBuilder, Derived, Epoch, JournalAge, MessageIdKey, PlacedBlock, ReceiptKey, Record,
+    Block, BlockBuilder, Epoch, JournalAge, MessageIdKey, PlacedBlock, ReceiptKey, Record,
     Timestamp, TopicId,
 };
+use weir::queue::ReadBlock;
 
 const BATCH: usize = 64;
 const PAGE: usize = 1_000;
@@ -145,7 +146,7 @@ fn decode(criterion: &mut Criterion) {
 }
 
 /// Blocks of a page's messages; clones share bytes, but not what readers have left in them.
-fn blocks(records: &[Record<'_>]) -> Vec<Arc<PlacedBlock>> {
+fn blocks(records: &[Record<'_>]) -> Vec<Arc<ReadBlock>> {
     let mut offset = 0;
     let block = |records: &[Record<'_>]| {
         let mut builder = builder();
@@ -153,7 +154,7 @@ fn blocks(records: &[Record<'_>]) -> Vec<Arc<PlacedBlock>> {
         let block = builder.finish().expect("messages");
         let base_offset = offset;
         offset += u64::from(block.count());
-        Arc::new(PlacedBlock {
+        ReadBlock::new(Arc::new(PlacedBlock {
             stream: TopicId(1).outgoing(),
             epoch: Epoch::FIRST,
             base_offset,
@@ -162,8 +163,7 @@ fn blocks(records: &[Record<'_>]) -> Vec<Arc<PlacedBlock>> {
             published_at: Timestamp(offset),
             age: JournalAge(offset),
             body: block.body().clone(),
-            derived: Derived::default(),
-        })
+        }))
     };
     records.chunks(BATCH).map(block).collect()
 }
@@ -195,7 +195,7 @@ fn encode(criterion: &mut Criterion) {
                 now: JournalAge(0),
             };
             group.bench_function(format!("{content} as {name}"), |bencher| {
-                let page = |blocks: &mut Vec<Arc<PlacedBlock>>| {
+                let page = |blocks: &mut Vec<Arc<ReadBlock>>| {
                     let mut budget = ReadBudget::new(PAGE as u64, u64::MAX);
                     let page = shown.page(&mut budget, blocks, 0, None).expect("records");
                     assert_eq!(page.messages, PAGE as u64);

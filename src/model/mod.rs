@@ -34,7 +34,7 @@ pub use header::{
 };
 pub use lane::{Lane, LanePosition};
 pub use message_id::{Fingerprint, MessageIdKey};
-pub use placed_block::{BlockJson, Derived, PlacedBlock, RecordPlace, Records};
+pub use placed_block::{PlacedBlock, RecordPlace, Records};
 pub use position::{NoPosition, Position};
 pub use reading::{Damage, ReadError, ReadLimits, TopicExtent};
 pub use receipt::{Receipt, ReceiptKey, ReceiptLife};

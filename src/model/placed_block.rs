@@ -1,19 +1,14 @@
-//! Messages that have their place: what is committed, kept in the tail cache, and read.
+//! Messages that have their place: what is committed and read.
 //!
-//! Invariants: bytes and place never change, so one block is shared by the cache and every reader;
-//! what is worked out from the bytes is worked out once.
-
-use std::ops::Range;
-use std::sync::OnceLock;
+//! Invariant: bytes and place never change, so one block is shared by the cache and every reader.
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use super::record::{Record, RecordError};
 use super::{Epoch, JournalAge, StreamId, Timestamp};
 
 /// A run of messages of one stream with consecutive offsets and one time of publication.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedBlock {
     /// The stream they are in.
     pub stream: StreamId,
@@ -31,73 +26,12 @@ pub struct PlacedBlock {
     pub age: JournalAge,
     /// The encoded records.
     pub body: Bytes,
-    /// What readers have worked out of the records.
-    pub derived: Derived,
 }
-
-/// See [`PlacedBlock::derived`]. Empty at first.
-#[derive(Debug, Default)]
-pub struct Derived {
-    json: OnceLock<BlockJson>,
-    may_expire: OnceLock<bool>,
-}
-
-/// A block's messages in JSON, within a frame that is sent to many readers as it is. Cloning shares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockJson {
-    frame: ByteString,
-    messages: Range<usize>,
-}
-
-impl BlockJson {
-    /// The frame, and where in it the messages stand.
-    ///
-    /// # Panics
-    /// That is not within it.
-    pub fn new(frame: ByteString, messages: Range<usize>) -> Self {
-        assert!(frame.get(messages.clone()).is_some(), "{messages:?} of {}", frame.len());
-        Self { frame, messages }
-    }
-
-    /// The whole frame.
-    pub fn frame(&self) -> &ByteString {
-        &self.frame
-    }
-
-    /// The messages: objects with commas between them.
-    pub fn messages(&self) -> &str {
-        &self.frame[self.messages.clone()]
-    }
-}
-
-/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time; and the
-/// frame around it.
-const JSON_OVERHEAD_BYTES: usize = 192;
 
 impl PlacedBlock {
-    /// The largest JSON form that is kept; what a cache has to reckon with.
-    pub fn json_bytes_max(&self) -> usize {
-        // Payloads that are no text are written in base64.
-        self.body.len().div_ceil(3) * 4 + JSON_OVERHEAD_BYTES * self.count as usize
-    }
-
-    /// The messages as clients read them in JSON, if a reader has left them here.
-    pub fn json(&self) -> Option<&BlockJson> {
-        self.derived.json.get()
-    }
-
-    /// Leaves the messages' JSON form for others, unless it takes more than
-    /// [`PlacedBlock::json_bytes_max`].
-    pub fn keep_json(&self, json: &BlockJson) {
-        if json.frame().len() <= self.json_bytes_max() {
-            // Another reader may have set it first; the value is the same.
-            let _ = self.derived.json.set(json.clone());
-        }
-    }
-
-    /// Some of the messages are of use for a limited time only.
-    pub fn may_expire(&self) -> bool {
-        *self.derived.may_expire.get_or_init(|| Record::any_has_ttl(&self.body))
+    /// Some of the messages have a time to live. Goes through all of them.
+    pub fn has_ttl(&self) -> bool {
+        Record::any_has_ttl(&self.body)
     }
 
     /// The offset after the last message.
@@ -230,7 +164,6 @@ mod tests {
             published_at: Timestamp(0),
             age: JournalAge(0),
             body: block.body().clone(),
-            derived: Derived::default(),
         }
     }
 
@@ -259,7 +192,7 @@ mod tests {
         records.next();
         let end = records.place();
         assert_eq!(offsets(43, end), [0; 0]);
-        let following = PlacedBlock { base_offset: 43, derived: Derived::default(), ..placed };
+        let following = PlacedBlock { base_offset: 43, ..placed };
         assert_eq!(following.records_at(43, Some(end)).count(), 3, "another block");
     }
 
@@ -299,19 +232,7 @@ mod tests {
     #[test]
     fn one_message_with_a_ttl_is_enough_for_a_block_to_expire_in_part() {
         let ttl = Record { ttl_ms: Some(5), ..Record::json(b"2") };
-        assert!(!placed(&[Record::json(b"1")]).may_expire());
-        assert!(placed(&[Record::json(b"1"), ttl, Record::json(b"3")]).may_expire());
-    }
-
-    #[test]
-    fn a_json_form_over_its_size_is_not_kept() {
-        let placed = placed(&[Record::json(b"1")]);
-        placed.keep_json(&BlockJson::new(" ".repeat(placed.json_bytes_max() + 1).into(), 0..1));
-        assert!(placed.json().is_none());
-        placed.keep_json(&BlockJson::new("[1]".into(), 1..2));
-        assert_eq!(
-            placed.json().map(|json| (&**json.frame(), json.messages())),
-            Some(("[1]", "1"))
-        );
+        assert!(!placed(&[Record::json(b"1")]).has_ttl());
+        assert!(placed(&[Record::json(b"1"), ttl, Record::json(b"3")]).has_ttl());
     }
 }

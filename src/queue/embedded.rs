@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::read_cache::ReadCache;
 use super::read_threads::ReadThreads;
 use super::tail_cache::TailCache;
-use super::{Damage, HeadWatcher, ReadError, ReadLimits, TopicExtent};
+use super::{Damage, HeadWatcher, ReadBlock, ReadError, ReadLimits, TopicExtent};
 use crate::journal::{JournalError, JournalObserver};
 use crate::model::{Gap, JournalAge, PlacedBlock, Timestamp, TopicId};
 use crate::topics::{CatalogueEvent, Topics, TopicsObserver};
@@ -141,7 +141,7 @@ impl Embedded {
         topic: TopicId,
         from: u64,
         limits: ReadLimits,
-    ) -> Option<Vec<Arc<PlacedBlock>>> {
+    ) -> Option<Vec<Arc<ReadBlock>>> {
         let extent = self.topics.extent(topic)?;
         if from < extent.first {
             return None;
@@ -157,7 +157,7 @@ impl Embedded {
         topic: TopicId,
         from: u64,
         limits: ReadLimits,
-    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+    ) -> Result<Vec<Arc<ReadBlock>>, ReadError> {
         if let Some(blocks) = self.read_cached(topic, from, limits) {
             return Ok(blocks);
         }
@@ -176,18 +176,13 @@ impl Embedded {
             drop(turn);
             read
         });
-        let blocks = blocks.await?;
+        let blocks: Vec<_> = blocks.await?.into_iter().map(ReadBlock::new).collect();
         self.recent.push(&blocks);
         Ok(blocks)
     }
 
     /// What was read before, if it is still kept.
-    fn recent(
-        &self,
-        topic: TopicId,
-        from: u64,
-        limits: ReadLimits,
-    ) -> Option<Vec<Arc<PlacedBlock>>> {
+    fn recent(&self, topic: TopicId, from: u64, limits: ReadLimits) -> Option<Vec<Arc<ReadBlock>>> {
         let extent = self.topics.extent(topic)?;
         let kept = (extent.first..extent.head).contains(&from) && !extent.damaged;
         kept.then(|| self.recent.read(topic, from, limits)).flatten()

@@ -7,6 +7,7 @@
 //! the JSON form of messages included, is bounded by the tail cache's budget.
 
 mod embedded;
+mod read_block;
 mod read_cache;
 mod read_threads;
 mod tail_cache;
@@ -15,8 +16,9 @@ use std::sync::Arc;
 
 pub use crate::model::{Damage, ReadError, ReadLimits, TopicExtent};
 pub use embedded::{Embedded, Feed};
+pub use read_block::{BlockJson, ReadBlock};
 
-use crate::model::{Gap, JournalAge, PlacedBlock, Timestamp, TopicId};
+use crate::model::{Gap, JournalAge, Timestamp, TopicId};
 
 /// Called on the writer thread when a topic's head has advanced; must not block.
 pub type HeadWatcher = Arc<dyn Fn() + Send + Sync>;
@@ -92,7 +94,7 @@ impl Queue {
         topic: TopicId,
         from: u64,
         limits: ReadLimits,
-    ) -> Option<Vec<Arc<PlacedBlock>>> {
+    ) -> Option<Vec<Arc<ReadBlock>>> {
         match self {
             Self::Embedded(embedded) => embedded.read_cached(topic, from, limits),
         }
@@ -107,7 +109,7 @@ impl Queue {
         topic: TopicId,
         from: u64,
         limits: ReadLimits,
-    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+    ) -> Result<Vec<Arc<ReadBlock>>, ReadError> {
         match self {
             Self::Embedded(embedded) => embedded.read(topic, from, limits).await,
         }

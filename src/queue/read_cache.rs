@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::ReadLimits;
-use crate::model::{PlacedBlock, TopicId};
+use super::{ReadBlock, ReadLimits};
+use crate::model::TopicId;
 
 /// What the blocks may have together. Several readers' places at once, at a block's usual size.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -21,7 +21,7 @@ pub(super) struct ReadCache(Mutex<Recent>);
 
 #[derive(Default)]
 struct Recent {
-    blocks: VecDeque<Arc<PlacedBlock>>,
+    blocks: VecDeque<Arc<ReadBlock>>,
     bytes: usize,
 }
 
@@ -36,14 +36,14 @@ impl ReadCache {
         topic: TopicId,
         from: u64,
         limits: ReadLimits,
-    ) -> Option<Vec<Arc<PlacedBlock>>> {
+    ) -> Option<Vec<Arc<ReadBlock>>> {
         let recent = self.lock();
-        let holds = |block: &Arc<PlacedBlock>, offset| {
+        let holds = |block: &Arc<ReadBlock>, offset| {
             block.stream == topic.outgoing()
                 && (block.base_offset..block.end_offset()).contains(&offset)
         };
         let start = recent.blocks.iter().position(|block| holds(block, from))?;
-        let mut found: Vec<Arc<PlacedBlock>> = Vec::new();
+        let mut found: Vec<Arc<ReadBlock>> = Vec::new();
         let (mut next, mut bytes) = (from, 0);
         for block in recent.blocks.range(start..) {
             let full = next - from >= limits.messages || bytes >= limits.bytes;
@@ -58,7 +58,7 @@ impl ReadCache {
     }
 
     /// Remembers what was read.
-    pub(super) fn push(&self, blocks: &[Arc<PlacedBlock>]) {
+    pub(super) fn push(&self, blocks: &[Arc<ReadBlock>]) {
         let mut recent = self.lock();
         for block in blocks {
             recent.bytes += block.body.len();
@@ -84,23 +84,10 @@ impl ReadCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BlockBuilder, Derived, Epoch, JournalAge, Record, Timestamp};
+    use crate::queue::read_block::tests::placed;
 
-    fn block(topic: u32, base_offset: u64, bytes: usize) -> Arc<PlacedBlock> {
-        let mut builder = BlockBuilder::default();
-        builder.push(&Record::of("application/octet-stream", &vec![0; bytes])).unwrap();
-        let block = builder.finish().unwrap();
-        Arc::new(PlacedBlock {
-            stream: TopicId(topic).outgoing(),
-            epoch: Epoch::FIRST,
-            base_offset,
-            count: 1,
-            ingest_base: base_offset,
-            published_at: Timestamp(0),
-            age: JournalAge(0),
-            body: block.body().clone(),
-            derived: Derived::default(),
-        })
+    fn block(topic: u32, base_offset: u64, bytes: usize) -> Arc<ReadBlock> {
+        ReadBlock::new(placed(topic, base_offset, (1, bytes)))
     }
 
     fn bases(cache: &ReadCache, topic: u32, from: u64, bytes: u64) -> Option<Vec<u64>> {

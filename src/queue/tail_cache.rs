@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 
-use super::ReadLimits;
+use super::{ReadBlock, ReadLimits};
 use crate::model::{PlacedBlock, TopicId};
 
 /// What a cached block costs besides its bytes and the JSON form that readers leave in it.
 const BLOCK_OVERHEAD_BYTES: usize = 256;
 
-fn cost(block: &PlacedBlock) -> usize {
+fn cost(block: &ReadBlock) -> usize {
     block.body.len() + block.json_bytes_max() + BLOCK_OVERHEAD_BYTES
 }
 
 pub(super) struct TailCache {
     bytes_max: usize,
-    tails: DashMap<TopicId, VecDeque<Arc<PlacedBlock>>>,
+    tails: DashMap<TopicId, VecDeque<Arc<ReadBlock>>>,
     /// Every cached block in the order it came, across topics.
     age: Mutex<Age>,
 }
@@ -40,11 +40,12 @@ impl TailCache {
     pub(super) fn push(&self, blocks: &[Arc<PlacedBlock>]) {
         let mut age = self.age.lock().unwrap_or_else(PoisonError::into_inner);
         for block in blocks {
-            let bytes = cost(block);
+            let block = ReadBlock::new(block.clone());
+            let bytes = cost(&block);
             age.bytes += bytes;
             let topic = TopicId::of_outgoing(block.stream);
             age.order.push_back((topic, bytes));
-            self.tails.entry(topic).or_default().push_back(block.clone());
+            self.tails.entry(topic).or_default().push_back(block);
         }
         while age.bytes > self.bytes_max {
             let Some((topic, bytes)) = age.order.pop_front() else { break };
@@ -62,7 +63,7 @@ impl TailCache {
         topic: TopicId,
         from: u64,
         limits: ReadLimits,
-    ) -> Option<Vec<Arc<PlacedBlock>>> {
+    ) -> Option<Vec<Arc<ReadBlock>>> {
         let tail = self.tails.get(&topic)?;
         let start = tail.partition_point(|block| block.end_offset() <= from);
         if tail.get(start)?.base_offset > from {
@@ -91,25 +92,10 @@ impl TailCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BlockBuilder, Derived, Epoch, JournalAge, Record, Timestamp};
+    use crate::queue::read_block::tests::placed;
 
     fn block(topic: u32, base_offset: u64, bytes: usize) -> Arc<PlacedBlock> {
-        let mut builder = BlockBuilder::default();
-        let payload = vec![0; bytes];
-        builder.push(&Record::of("application/octet-stream", &payload)).unwrap();
-        builder.push(&Record::of("application/octet-stream", &payload)).unwrap();
-        let block = builder.finish().unwrap();
-        Arc::new(PlacedBlock {
-            stream: TopicId(topic).outgoing(),
-            epoch: Epoch::FIRST,
-            base_offset,
-            count: 2,
-            ingest_base: base_offset,
-            published_at: Timestamp(0),
-            age: JournalAge(0),
-            body: block.body().clone(),
-            derived: Derived::default(),
-        })
+        placed(topic, base_offset, (2, bytes))
     }
 
     fn bases(cache: &TailCache, topic: u32, from: u64, messages: u64) -> Option<Vec<u64>> {
@@ -131,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_oldest_blocks_of_all_topics_go_first_when_the_budget_is_spent() {
-        let cache = TailCache::new(2 * cost(&block(1, 0, 1_000)));
+        let cache = TailCache::new(2 * cost(&ReadBlock::new(block(1, 0, 1_000))));
         cache.push(&[block(1, 0, 1_000)]);
         cache.push(&[block(2, 0, 1_000)]);
         cache.push(&[block(2, 2, 1_000)]);

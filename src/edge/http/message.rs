@@ -19,8 +19,8 @@ use crate::edge::admission::{Line, Permit};
 use crate::edge::connections::Connection;
 use crate::edge::error::{Code, Problem};
 use crate::edge::outgoing::{Taker, UNCHARGED_BYTES};
-use crate::model::{PlacedBlock, Receipt, Record, RecordError, TopicId};
-use crate::queue::{ReadError, ReadLimits};
+use crate::model::{Receipt, Record, RecordError, TopicId};
+use crate::queue::{ReadBlock, ReadError, ReadLimits};
 
 /// The payload with its content type; the rest stands in `Weir-*` headers. A message never changes,
 /// so its receipt is its `ETag`: a cache has only to ask whether it is still kept.
@@ -98,7 +98,7 @@ struct Payload {
     offset: u64,
     /// What of it is to be given.
     left: Range<usize>,
-    block: Weak<PlacedBlock>,
+    block: Weak<ReadBlock>,
     kept: Option<(Bytes, Permit)>,
     taker: Taker,
 }
@@ -146,7 +146,7 @@ impl Payload {
     }
 
     /// Bytes of the payload.
-    fn copied(&self, block: &PlacedBlock, bytes: Range<usize>) -> Result<Bytes, Problem> {
+    fn copied(&self, block: &ReadBlock, bytes: Range<usize>) -> Result<Bytes, Problem> {
         let record = block.records_from(self.offset).next().transpose()?;
         let found = record.and_then(|(_, record)| record.payload.get(bytes));
         Ok(Bytes::copy_from_slice(found.ok_or(RecordError::Malformed)?))

@@ -18,8 +18,8 @@ use crate::edge::error::Problem;
 use crate::edge::outgoing::Taker;
 use crate::edge::wire::{Form, Gaps, Page, ReadBudget, Shown};
 use crate::metrics::{self, Way};
-use crate::model::{Gap, JournalAge, PlacedBlock, RecordError, RecordPlace};
-use crate::queue::{ReadError, ReadLimits};
+use crate::model::{Gap, JournalAge, RecordError, RecordPlace};
+use crate::queue::{ReadBlock, ReadError, ReadLimits};
 
 /// Stored bytes that are read from the disk at once while there is much room.
 const READ_BYTES: u64 = 256 * 1024;
@@ -43,7 +43,7 @@ pub(super) struct Pages {
     place: Option<RecordPlace>,
     rest: Option<Rest>,
     /// Blocks that were read from the disk, as far as there is room for them.
-    kept: Option<(Vec<Arc<PlacedBlock>>, Permit)>,
+    kept: Option<(Vec<Arc<ReadBlock>>, Permit)>,
     taker: Taker,
 }
 
@@ -189,7 +189,7 @@ impl Pages {
     pub(super) async fn planned_blocks(
         &mut self,
         limits: ReadLimits,
-    ) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+    ) -> Result<Vec<Arc<ReadBlock>>, ReadError> {
         let id = self.topic.id();
         if let Some(blocks) = self.edge.queue.read_cached(id, self.next, limits) {
             return Ok(blocks);
@@ -199,7 +199,7 @@ impl Pages {
         Ok(blocks)
     }
 
-    fn keep(&mut self, blocks: &[Arc<PlacedBlock>]) {
+    fn keep(&mut self, blocks: &[Arc<ReadBlock>]) {
         let outgoing = &self.edge.outgoing;
         let bytes = blocks.iter().map(|block| block.body.len()).sum();
         let Some(room) = (!outgoing.is_scarce()).then(|| outgoing.try_room(bytes)).flatten() else {
@@ -211,7 +211,7 @@ impl Pages {
     }
 
     /// The blocks from `next` on, and whether they are others' too.
-    async fn blocks(&mut self, bytes: u64) -> Result<(Vec<Arc<PlacedBlock>>, bool), ReadError> {
+    async fn blocks(&mut self, bytes: u64) -> Result<(Vec<Arc<ReadBlock>>, bool), ReadError> {
         let next = self.next;
         if let Some((kept, _)) = &self.kept {
             let from = kept.partition_point(|block| block.end_offset() <= next);
@@ -269,7 +269,7 @@ impl Pages {
         Bytes::copy_from_slice(&bytes[..size])
     }
 
-    fn begin_block(&mut self, block: &Arc<PlacedBlock>, size: usize, room: Permit) -> Bytes {
+    fn begin_block(&mut self, block: &Arc<ReadBlock>, size: usize, room: Permit) -> Bytes {
         let Some(json) = block.json() else { return Bytes::new() };
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(self.separator());
@@ -337,7 +337,7 @@ impl Pages {
     }
 
     /// The block that holds this offset, which has been read before.
-    async fn block(&self, offset: u64) -> Result<Arc<PlacedBlock>, ReadError> {
+    async fn block(&self, offset: u64) -> Result<Arc<ReadBlock>, ReadError> {
         let limits = ReadLimits { messages: 1, bytes: 1 };
         let blocks = self.edge.queue.read(self.topic.id(), offset, limits).await?;
         blocks.into_iter().next().ok_or(ReadError::NoSuchTopic(self.topic.id()))

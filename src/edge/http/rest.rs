@@ -5,7 +5,8 @@ use std::sync::Weak;
 use actix_web::web::Bytes;
 
 use crate::edge::admission::Permit;
-use crate::model::{JournalAge, PlacedBlock};
+use crate::model::JournalAge;
+use crate::queue::ReadBlock;
 
 /// A long message that is written anew for each piece goes out in at most about so many.
 const MESSAGE_PIECES: usize = 8;
@@ -13,7 +14,7 @@ const MESSAGE_PIECES: usize = 8;
 /// See the module.
 pub(super) enum Rest {
     /// Of a block's JSON, from this byte on.
-    Block { block: Weak<PlacedBlock>, base_offset: u64, at: usize },
+    Block { block: Weak<ReadBlock>, base_offset: u64, at: usize },
     /// Of a text that has room of its own.
     Text { text: Bytes, room: Permit },
     /// Of the text of the message at this offset, which is written anew each time, from this byte on.

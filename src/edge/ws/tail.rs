@@ -22,9 +22,9 @@ use crate::edge::outgoing::{Taker, UNCHARGED_BYTES};
 use crate::edge::readers::Place;
 use crate::edge::wire::{Form, Frame, Gaps, Page, ReadBudget, Shown, messages_frame};
 use crate::metrics::{self, Way};
-use crate::model::{Gap, PlacedBlock};
+use crate::model::Gap;
 use crate::patterns::publish_subscribe::{self, Beginning};
-use crate::queue::{ReadError, ReadLimits};
+use crate::queue::{ReadBlock, ReadError, ReadLimits};
 
 /// How much goes into one frame, if no single message is larger.
 pub(crate) const FRAME: ReadLimits = ReadLimits { messages: 1_000, bytes: 64 * 1024 };
@@ -108,7 +108,7 @@ impl TailSession {
 
     fn push(
         &mut self,
-        blocks: Result<Vec<Arc<PlacedBlock>>, ReadError>,
+        blocks: Result<Vec<Arc<ReadBlock>>, ReadError>,
         mut room: Option<Permit>,
         shared: bool,
         context: &mut WebsocketContext<Self>,
@@ -170,7 +170,7 @@ impl TailSession {
 
     fn page(
         &self,
-        blocks: &[Arc<PlacedBlock>],
+        blocks: &[Arc<ReadBlock>],
         room_bytes: Option<usize>,
         shared: bool,
     ) -> Result<Page, Problem> {

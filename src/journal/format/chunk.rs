@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::entry::{self, ChunkEntry, Moment};
 use crate::journal::index::{BodyPlace, IndexEntry};
 use crate::model::{
-    Block, BlockHeader, Derived, JournalAge, Log, PlacedBlock, Sequence, StreamId, Timestamp,
+    Block, BlockHeader, JournalAge, Log, PlacedBlock, Sequence, StreamId, Timestamp,
 };
 
 /// Where a chunk is closed, in bytes of bodies.
@@ -196,7 +196,6 @@ pub(crate) fn block(stream: StreamId, chunk: &Bytes, entry: &IndexEntry) -> Plac
         published_at: entry.time,
         age: JournalAge(entry.age_ms),
         body: body(chunk, entry),
-        derived: Derived::default(),
     }
 }
 

@@ -14,8 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::actors::directory::{TopicHandle, Unavailable};
 use crate::actors::topic::{Attach, AwaitHead, Pending, Reader};
-use crate::model::PlacedBlock;
-use crate::queue::{Queue, ReadError, ReadLimits};
+use crate::queue::{Queue, ReadBlock, ReadError, ReadLimits};
 pub use start::{Beginning, Start};
 pub use walk::{Found, walk};
 
@@ -31,7 +30,7 @@ pub async fn poll(
     limits: ReadLimits,
     wait: Duration,
     mut draining: watch::Receiver<bool>,
-) -> Result<Vec<Arc<PlacedBlock>>, ReadError> {
+) -> Result<Vec<Arc<ReadBlock>>, ReadError> {
     let blocks = queue.read(topic.id(), from, limits).await?;
     if !blocks.is_empty() || wait.is_zero() {
         return Ok(blocks);

@@ -6,13 +6,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::model::{Gap, JournalAge, PlacedBlock, RecordError};
+use crate::model::{Gap, JournalAge, RecordError};
+use crate::queue::ReadBlock;
 
 /// What a reader comes upon next.
 #[derive(Debug)]
 pub enum Found<'a> {
     /// These offsets of this block.
-    Messages(&'a Arc<PlacedBlock>, Range<u64>),
+    Messages(&'a Arc<ReadBlock>, Range<u64>),
     /// Offsets that nobody will see: lost, let go of, or expired.
     Gap(Gap),
 }
@@ -22,7 +23,7 @@ pub enum Found<'a> {
 /// # Errors
 /// [`RecordError::Malformed`] when a block's bytes are no records.
 pub fn walk(
-    blocks: &[Arc<PlacedBlock>],
+    blocks: &[Arc<ReadBlock>],
     from: u64,
     now: JournalAge,
 ) -> Result<Vec<Found<'_>>, RecordError> {
@@ -61,7 +62,7 @@ impl<'a> Path<'a> {
     }
 
     /// The block's messages are to be seen up to `end`.
-    fn keep(&mut self, block: &'a Arc<PlacedBlock>, end: u64) {
+    fn keep(&mut self, block: &'a Arc<ReadBlock>, end: u64) {
         if end <= self.next {
             return;
         }
@@ -76,16 +77,16 @@ impl<'a> Path<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BlockBuilder, Derived, Epoch, Record, Timestamp, TopicId};
+    use crate::model::{BlockBuilder, Epoch, PlacedBlock, Record, Timestamp, TopicId};
 
     /// A block of messages with these times to live, published at an age of 1000 ms.
-    fn block(base_offset: u64, ttls_ms: &[Option<u64>]) -> Arc<PlacedBlock> {
+    fn block(base_offset: u64, ttls_ms: &[Option<u64>]) -> Arc<ReadBlock> {
         let mut builder = BlockBuilder::default();
         for ttl_ms in ttls_ms {
             builder.push(&Record { ttl_ms: *ttl_ms, ..Record::json(b"1") }).unwrap();
         }
         let block = builder.finish().unwrap();
-        Arc::new(PlacedBlock {
+        ReadBlock::new(Arc::new(PlacedBlock {
             stream: TopicId(1).outgoing(),
             epoch: Epoch::FIRST,
             base_offset,
@@ -94,11 +95,10 @@ mod tests {
             published_at: Timestamp(0),
             age: JournalAge(1_000),
             body: block.body().clone(),
-            derived: Derived::default(),
-        })
+        }))
     }
 
-    fn found(blocks: &[Arc<PlacedBlock>], from: u64, now: u64) -> String {
+    fn found(blocks: &[Arc<ReadBlock>], from: u64, now: u64) -> String {
         let found = walk(blocks, from, JournalAge(now)).unwrap();
         let tell = |found: &Found<'_>| match found {
             Found::Messages(_, offsets) => format!("{}..{}", offsets.start, offsets.end),

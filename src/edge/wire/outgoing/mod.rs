@@ -12,10 +12,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{
-    Gap, JournalAge, PlacedBlock, Receipt, ReceiptKey, Record, RecordError, RecordPlace, Records,
-    TopicId,
+    Gap, JournalAge, Receipt, ReceiptKey, Record, RecordError, RecordPlace, Records, TopicId,
 };
 use crate::patterns::publish_subscribe::{Found, walk};
+use crate::queue::ReadBlock;
 pub use plan::{Plan, plan};
 use whole::Whole;
 pub use whole::messages_frame;
@@ -80,7 +80,7 @@ pub struct Page {
     /// The budget allows no more.
     pub last: bool,
     /// The page is this block's JSON as a whole, which is not copied into `body`.
-    pub block: Option<Arc<PlacedBlock>>,
+    pub block: Option<Arc<ReadBlock>>,
     /// Where the next page begins, if that is within a block.
     pub place: Option<RecordPlace>,
 }
@@ -110,7 +110,7 @@ pub struct Shown<'a> {
 
 /// What the messages of a block have in common.
 struct Heading<'a> {
-    block: &'a PlacedBlock,
+    block: &'a ReadBlock,
     published_at: String,
     receipts: &'a ReceiptKey,
 }
@@ -131,13 +131,13 @@ impl Shown<'_> {
     pub fn page(
         &self,
         budget: &mut ReadBudget,
-        blocks: &[Arc<PlacedBlock>],
+        blocks: &[Arc<ReadBlock>],
         from: u64,
         place: Option<RecordPlace>,
     ) -> Result<Page, RecordError> {
         let mut page = Page::default();
         let mut left = self.page_bytes;
-        let mut current: Option<(&Arc<PlacedBlock>, Heading<'_>, Records<'_>)> = None;
+        let mut current: Option<(&Arc<ReadBlock>, Heading<'_>, Records<'_>)> = None;
         for found in walk(blocks, from, self.now)? {
             let (block, offsets) = match found {
                 Found::Messages(block, offsets) => {
@@ -235,7 +235,7 @@ impl Shown<'_> {
         Ok(false)
     }
 
-    fn heading<'b>(&'b self, block: &'b PlacedBlock) -> Heading<'b> {
+    fn heading<'b>(&'b self, block: &'b ReadBlock) -> Heading<'b> {
         let published_at = block.published_at.to_string();
         Heading { block, published_at, receipts: self.receipts }
     }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::ReadBudget;
-use crate::model::{Gap, JournalAge, PlacedBlock, RecordError};
+use crate::model::{Gap, JournalAge, RecordError};
 use crate::patterns::publish_subscribe::{Found, walk};
+use crate::queue::ReadBlock;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub struct Plan {
 /// [`RecordError::Malformed`] when a block's bytes are no records.
 pub fn plan(
     budget: &mut ReadBudget,
-    blocks: &[Arc<PlacedBlock>],
+    blocks: &[Arc<ReadBlock>],
     from: u64,
     until: u64,
     now: JournalAge,

@@ -3,19 +3,20 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{BlockBuilder, Derived, Epoch, Timestamp};
+use crate::model::{BlockBuilder, Epoch, PlacedBlock, Timestamp};
+use crate::queue::ReadBlock;
 
-fn placed(records: &[Record<'_>]) -> Arc<PlacedBlock> {
+fn placed(records: &[Record<'_>]) -> Arc<ReadBlock> {
     placed_at(5, records)
 }
 
-fn placed_at(base_offset: u64, records: &[Record<'_>]) -> Arc<PlacedBlock> {
+fn placed_at(base_offset: u64, records: &[Record<'_>]) -> Arc<ReadBlock> {
     let mut builder = BlockBuilder::default();
     for record in records {
         builder.push(record).unwrap();
     }
     let block = builder.finish().unwrap();
-    Arc::new(PlacedBlock {
+    ReadBlock::new(Arc::new(PlacedBlock {
         stream: TopicId(1).outgoing(),
         epoch: Epoch::FIRST,
         base_offset,
@@ -24,8 +25,7 @@ fn placed_at(base_offset: u64, records: &[Record<'_>]) -> Arc<PlacedBlock> {
         published_at: Timestamp(0),
         age: JournalAge(0),
         body: block.body().clone(),
-        derived: Derived::default(),
-    })
+    }))
 }
 
 fn shown(form: Form, gaps: Gaps, page_bytes: u64, receipts: &ReceiptKey) -> Shown<'_> {
@@ -34,14 +34,14 @@ fn shown(form: Form, gaps: Gaps, page_bytes: u64, receipts: &ReceiptKey) -> Show
     Shown { form, gaps, page_bytes, body_bytes, until, frames, shared, receipts, now }
 }
 
-fn all(form: Form, block: &Arc<PlacedBlock>) -> Vec<u8> {
+fn all(form: Form, block: &Arc<ReadBlock>) -> Vec<u8> {
     let key = ReceiptKey::new([0; 16]);
     let shown = shown(form, Gaps::StopAt, u64::MAX, &key);
     let mut budget = ReadBudget::new(100, u64::MAX);
     shown.page(&mut budget, std::slice::from_ref(block), 5, None).unwrap().body
 }
 
-fn every_kind() -> Arc<PlacedBlock> {
+fn every_kind() -> Arc<ReadBlock> {
     placed(&[
         Record::json(b"{\"a\":\n 1}"),
         Record::of("text/plain", "line\n\"é\"".as_bytes()),
@@ -177,8 +177,7 @@ fn short_pages_one_after_another_are_what_a_long_one_is() {
     let records: Vec<_> =
         payloads.iter().map(|text| Record::of("text/plain", text.as_bytes())).collect();
     let (block, key) = (placed(&records), ReceiptKey::new([0; 16]));
-    let (body, derived) = (block.body.clone(), Derived::default());
-    let second = Arc::new(PlacedBlock { base_offset: 105, body, derived, ..*block });
+    let second = ReadBlock::new(Arc::new(PlacedBlock { base_offset: 105, ..(**block).clone() }));
     let blocks = [block, second];
     for form in [Form::Lines, Form::MessagePack, Form::Events, Form::Json] {
         let mut whole = shown(form, Gaps::PassOver, u64::MAX, &key);

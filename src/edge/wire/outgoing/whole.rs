@@ -5,7 +5,8 @@ use std::ops::Range;
 use bytestring::ByteString;
 
 use super::{Form, Page, ReadBudget, Shown, json};
-use crate::model::{BlockJson, PlacedBlock, RecordError};
+use crate::model::RecordError;
+use crate::queue::{BlockJson, ReadBlock};
 
 /// What stands around messages in the frame that a tail is sent.
 const FRAME_BEGINS: &[u8] = br#"{"messages":["#;
@@ -29,7 +30,7 @@ impl Shown<'_> {
     /// The block can be given as it is, its JSON written once for all readers.
     pub(super) fn may_be_whole(
         &self,
-        block: &PlacedBlock,
+        block: &ReadBlock,
         offsets: &Range<u64>,
         budget: &ReadBudget,
         left: u64,
@@ -46,7 +47,7 @@ impl Shown<'_> {
     /// `alone`: no block follows.
     pub(super) fn whole(
         &self,
-        block: &PlacedBlock,
+        block: &ReadBlock,
         alone: bool,
         page: &mut Page,
     ) -> Result<Whole, RecordError> {
@@ -68,7 +69,7 @@ impl Shown<'_> {
     ///
     /// # Errors
     /// [`RecordError::Malformed`] when the block's bytes are no records.
-    pub fn block_json(&self, block: &PlacedBlock) -> Result<BlockJson, RecordError> {
+    pub fn block_json(&self, block: &ReadBlock) -> Result<BlockJson, RecordError> {
         if let Some(json) = block.json() {
             return Ok(json.clone());
         }
