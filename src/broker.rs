@@ -6,9 +6,11 @@
 mod descriptors;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Arbiter;
+use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 use anyhow::Context;
@@ -47,60 +49,94 @@ pub async fn run(
     config.limits.connections_max = descriptors.connections;
     config.storage.open_tables_max = Some(descriptors.tables);
     let clock = Clock::system();
-    let feed = Feed::new(config.limits.tail_cache_bytes_max);
-    let Opened { topics, records } =
-        Topics::open(&config.storage, clock.clone(), feed.observer(journal_failed))?;
-    tracing::info!(path = %config.storage.path.display(), topics = records.len(), "recovered");
-    let queue = Queue::Embedded(Embedded::new(topics.clone(), feed)?);
-
-    let arbiters: Vec<_> = (0..config.supervision.threads).map(|_| Arbiter::new()).collect();
-    let supervisor = Supervisor::new(
-        topics.clone(),
-        queue.clone(),
-        records,
-        arbiters.iter().map(Arbiter::handle).collect(),
-        restart_policy(&config),
-        TopicPolicy {
-            auto_create: config.auto_create_topics,
-            topics_max: config.limits.topics_max,
-            defaults: config.topic_defaults,
-        },
-    );
-    for (name, settings) in config.topics().map_err(anyhow::Error::msg)? {
-        let (topic, created) = supervisor.put_topic(name, settings, false).await?;
-        tracing::info!(topic = %topic.name(), created, "settings from [[topics]] applied");
-    }
-
-    actix_web::rt::spawn(async {
-        let mut pace = tokio::time::interval(METRICS_UPKEEP);
-        loop {
-            pace.tick().await;
-            metrics::upkeep();
-        }
-    });
-    let outgoing = Outgoing::new(&config.limits);
-    watch_readers(outgoing.clone());
+    let core = Core::start(&config, &clock).await?;
+    let topics = core.topics.clone();
     let (drain, draining) = watch::channel(false);
-    let edge = web::Data::new(Edge {
-        supervisor,
-        queue,
-        receipts: topics.receipt_key().clone(),
-        message_ids: topics.message_id_key().clone(),
-        admission: Admission::new(config.limits.in_flight_bytes_max),
-        // The largest body has room in it, and what is under way keeps most of the memory.
-        unfinished: Admission::new(config.limits.in_flight_bytes_max / 8 * 5),
-        outgoing: outgoing.clone(),
+    let edge = web::Data::new(edge(&config, core, clock, draining));
+    upkeep(edge.outgoing.clone());
+    let (server, address) = listen(&config, &edge, descriptors.spare)?;
+    let handle = server.handle();
+    let server = actix_web::rt::spawn(server);
+    listening(address);
+
+    stop.await;
+    tracing::info!("draining");
+    drain.send_replace(true);
+    answer_what_was_taken(&edge, Duration::from_millis(config.server.drain_timeout_ms)).await;
+    handle.stop(true).await;
+    server.await.context("the server")?.context("the server")?;
+    topics.stop().await.context("stopping the journal")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What works without a client.
+struct Core {
+    topics: Topics,
+    queue: Queue,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Core {
+    /// Recovers the journal and starts the actors of its topics.
+    async fn start(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
+        let feed = Feed::new(config.limits.tail_cache_bytes_max);
+        let Opened { topics, records } =
+            Topics::open(&config.storage, clock.clone(), feed.observer(journal_failed))?;
+        tracing::info!(path = %config.storage.path.display(), topics = records.len(), "recovered");
+        let queue = Queue::Embedded(Embedded::new(topics.clone(), feed)?);
+        // The threads stay for as long as there are handles.
+        let arbiters = (0..config.supervision.threads).map(|_| Arbiter::new().handle());
+        let supervisor = Supervisor::new(
+            topics.clone(),
+            queue.clone(),
+            records,
+            arbiters.collect(),
+            restart_policy(config),
+            TopicPolicy {
+                auto_create: config.auto_create_topics,
+                topics_max: config.limits.topics_max,
+                defaults: config.topic_defaults,
+            },
+        );
+        for (name, settings) in config.topics().map_err(anyhow::Error::msg)? {
+            let (topic, created) = supervisor.put_topic(name, settings, false).await?;
+            tracing::info!(topic = %topic.name(), created, "settings from [[topics]] applied");
+        }
+        Ok(Self { topics, queue, supervisor })
+    }
+}
+
+/// What requests and sessions share.
+fn edge(config: &Config, core: Core, clock: Clock, draining: watch::Receiver<bool>) -> Edge {
+    let limits = &config.limits;
+    Edge {
+        receipts: core.topics.receipt_key().clone(),
+        message_ids: core.topics.message_id_key().clone(),
+        supervisor: core.supervisor,
+        queue: core.queue,
+        admission: Admission::new(limits.in_flight_bytes_max),
+        // The largest body has room in it, and what is in flight keeps most of the memory.
+        unfinished: Admission::new(limits.in_flight_bytes_max / 8 * 5),
+        outgoing: Outgoing::new(limits),
         last_upload: Semaphore::new(1),
-        guesses: Guesses::new(config.limits.receipt_misses_per_minute, clock.clone()),
+        guesses: Guesses::new(limits.receipt_misses_per_minute, clock.clone()),
         hosts: config.server.clone(),
-        connections: Connections::new(&config.limits),
+        connections: Connections::new(limits),
         readers: Readers::default(),
-        limits: config.limits.clone(),
+        limits: limits.clone(),
         clock,
         draining,
         sessions: watch::Sender::new(()),
         publishing: watch::Sender::new(()),
-    });
+    }
+}
+
+fn listen(
+    config: &Config,
+    edge: &web::Data<Edge>,
+    spare: usize,
+) -> anyhow::Result<(Server, SocketAddr)> {
     let (in_app, origins) = (edge.clone(), config.server.allowed_origins.clone());
     let (connections, limits) = (edge.connections.clone(), config.limits.clone());
     let workers = match config.server.workers {
@@ -117,31 +153,28 @@ pub async fn run(
             .configure(http::routes)
     };
     let listen = config.server.listen;
-    let (server, address) =
-        connections::serve(listen, workers, limits, descriptors.spare, connections, app)
-            .with_context(|| format!("can't listen on {listen}"))?;
-    let handle = server.handle();
-    let server = actix_web::rt::spawn(server);
-    listening(address);
+    connections::serve(listen, workers, limits, spare, connections, app)
+        .with_context(|| format!("can't listen on {listen}"))
+}
 
-    stop.await;
-    tracing::info!("draining");
-    drain.send_replace(true);
-    let patience = Duration::from_millis(config.server.drain_timeout_ms);
+/// Waits until every message that was accepted is answered, and every session has ended.
+async fn answer_what_was_taken(edge: &Edge, patience: Duration) {
     let answered = async { tokio::join!(edge.sessions.closed(), edge.publishing.closed()) };
     if tokio::time::timeout(patience, answered).await.is_err() {
         let (open, requests) = (edge.sessions.receiver_count(), edge.publishing.receiver_count());
         tracing::warn!(open, requests, "sockets and requests left open after draining");
     }
-    handle.stop(true).await;
-    server.await.context("the server")?.context("the server")?;
-    topics.stop().await.context("stopping the journal")?;
-    tracing::info!("stopped");
-    Ok(())
 }
 
-/// Cuts readers off that hold room and take too little.
-fn watch_readers(outgoing: Outgoing) {
+/// Tidies histograms, and cuts readers off that hold room and take too little.
+fn upkeep(outgoing: Outgoing) {
+    actix_web::rt::spawn(async {
+        let mut pace = tokio::time::interval(METRICS_UPKEEP);
+        loop {
+            pace.tick().await;
+            metrics::upkeep();
+        }
+    });
     actix_web::rt::spawn(async move {
         let mut pace = tokio::time::interval(WATCH_INTERVAL);
         loop {

@@ -153,6 +153,11 @@ impl LimitSettings {
                 return Err((key, "must be at least 1".into()));
             }
         }
+        self.validate_times()?;
+        self.validate_sizes()
+    }
+
+    fn validate_times(&self) -> Result<(), (&'static str, String)> {
         for (key, ms) in [
             ("room_wait_ms", self.room_wait_ms),
             ("header_timeout_ms", self.header_timeout_ms),
@@ -167,11 +172,15 @@ impl LimitSettings {
                 return Err((key, format!("may be {low} to {high}")));
             }
         }
-        if self.outgoing_bytes_max < OUTGOING_BYTES_MIN {
-            return Err(("outgoing_bytes_max", format!("must be at least {OUTGOING_BYTES_MIN}")));
-        }
         if self.silence_timeout_ms <= self.ping_interval_ms {
             return Err(("silence_timeout_ms", "must be longer than `ping_interval_ms`".into()));
+        }
+        Ok(())
+    }
+
+    fn validate_sizes(&self) -> Result<(), (&'static str, String)> {
+        if self.outgoing_bytes_max < OUTGOING_BYTES_MIN {
+            return Err(("outgoing_bytes_max", format!("must be at least {OUTGOING_BYTES_MIN}")));
         }
         if self.headers_bytes_max > HEADERS_BYTES_CEILING {
             let why = format!("may be at most {HEADERS_BYTES_CEILING}, where the parser gives up");

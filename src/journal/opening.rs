@@ -51,13 +51,8 @@ impl<M: Machine> Journal<M> {
         let mut recovered = recovery::recover(&store, &mut machine, &salvaged, &marks, complete)
             .map_err(|error| named(directory, error))?;
         let positions = recovered.positions;
-        tracing::info!(
-            streams = recovered.streams.len(),
-            commits = positions.commits,
-            complete,
-            ms = clock.uptime().saturating_sub(started).as_millis(),
-            "journal recovered"
-        );
+        let took = clock.uptime().saturating_sub(started);
+        log_recovered(&recovered, complete, took);
         // All that was found is durable now: salvage has synced what may not have been.
         let age_ms = positions.age_ms.max(marks.age_ms());
         let extent = Extent { age_ms, ..Extent::of(&positions) };
@@ -100,6 +95,11 @@ impl<M: Machine> Journal<M> {
         let threads = Arc::new(Mutex::new(Some(threads)));
         Ok((Self { commands, shared, threads }, seen))
     }
+}
+
+fn log_recovered(recovered: &Recovered, complete: bool, took: Duration) {
+    let (streams, commits) = (recovered.streams.len(), recovered.positions.commits);
+    tracing::info!(streams, commits, complete, ms = took.as_millis(), "journal recovered");
 }
 
 /// Tells the machine what was found; what it wants written about it.

@@ -41,6 +41,9 @@ const CONFINED: [(&str, &[&str]); 6] = [
 /// Longest file, in lines before its tests.
 const LINES_MAX: usize = 360;
 
+/// Longest function, in lines from its first to its closing brace.
+const FUNCTION_LINES_MAX: usize = 70;
+
 struct Source {
     /// Below `src`, with slashes.
     path: String,
@@ -79,6 +82,33 @@ impl Source {
         self.code.lines().filter(|line| !line.trim_start().starts_with("//"))
     }
 
+    /// Functions and how many lines each has, as rustfmt sets them: the end is a brace below the beginning.
+    fn functions(&self) -> Vec<(&str, usize)> {
+        let lines: Vec<_> = self.code.lines().collect();
+        let mut functions = Vec::new();
+        for (at, line) in lines.iter().enumerate() {
+            let begins = line.trim_start();
+            let indent = &line[..line.len() - begins.len()];
+            let words = ["pub(super) ", "pub(crate) ", "pub ", "const ", "async "];
+            let mut rest = begins.trim_start_matches("pub(in crate::edge::http) ");
+            for word in words {
+                rest = rest.strip_prefix(word).unwrap_or(rest);
+            }
+            let Some(name) = rest.strip_prefix("fn ") else { continue };
+            let name = name.split(['(', '<']).next().unwrap_or_default();
+            let end = format!("{indent}}}");
+            let body = lines[at..].iter().position(|line| **line == end);
+            // A function of a trait may have no body.
+            let declared = lines[at..].iter().position(|line| line.ends_with(';'));
+            let brace = lines[at..].iter().position(|line| line.ends_with('{'));
+            if declared < brace && declared.is_some() {
+                continue;
+            }
+            functions.push((name, body.map_or(1, |body| body + 1)));
+        }
+        functions
+    }
+
     /// The parts that it names as `crate::part`.
     fn used(&self) -> Vec<&str> {
         let mut used = Vec::new();
@@ -101,6 +131,11 @@ fn violations(sources: &[Source]) -> Vec<String> {
         }
         if source.code.lines().count() > LINES_MAX {
             complain(format!("is longer than {LINES_MAX} lines: two rooms would be clearer"));
+        }
+        for (name, lines) in source.functions() {
+            if lines > FUNCTION_LINES_MAX {
+                complain(format!("`{name}` has {lines} lines, more than {FUNCTION_LINES_MAX}"));
+            }
         }
         for vague in ["utils", "helpers", "common", "misc"] {
             if path.split(['/', '.']).any(|name| name == vague) {
@@ -149,6 +184,14 @@ fn a_source_of_another_shape_is_noticed() {
         ("edge/utils.rs", "//! x", "`utils` says nothing"),
         ("shelf/x.rs", "//! x", "is no part of the map"),
         ("edge/y.rs", &format!("//! x{}", "\n".repeat(LINES_MAX + 1)), "is longer than"),
+        (
+            "edge/z.rs",
+            &format!(
+                "//! x\nimpl X {{\n    pub async fn long(\n        a: u8,\n    ) {{{}    }}\n}}\n",
+                "\n".repeat(70)
+            ),
+            "`long` has 73 lines",
+        ),
     ] {
         let found = violations(&[Source { path: path.into(), code: code.into() }]);
         assert!(found.iter().any(|found| found.contains(complaint)), "{path}: {found:?}");

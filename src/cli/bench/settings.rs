@@ -171,7 +171,6 @@ impl Settings {
         pid: Option<u32>,
         keep: bool,
     ) -> anyhow::Result<Measurement> {
-        let usage = |text: &str| Err(Usage(text.to_owned()).into());
         let defaults = Defaults::of(self.workload, self.protocol);
         let protocol = defaults.protocol;
         let usual = if protocol.is_one_by_one() { 1 } else { defaults.batch };
@@ -183,27 +182,8 @@ impl Settings {
             _ => self.connections.unwrap_or(defaults.connections),
         };
         let tails = self.tails.unwrap_or(defaults.tails);
-        if self.payload_bytes < PAYLOAD_BYTES_MIN {
-            return usage(
-                "--payload-bytes must be 64 or more, for what payloads say of themselves",
-            );
-        }
-        if protocol.is_one_by_one() && batch > 1 {
-            return usage("a frame or request of this protocol is one message: --batch must be 1");
-        }
-        if self.workload == Workload::ManyTopics && !protocol.is_http() && self.rate.is_some() {
-            return usage("`many-topics` over sockets has no --rate");
-        }
-        if self.workload == Workload::Tail && protocol.is_http() {
-            return usage("`tail` publishes over a socket");
-        }
-        if in_flight < batch {
-            return usage("--in-flight must be --batch or more");
-        }
+        self.check(protocol, (batch, in_flight), (topics, tails))?;
         let until_delivered = self.workload == Workload::Tail;
-        if until_delivered && (tails == 0 || self.processes > 1 || topics > 1) {
-            return usage("`tail` has one process, one topic, and tails");
-        }
         let of_each = |all: usize| all.div_ceil(self.processes);
         let clients = of_each(connections) * self.processes;
         let rate = self.pace().map(|rate| rate / clients as f64).filter(|rate| *rate > 0.0);
@@ -240,5 +220,39 @@ impl Settings {
             keep,
             bare: false,
         })
+    }
+
+    /// What does not go together.
+    fn check(
+        &self,
+        protocol: Protocol,
+        (batch, in_flight): (usize, usize),
+        (topics, tails): (usize, usize),
+    ) -> Result<(), Usage> {
+        let is_tail = self.workload == Workload::Tail;
+        let wrong = [
+            (
+                self.payload_bytes < PAYLOAD_BYTES_MIN,
+                "--payload-bytes must be 64 or more, for what payloads say of themselves",
+            ),
+            (
+                protocol.is_one_by_one() && batch > 1,
+                "a frame or request of this protocol is one message: --batch must be 1",
+            ),
+            (
+                self.workload == Workload::ManyTopics && !protocol.is_http() && self.rate.is_some(),
+                "`many-topics` over sockets has no --rate",
+            ),
+            (is_tail && protocol.is_http(), "`tail` publishes over a socket"),
+            (in_flight < batch, "--in-flight must be --batch or more"),
+            (
+                is_tail && (tails == 0 || self.processes > 1 || topics > 1),
+                "`tail` has one process, one topic, and tails",
+            ),
+        ];
+        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, why)) => Err(Usage(why.to_owned())),
+            None => Ok(()),
+        }
     }
 }
