@@ -9,11 +9,11 @@ use super::fold::{Fold, NOT_KNOWN, Seen};
 use super::request::NotStored;
 use crate::model::{Block, Fingerprint, HeaderExtras, LastId, NamedRun, Run};
 
-/// What of a block is to be stored.
+/// The part of a block to store.
 pub(super) struct Deduplicated {
     /// The messages that are new; `None` when all are known.
     pub(super) block: Option<Block>,
-    /// What their header has to say of them.
+    /// What their header has to contain about them.
     pub(super) extras: Option<Box<HeaderExtras>>,
     /// The others, by place.
     pub(super) not_stored: Arc<[(u32, NotStored)]>,
@@ -65,7 +65,7 @@ pub(super) fn deduplicate(fold: &Fold, block: Block, now_ms: u64) -> Deduplicate
 #[derive(Default)]
 struct InBlock(FxHashMap<u128, (u32, u64)>);
 
-/// What the block's own ids say.
+/// The ids of the block itself.
 enum Own {
     Duplicate(u32),
     Conflict,

@@ -1,4 +1,4 @@
-//! What the topics' machine is asked, and how it answers.
+//! The requests to the topics' machine, and its answers.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::claims::Claimed;
 use crate::journal::{self, AppendRefused, JournalError};
 use crate::model::{AckLevel, Block, Gap, Incarnation, LanePosition, TopicId, TopicSettings};
 
-/// A block on its way to disk, and where its answer goes.
+/// A block in flight to the disk, and the channel of its answer.
 #[derive(Debug)]
 pub struct Append {
     /// The topic it belongs to.
@@ -25,7 +25,7 @@ pub struct Append {
     pub reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
-/// A block that is stored at its topic's level, but for messages that need not or must not be.
+/// A block that is stored at its topic's level, except for messages that need not or must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Offset of its first message that is stored.
@@ -39,13 +39,13 @@ pub struct Appended {
 /// Why a message was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// It is stored already: at this offset, or, for a named producer, at one not known any more.
+    /// It is stored already: at this offset, or, for a named producer, at an unknown one.
     Duplicate(Option<u64>),
     /// Its message id belongs to a message with another payload.
     Conflict,
 }
 
-/// What became of a message.
+/// The result of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is stored at this offset.
@@ -55,7 +55,7 @@ pub enum Outcome {
 }
 
 impl Appended {
-    /// What became of each message of the block, in order, without end.
+    /// The result of each message of the block, in order, without end.
     pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
         let mut not_stored = self.not_stored.iter().peekable();
         let mut offset = self.base_offset;
@@ -79,7 +79,7 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// What these settings give.
+    /// The durability of these settings.
     pub fn of(settings: &TopicSettings) -> Self {
         Self { ack_level: settings.ack_level, loss_bound_ms: settings.loss_bound_ms() }
     }
@@ -104,12 +104,12 @@ pub enum AppendError {
     /// The block holds more than [`BLOCK_BYTES_MAX`](crate::model::BLOCK_BYTES_MAX), and more than one message: send it in parts.
     #[error("a block of {bytes} bytes is more than the {max} that are stored at once")]
     TooLarge {
-        /// What it holds.
+        /// Its bytes.
         bytes: usize,
-        /// What it may hold.
+        /// The most bytes.
         max: usize,
     },
-    /// The journal takes no messages for the time being.
+    /// The journal accepts no messages for the time being.
     #[error(transparent)]
     Refused(#[from] AppendRefused),
     /// The journal stores nothing any more.
@@ -119,7 +119,7 @@ pub enum AppendError {
 
 type Answer<T, E = AppendError> = oneshot::Sender<Result<T, E>>;
 
-/// What the machine is asked.
+/// A request to the machine.
 pub enum Request {
     /// Store a block.
     Append(Append),
@@ -146,7 +146,7 @@ impl journal::Request for Request {
     }
 }
 
-/// What the machine answers once the commit has returned. An asker that is gone needs no answer.
+/// The machine's answer once the commit has returned. A requester that has gone needs no answer.
 pub enum Reply {
     /// To [`Request::Append`], with the stage of its trace that ends then.
     Appended(Answer<Appended>, Result<Appended, AppendError>, Span),
@@ -156,7 +156,7 @@ pub enum Reply {
     Fenced(Answer<u64>, Result<u64, AppendError>),
     /// To [`Request::Claim`].
     Claimed(Answer<Claimed>, Result<Claimed, AppendError>),
-    /// To what needs no answer.
+    /// To a request without an answer.
     Noted,
 }
 
