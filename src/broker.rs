@@ -30,7 +30,7 @@ use crate::queue::{Embedded, Feed, Queue};
 use crate::topics::{Opened, Topics};
 use descriptors::Descriptors;
 
-/// How often histograms are tidied where nobody reads them.
+/// How often histograms are compacted while no client reads them.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Runs a broker until `stop` completes; `listening` is called once it accepts connections.
@@ -87,7 +87,7 @@ pub async fn run(
         receipts: topics.receipt_key().clone(),
         message_ids: topics.message_id_key().clone(),
         admission: Admission::new(config.limits.in_flight_bytes_max),
-        // The largest body has room in it, and what is under way keeps most of the memory.
+        // The largest body has room in it, and messages in flight keep most of the memory.
         unfinished: Admission::new(config.limits.in_flight_bytes_max / 8 * 5),
         outgoing: outgoing.clone(),
         last_upload: Semaphore::new(1),
@@ -140,7 +140,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Cuts readers off that hold room and take too little.
+/// Cuts off readers that hold room and take too little.
 fn watch_readers(outgoing: Outgoing) {
     actix_web::rt::spawn(async move {
         let mut pace = tokio::time::interval(WATCH_INTERVAL);
@@ -164,11 +164,11 @@ fn restart_policy(config: &Config) -> RestartPolicy {
     }
 }
 
-/// After a failed write or sync nobody knows what is on the disk (the kernel may have dropped
-/// dirty pages), so the only way on is to start anew from what is there.
+/// After a failed write or sync the content of the disk is unknown (the kernel may have dropped
+/// dirty pages), so the broker must start anew from what is there.
 fn journal_failed(error: &JournalError) {
     tracing::error!(%error, "the journal failed; nothing is acknowledged any more, exiting");
-    // Whether anybody reads that or not.
+    // Whether the line is read or not.
     log::flush(log::FLUSH_MAX);
     std::process::exit(1);
 }

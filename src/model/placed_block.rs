@@ -1,7 +1,7 @@
-//! Messages that have their place: what is committed, kept in the tail cache, and read.
+//! Messages with a position: committed, kept in the tail cache, and read.
 //!
-//! Invariants: bytes and place never change, so one block is shared by the cache and every reader;
-//! what is worked out from the bytes is worked out once.
+//! Invariants: bytes and position never change, so one block is shared by the cache and every
+//! reader; data derived from the bytes is computed once.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -25,13 +25,13 @@ pub struct PlacedBlock {
     pub count: u32,
     /// Ingest sequence of the first input they came from.
     pub ingest_base: u64,
-    /// When the journal took them; the same for all of them.
+    /// When the journal stored them; the same for all of them.
     pub published_at: Timestamp,
-    /// How old the journal was then: what they age by.
+    /// How old the journal was then: the age that they expire by.
     pub age: JournalAge,
     /// The encoded records.
     pub body: Bytes,
-    /// What readers have worked out of the records.
+    /// What readers have derived from the records.
     pub derived: Derived,
 }
 
@@ -50,10 +50,10 @@ pub struct BlockJson {
 }
 
 impl BlockJson {
-    /// The frame, and where in it the messages stand.
+    /// The frame, and the range of the messages in it.
     ///
     /// # Panics
-    /// That is not within it.
+    /// The range is not within it.
     pub fn new(frame: ByteString, messages: Range<usize>) -> Self {
         assert!(frame.get(messages.clone()).is_some(), "{messages:?} of {}", frame.len());
         Self { frame, messages }
@@ -70,23 +70,23 @@ impl BlockJson {
     }
 }
 
-/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time; and the
-/// frame around it.
+/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time; and
+/// the frame around it.
 const JSON_OVERHEAD_BYTES: usize = 192;
 
 impl PlacedBlock {
-    /// The largest JSON form that is kept; what a cache has to reckon with.
+    /// The largest JSON form that is kept; the cost that a cache has to assume.
     pub fn json_bytes_max(&self) -> usize {
-        // Payloads that are no text are written in base64.
+        // Payloads that are not text are written in base64.
         self.body.len().div_ceil(3) * 4 + JSON_OVERHEAD_BYTES * self.count as usize
     }
 
-    /// The messages as clients read them in JSON, if a reader has left them here.
+    /// The messages as clients read them in JSON, if a reader has stored them here.
     pub fn json(&self) -> Option<&BlockJson> {
         self.derived.json.get()
     }
 
-    /// Leaves the messages' JSON form for others, unless it takes more than
+    /// Stores the messages' JSON form for others, unless it takes more than
     /// [`PlacedBlock::json_bytes_max`].
     pub fn keep_json(&self, json: &BlockJson) {
         if json.frame().len() <= self.json_bytes_max() {
@@ -95,7 +95,7 @@ impl PlacedBlock {
         }
     }
 
-    /// Some of the messages are of use for a limited time only.
+    /// Some of the messages have a limited lifetime.
     pub fn may_expire(&self) -> bool {
         *self.derived.may_expire.get_or_init(|| Record::any_has_ttl(&self.body))
     }
@@ -108,12 +108,12 @@ impl PlacedBlock {
     /// The messages with their offsets; never more than the block counts.
     ///
     /// # Errors
-    /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
+    /// An item is [`RecordError::Malformed`] if the bytes are malformed; it is the last one.
     pub fn records(&self) -> Records<'_> {
         self.records_from(self.base_offset)
     }
 
-    /// The same from this offset on; those before it are passed over unread.
+    /// The same from this offset on; earlier ones are skipped unread.
     ///
     /// # Errors
     /// As [`PlacedBlock::records`].
@@ -132,7 +132,7 @@ impl PlacedBlock {
         records
     }
 
-    /// The same from `from` on, if that is where a reader of this block stands.
+    /// The same from `from` on, if that is the position of a reader in this block.
     ///
     /// # Errors
     /// As [`PlacedBlock::records`].
@@ -146,7 +146,7 @@ impl PlacedBlock {
     }
 }
 
-/// Goes through the messages of a block.
+/// Iterates over the messages of a block.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     base_offset: u64,
@@ -155,7 +155,7 @@ pub struct Records<'a> {
     end: u64,
 }
 
-/// Where a reader stands within a block, so that it can go on there without reading what is before.
+/// A reader's position within a block, so that it can continue there without reading what is before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
     base_offset: u64,
@@ -165,7 +165,7 @@ pub struct RecordPlace {
 }
 
 impl Records<'_> {
-    /// Where the next message stands.
+    /// The byte position of the next message.
     pub fn place(&self) -> RecordPlace {
         RecordPlace {
             base_offset: self.base_offset,
@@ -176,10 +176,10 @@ impl Records<'_> {
 }
 
 impl Records<'_> {
-    /// Passes the next message over; its offset, and its [bytes](Record::bytes).
+    /// Skips the next message; returns its offset, and its [bytes](Record::bytes).
     ///
     /// # Errors
-    /// [`RecordError::Malformed`] where the bytes are no record; it was the last one.
+    /// [`RecordError::Malformed`] if the bytes are malformed; it was the last one.
     pub fn pass_over(&mut self) -> Option<Result<(u64, usize), RecordError>> {
         if self.rest.is_empty() || self.next == self.end {
             return None;
@@ -287,7 +287,7 @@ mod tests {
         let found: Vec<_> = std::iter::from_fn(|| records.pass_over()).collect();
         assert_eq!(found, expected.collect::<Vec<_>>());
         assert_eq!(found.len(), 4);
-        // Whatever the bytes are, it ends, and within them.
+        // For any bytes it ends, and within them.
         for cut in 0..placed.body.len() {
             placed.body = placed.body.slice(..placed.body.len() - usize::from(cut > 0));
             let mut records = placed.records();
