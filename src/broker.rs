@@ -32,7 +32,7 @@ use crate::queue::{Embedded, Feed, Queue};
 use crate::topics::{Opened, Topics};
 use descriptors::Descriptors;
 
-/// How often histograms are tidied where nobody reads them.
+/// How often histograms are compacted while no client reads them.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Runs a broker until `stop` completes; `listening` is called once it accepts connections.
@@ -116,7 +116,7 @@ fn edge(config: &Config, core: Core, clock: Clock, draining: watch::Receiver<boo
         supervisor: core.supervisor,
         queue: core.queue,
         admission: Admission::new(limits.in_flight_bytes_max),
-        // The largest body has room in it, and what is in flight keeps most of the memory.
+        // The largest body has room in it, and messages in flight keep most of the memory.
         unfinished: Admission::new(limits.in_flight_bytes_max / 8 * 5),
         outgoing: Outgoing::new(limits),
         last_upload: Semaphore::new(1),
@@ -166,7 +166,7 @@ async fn answer_what_was_taken(edge: &Edge, patience: Duration) {
     }
 }
 
-/// Tidies histograms, and cuts readers off that hold room and take too little.
+/// Tidies histograms, and cuts off readers that hold room and take too little.
 fn upkeep(outgoing: Outgoing) {
     actix_web::rt::spawn(async {
         let mut pace = tokio::time::interval(METRICS_UPKEEP);
@@ -197,11 +197,11 @@ fn restart_policy(config: &Config) -> RestartPolicy {
     }
 }
 
-/// After a failed write or sync nobody knows what is on the disk (the kernel may have dropped
-/// dirty pages), so the only way on is to start anew from what is there.
+/// After a failed write or sync the content of the disk is unknown (the kernel may have dropped
+/// dirty pages), so the broker must start anew from what is there.
 fn journal_failed(error: &JournalError) {
     tracing::error!(%error, "the journal failed; nothing is acknowledged any more, exiting");
-    // Whether anybody reads that or not.
+    // Whether the line is read or not.
     log::flush(log::FLUSH_MAX);
     std::process::exit(1);
 }

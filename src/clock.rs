@@ -1,14 +1,14 @@
-//! The one place that asks what time it is.
+//! The only source of time.
 //!
-//! Only the broker's composition root makes a [`Clock`]; parts are handed one, so that tests can
-//! hand them another.
+//! Only the broker's composition root makes a [`Clock`]; other parts receive one, so that tests can
+//! substitute another.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::Timestamp;
 
-/// Tells wall-clock time, and time that nobody can set. Cloning shares the sources.
+/// Gives wall-clock time, and uptime, which can't be set. Cloning shares the sources.
 #[derive(Clone)]
 pub struct Clock {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,

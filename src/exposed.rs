@@ -1,7 +1,7 @@
-//! Doors for the fuzz targets (`tests/fuzz`) and the benches, to codecs that nobody else outside may
-//! call. Built for them only: by cargo-fuzz, and with the feature `exposed`.
+//! Access for the fuzz targets (`tests/fuzz`) and the benches to codecs that are otherwise private.
+//! Built for them only: by cargo-fuzz, and with the feature `exposed`.
 //!
-//! Nothing is decided here: what must hold is said by the targets, what is measured by the benches.
+//! Nothing is decided here: the targets state what must hold, the benches what is measured.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -35,7 +35,7 @@ impl Wake for Calls {
     }
 }
 
-/// A socket's bytes behind the frame guard, and what the session says to it.
+/// A socket's bytes behind the frame guard, and the session's calls to it.
 pub struct GuardedSocket {
     guard: FrameGuard<LocalBoxStream<'static, Result<Bytes, PayloadError>>>,
     budget: Rc<Budget>,
@@ -44,7 +44,7 @@ pub struct GuardedSocket {
 }
 
 impl GuardedSocket {
-    /// A socket on which these pieces come; `None` where nothing has come yet.
+    /// A socket on which these pieces arrive; `None` if nothing has arrived yet.
     pub fn new(
         mut pieces: impl Iterator<Item = Option<Bytes>> + 'static,
         frame_bytes_max: usize,
@@ -71,7 +71,7 @@ impl GuardedSocket {
         self.budget.took_frame();
     }
 
-    /// The session stops reading, or goes on.
+    /// The session stops reading, or continues.
     pub fn pause(&self, paused: bool) {
         self.budget.pause(paused);
     }
@@ -81,7 +81,7 @@ impl GuardedSocket {
         self.budget.refused().is_some()
     }
 
-    /// How often the reader was told that there may be more.
+    /// How often the reader was woken.
     pub fn calls(&self) -> usize {
         self.calls.0.load(Ordering::Relaxed)
     }
@@ -124,10 +124,10 @@ fn place(sequence: u64) -> Place {
     Place { log: Log::Blocks, sequence: Sequence(sequence) }
 }
 
-/// The blocks with messages of a chunk, each with what is wrong with it.
+/// The blocks with messages of a chunk, each with its error.
 ///
 /// # Errors
-/// What is wrong with the chunk as a whole.
+/// The error of the chunk as a whole.
 pub fn blocks(
     sequence: u64,
     chunk: &Bytes,
@@ -141,7 +141,7 @@ pub fn blocks(
     Ok(messages.map(read).collect())
 }
 
-/// The same, as if every body had the checksum that its entry says: anybody can work one out.
+/// The same, as if every body had the checksum of its entry, since a checksum can be forged.
 pub fn blocks_unchecked(sequence: u64, chunk: &Bytes) -> Vec<PlacedBlock> {
     let Ok(directory) = chunk::directory(place(sequence), chunk) else { return Vec::new() };
     let messages =

@@ -1,9 +1,9 @@
-//! Planned faults: the seams where tests make a moving part panic, fail, or take its time.
+//! Planned faults: the seams where tests make a part panic, fail, or delay.
 //!
-//! Without the cargo feature `faults` (off in every release build) [`pass`] and [`fails`] are
-//! nothing. With it, a plan says what happens the n-th time a seam is reached from now on. The
-//! state is one per process, since a plan is made from outside (`POST /v1/debug/faults`) and must
-//! be seen on every thread.
+//! Without the cargo feature `faults` (off in every release build) [`pass`] and [`fails`] do
+//! nothing. With it, a plan gives the action at the n-th pass of a seam from now on. The state is
+//! one per process, since a plan is made from outside (`POST /v1/debug/faults`) and must be seen on
+//! every thread.
 
 /// A place in a moving part where a fault can be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -17,15 +17,15 @@ pub enum Seam {
     IngestReceived,
     /// The ingest logger has handed the block to the writer.
     IngestForwarded,
-    /// The topic is told that its head advanced, and has told no reader.
+    /// The topic is notified that its head advanced, and has notified no reader.
     TopicHeadAdvanced,
-    /// The topic has told its readers.
+    /// The topic has notified its readers.
     TopicReadersTold,
-    /// The topic is asked to take a reader.
+    /// The topic is asked to attach a reader.
     TopicReaderAttaching,
     /// A request handler has begun to publish.
     HandlerPublishing,
-    /// A producer session has been given a frame.
+    /// A producer session has received a frame.
     SessionFrame,
     /// The topics' machine is storing a block, on the writer thread.
     MachineAppending,
@@ -52,8 +52,8 @@ impl Seam {
         Self::WriterCommitting,
     ];
 
-    /// The part can fail here with an error: a message that is given to an actor is not taken, a
-    /// request or a frame is answered with an error, a commit fails.
+    /// The part can fail here with an error: a message to an actor is dropped, a request or a frame
+    /// is answered with an error, a commit fails.
     pub fn can_fail(self) -> bool {
         matches!(
             self,
@@ -66,7 +66,7 @@ impl Seam {
     }
 }
 
-/// What happens at a seam.
+/// The action at a seam.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -85,12 +85,12 @@ pub enum Action {
 pub struct Plan {
     /// Where.
     pub seam: Seam,
-    /// The how manieth time from now; 0 takes a plan back.
+    /// Triggers on the nth pass from now; 0 cancels the plan.
     pub nth: u64,
-    /// What happens then.
+    /// The action.
     #[serde(default)]
     pub action: Action,
-    /// How long a delay takes.
+    /// The length of a delay.
     #[serde(default)]
     pub delay_ms: u64,
     /// How many times in a row, from then on.
@@ -140,7 +140,7 @@ mod planned {
         ANY.store(true, Ordering::SeqCst);
     }
 
-    /// Counts a pass; the action whose turn it is.
+    /// Counts a pass; returns the action if it is due.
     fn due(seam: Seam) -> Option<(Action, Duration)> {
         if !ANY.load(Ordering::Relaxed) {
             return None;
@@ -167,7 +167,7 @@ mod planned {
         fails(seam);
     }
 
-    /// Passes a seam; true when it is to fail there with an error.
+    /// Passes a seam; true if it has to fail there with an error.
     ///
     /// # Panics
     /// When a plan says so.

@@ -30,35 +30,35 @@
 //!       acks                                          encoded once a block, one frame ahead
 //! ```
 //!
-//! An HTTP publish joins at `actors::ingest`, and so does a one-way message, which nobody hears of
-//! again; an HTTP poll and an event stream read from the queue as a tail does. What became of a
-//! message its receipt tells, which names its place, so that no index is needed.
+//! An HTTP publish joins at `actors::ingest`, and so does a one-way message, which is not
+//! acknowledged; an HTTP poll and an event stream read from the queue as a tail does. A receipt
+//! names its message's position, so its state is found without an index.
 //!
-//! **Where it runs.** A connection and its producer stay on one of the edge's threads. Ingest loggers
-//! and topics have a thread of their own, where no flood of requests holds up another topic's
+//! **Where it runs.** A connection and its producer stay on one of the edge's threads. Ingest
+//! loggers and topics have a thread of their own, where no flood of requests delays another topic's
 //! messages (on the edge's threads bystanders of a flood waited several times as long).
 //!
 //! **What a client can't do.** Every connection passes `edge::connections` (how many, from where;
-//! the kernel cuts off those that read nothing), every request `edge::http::request_guard` (size of
-//! its head, `Host`, `Origin`), every frame the guard in `edge::ws`, every byte that comes in
-//! `edge::admission`, and every byte that goes out `edge::outgoing`: answers leave piece by piece, and
-//! between two pieces nothing of them is held. What the tail cache no longer has is read from the
-//! journal, on another thread.
+//! the kernel disconnects clients that read nothing), every request `edge::http::request_guard`
+//! (size of its head, `Host`, `Origin`), every frame the guard in `edge::ws`, every incoming byte
+//! `edge::admission`, and every outgoing byte `edge::outgoing`: answers are sent piece by piece,
+//! and between two pieces no part of them is held. Blocks that the tail cache no longer has are
+//! read from the journal, on another thread.
 //!
 //! **Why nothing acknowledged is lost or stored twice.** The oneshot travels with the block. An
-//! actor that dies drops it, which tells the sender that the block was never handed over; the
-//! writer answers every block it got. A block sent again keeps its place in the producer's lane,
-//! and the writer takes each place once, in order. A restarted ingest logger fences its
-//! predecessor off before it takes its first block ([`actors::supervisor`]).
+//! actor that dies drops it, which shows the sender that the block was never handed over; the
+//! writer answers every block it received. A block sent again keeps its place in the producer's
+//! lane, and the writer accepts each place once, in order. A restarted ingest logger fences its
+//! predecessor before it takes its first block ([`actors::supervisor`]).
 //!
 //! **What survives the process.** [`journal`]'s own page follows a commit to the disk and a start
 //! back from it: salvage, recovery, reclaiming, and every byte of the format. It keeps streams of
-//! blocks and small state, and writes a unit of both whole or not at all; [`topics`] says what they
-//! mean: epochs and gaps, second lives, quarantine, ids that are remembered, retention.
+//! blocks and small state, and writes a unit of both whole or not at all; [`topics`] defines their
+//! meaning: epochs and gaps, second lives, quarantine, remembered ids, retention.
 //!
-//! **What lies beside the data** can't stop it: `journal::commit`'s disk space lives on a reserve where
-//! others have filled the disk, `broker` divides the limit on open files, [`log`] drops lines that
-//! nothing reads, and messages age by the journal's use, not by the machine's clock.
+//! **Failures beside the data** can't stop it: `journal::commit`'s disk space uses a reserve when
+//! other programs have filled the disk, `broker` divides the limit on open files, [`log`] drops
+//! lines that nothing reads, and messages age by the journal's use, not by the machine's clock.
 //!
 //! **Reading order** is message order:
 //! 1. [`model`]: topic, record, block, lane, receipt. Plain values.
@@ -72,10 +72,9 @@
 //! 8. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program, `weir bench`
 //!    among it, which measures all this from outside.
 //!
-//! [`clock`] tells the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
-//! may use them. [`log`] is where log lines leave the process, without anything waiting for them.
-//! `exposed` opens private codecs to the fuzz targets (`tests/fuzz`) and the benches, and is built for
-//! them only.
+//! [`clock`] gives the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
+//! may use them. [`log`] writes log lines without anything waiting for them. `exposed` opens
+//! private codecs to the fuzz targets (`tests/fuzz`) and the benches, and is built for them only.
 //!
 //! Architecture invariant: a module uses only modules before it in this list (a test reads the
 //! source to hold this). Actors appear in [`actors`] and [`edge`], fjall only in [`journal`],

@@ -1,10 +1,10 @@
-//! The way of log lines out of the process: a bounded queue, and one thread that writes what is in
-//! it to standard error.
+//! The output of log lines: a bounded queue, and one thread that writes its lines to standard
+//! error.
 //!
 //! Invariants: nothing that logs waits for standard error or fails because of it, whether it is
 //! closed, a full disk or a pipe whose reader is stuck; a line that finds no room in the queue or
 //! can't be written is dropped and counted ([`metrics::log_line_dropped`]); lines keep their order.
-//! Only [`flush`] waits, and only as long as it is told to.
+//! Only [`flush`] waits, and only as long as its caller asks.
 //!
 //! It never takes the lock of [`std::io::Stderr`]: a write that hangs would hold it, and with it
 //! every other thread that prints.
@@ -23,7 +23,7 @@ use crate::metrics;
 
 /// Bytes that may wait to be written.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
-/// What a process that ends waits for its last lines to be written.
+/// How long a process that ends waits for its last lines to be written.
 pub const FLUSH_MAX: Duration = Duration::from_millis(500);
 
 static STDERR: OnceLock<Option<Outlet>> = OnceLock::new();
@@ -33,7 +33,7 @@ pub fn start() {
     STDERR.get_or_init(|| {
         let mut torn = false;
         Outlet::start(move |line| {
-            // The rest of a line that was written in part is lost: the next one begins anew.
+            // The rest of a partly written line is lost: the next one begins anew.
             if std::mem::take(&mut torn) {
                 write_all(io::stderr(), b"\n").inspect_err(|_| torn = true).map_err(|e| e.error)?;
             }
@@ -66,7 +66,7 @@ pub fn flush(wait_max: Duration) {
 #[derive(Clone, Copy, Debug)]
 pub struct ToStderr;
 
-/// Takes a whole line at each write, as `tracing_subscriber` gives it.
+/// Takes a whole line at each write, as `tracing_subscriber` passes it.
 #[derive(Debug)]
 pub struct Lines;
 
@@ -165,12 +165,12 @@ impl Outlet {
     }
 }
 
-/// A write that did not come to its end.
+/// An incomplete write.
 #[derive(Debug)]
 pub struct WriteStopped {
     /// Bytes that were written before.
     pub written: usize,
-    /// What the system said.
+    /// The system's error.
     pub error: io::Error,
 }
 
@@ -178,7 +178,7 @@ pub struct WriteStopped {
 /// to non-blocking (by a process that shares it) has no room.
 ///
 /// # Errors
-/// The descriptor takes no more.
+/// The descriptor accepts no more.
 pub fn write_all(to: impl AsFd, bytes: &[u8]) -> Result<(), WriteStopped> {
     let mut written = 0;
     let stopped = |written, error: Errno| WriteStopped { written, error: error.into() };

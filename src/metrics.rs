@@ -1,11 +1,11 @@
-//! What the broker counts and measures, by name, for Prometheus.
+//! The broker's counters and histograms, by name, for Prometheus.
 //!
-//! Handles are made once and cost an atomic operation each; a histogram is given one value a block
-//! or a commit, never one a message. What is a state rather than an event (topics, connections,
-//! bytes in flight) is looked up when somebody asks, by `edge::http::metrics`.
+//! Handles are made once and cost an atomic operation each; a histogram gets one value a block or a
+//! commit, never one a message. A state rather than an event (topics, connections, bytes in flight)
+//! is read at each scrape, by `edge::http::metrics`.
 //!
-//! Invariant: a name, once published, keeps its meaning; nothing a client chooses becomes a name
-//! or a label here.
+//! Invariant: a name, once published, keeps its meaning; nothing a client chooses becomes a name or
+//! a label here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
@@ -30,7 +30,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 /// Counted here first: lines are dropped before [`install`], too.
 static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Begins to count. To be called before anything is counted; later calls do nothing.
+/// Starts counting. To be called before anything is counted; later calls do nothing.
 pub fn install() {
     HANDLE.get_or_init(|| {
         let buckets = |builder: PrometheusBuilder, suffix: &str, buckets: &[f64]| {
@@ -45,21 +45,21 @@ pub fn install() {
     LazyLock::force(&METRICS);
 }
 
-/// Moves what histograms were given out of their buffers; to be called every few seconds, so that
-/// they stay small where nobody asks.
+/// Moves the values of histograms out of their buffers; to be called every few seconds, so that
+/// they stay small if nothing scrapes them.
 pub fn upkeep() {
     if let Some(Some(handle)) = HANDLE.get() {
         handle.run_upkeep();
     }
 }
 
-/// Everything counted so far, as Prometheus reads it.
+/// All counters, in Prometheus' text format.
 pub fn render() -> String {
     METRICS.log_lines_dropped.absolute(LOG_LINES_DROPPED.load(Ordering::Relaxed));
     HANDLE.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
 }
 
-/// The way a message came in or went out.
+/// The interface of a message, in or out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// `POST …/messages`
@@ -112,10 +112,10 @@ impl Metrics {
             ("weir_published_messages_total", "weir_published_bytes_total"),
             ("weir_read_messages_total", "weir_read_bytes_total"),
         );
-        describe_counter!(incoming.0, "Messages that were stored, by the way they came");
+        describe_counter!(incoming.0, "Messages that were stored, by interface");
         describe_counter!(incoming.1, Unit::Bytes, "Bytes of messages that were stored");
-        describe_counter!(outgoing.0, "Messages given to readers, by the way they went");
-        describe_counter!(outgoing.1, Unit::Bytes, "Bytes given to readers, as encoded");
+        describe_counter!(outgoing.0, "Messages sent to readers, by interface");
+        describe_counter!(outgoing.1, Unit::Bytes, "Bytes sent to readers, as encoded");
         describe_histogram!("weir_ack_seconds", Unit::Seconds, "From a block's arrival to its ack");
         describe_histogram!("weir_commit_seconds", Unit::Seconds, "Time of one commit");
         describe_histogram!("weir_commit_messages", "Messages in one commit");
@@ -123,7 +123,7 @@ impl Metrics {
         describe_counter!("weir_syncs_total", "Commits that waited for fdatasync");
         describe_counter!("weir_one_way_stored_total", "One-way messages stored");
         describe_counter!("weir_one_way_duplicates_total", "The same, stored before");
-        describe_counter!("weir_one_way_dropped_total", "Messages nobody waited for, not stored");
+        describe_counter!("weir_one_way_dropped_total", "One-way messages not stored");
         describe_counter!("weir_one_way_drops_total", "The same, by reason");
         describe_counter!("weir_problems_total", "Error answers, by code");
         describe_counter!("weir_restarts_total", "Restarts of actors, by kind");
@@ -149,27 +149,26 @@ impl Metrics {
     }
 }
 
-/// Messages came in, or went out.
+/// Messages were received, or sent.
 pub fn passed(way: Way, messages: u64, bytes: u64) {
     METRICS.messages[way as usize].increment(messages);
     METRICS.bytes[way as usize].increment(bytes);
 }
 
-/// A block was acknowledged so long after it came.
+/// A block was acknowledged this long after it arrived.
 pub fn acknowledged(way: Way, after: Duration) {
     if let Some(histogram) = METRICS.ack_seconds.get(way as usize) {
         histogram.record(after);
     }
 }
 
-/// Messages that nobody waited for are stored, or were before.
+/// One-way messages are stored, or were before.
 pub fn one_way_taken(stored: u64, duplicates: u64) {
     METRICS.one_way_stored.increment(stored);
     METRICS.one_way_duplicates.increment(duplicates);
 }
 
-/// Messages that nobody waited for were not stored; `reason` is a problem's code, or why there was
-/// nobody left to have one.
+/// One-way messages were not stored; `reason` is a problem's code, or why no problem was sent.
 pub fn one_way_dropped(reason: &'static str, messages: u64) {
     if messages > 0 {
         METRICS.one_way_dropped.increment(messages);
@@ -190,7 +189,7 @@ pub fn problem(code: &'static str) {
     counter!("weir_problems_total", "code" => code).increment(1);
 }
 
-/// An actor was brought back.
+/// An actor was restarted.
 pub fn restarted(actor: &'static str) {
     counter!("weir_restarts_total", "actor" => actor).increment(1);
 }

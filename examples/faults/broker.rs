@@ -1,8 +1,8 @@
 //! A `weir serve` process under attack.
 //!
-//! Its standard error goes to a file beside the data directory, so that nothing it says can block
-//! it and a fault can ask afterwards what it said. A start that neither listens nor ends within
-//! [`PATIENCE`] is a failure like any other, never a hang of the harness.
+//! Its standard error goes to a file beside the data directory, so that its output can't block it
+//! and a fault can read it afterwards. A start that neither listens nor ends within [`PATIENCE`] is
+//! a failure like any other, never a hang of the harness.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-/// Longest time anything a broker is asked for may take.
+/// Longest time that any operation of a broker may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How to start a broker.
@@ -28,16 +28,16 @@ pub struct Launch {
     log_reader: Option<LogReader>,
 }
 
-/// What reads the broker's log in place of a file, and does so badly.
+/// A bad reader of the broker's log in place of a file.
 #[derive(Clone, Copy, Debug)]
 pub enum LogReader {
-    /// It has gone.
+    /// It has ended.
     Gone,
-    /// It reads nothing, so that the pipe gets full.
+    /// It reads nothing, so that the pipe fills up.
     Stuck,
 }
 
-/// What came of a start.
+/// The result of a start.
 pub enum Start {
     Listening(Broker),
     /// It ended before it listened.
@@ -54,12 +54,12 @@ pub struct Broker {
     /// From the start of the process until it listened.
     pub started_in: Duration,
     said: PathBuf,
-    /// The other end of its log, which nothing reads.
+    /// The other end of its log, which is never read.
     _log: Option<std::io::PipeReader>,
 }
 
 impl Launch {
-    /// What the broker says goes to `scratch`, which must not be on a disk that is attacked.
+    /// The broker's output goes to `scratch`, which must not be on a disk that is attacked.
     pub fn new(weir: &Path, data: &Path, scratch: &Path) -> Self {
         Self {
             weir: weir.to_owned(),
@@ -116,7 +116,7 @@ impl Launch {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(&self.data)
-            // No broker.toml that happens to be around may change anything.
+            // No broker.toml of the working directory may change anything.
             .current_dir(self.said.parent().context("a file has a directory")?)
             .env("WEIR_LOG", "warn")
             .env("RUST_BACKTRACE", "0")
@@ -143,7 +143,7 @@ impl Launch {
         Ok(Broker { process, address, started_in: Duration::ZERO, said, _log: log })
     }
 
-    /// Starts it and kills it so long after.
+    /// Starts it and kills it this long after.
     pub fn start_and_kill(&self, after: Duration) -> anyhow::Result<()> {
         let broker = self.spawn()?;
         // A random moment of recovery: there is no condition to wait for.
@@ -161,9 +161,9 @@ impl Launch {
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             let mut line = String::new();
-            // Nothing more to say when the harness has stopped waiting.
+            // The harness may have stopped waiting.
             let _ = stdout.read_line(&mut line).map(|_| tell.send(line));
-            // Whatever else it prints is taken, until it ends.
+            // Further output is read, until it ends.
             let _ = std::io::copy(&mut stdout, &mut std::io::sink());
         });
         let line = told.recv_timeout(PATIENCE);
@@ -181,7 +181,7 @@ impl Launch {
         }
     }
 
-    /// Starts it where it has to start.
+    /// Starts it; an early end is an error.
     pub fn open(&self) -> anyhow::Result<Broker> {
         match self.start()? {
             Start::Listening(broker) => Ok(broker),
@@ -198,7 +198,7 @@ impl Broker {
         let _ = self.process.wait();
     }
 
-    /// What the kernel says of its memory, say `VmRSS:`, in KiB.
+    /// The kernel's figure about its memory, say `VmRSS:`, in KiB.
     pub fn memory_kib(&self, what: &str) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(what));
@@ -233,7 +233,7 @@ impl Broker {
         matches!(self.process.try_wait(), Ok(Some(_)))
     }
 
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.said).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! A client that minds its own business: one message at a time at a steady pace, so that what an
-//! attack on others costs it can be told from its latency.
+//! An uninvolved client: one message at a time at a steady pace, so that its latency shows what an
+//! attack on others costs it.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::broker::PATIENCE;
 
-/// One message at a time, so often.
+/// The interval between messages.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Publishes for this long and measures each acknowledgement from when the message was due, so
-/// that a broker that stands still is not asked less (coordinated omission).
+/// Publishes for this long and measures each acknowledgement from when the message was due, so that
+/// a stalled broker is not sent less (coordinated omission).
 pub async fn publish(
     address: String,
     topic: String,
@@ -28,7 +28,7 @@ pub async fn publish(
     let mut latencies = Vec::new();
     for n in 1u32.. {
         let due = begun + PACE * n;
-        // One that has to wait long sends less, but never waits for ever.
+        // A client that has to wait long sends less, but never waits for ever.
         if due.duration_since(begun) > run || begun.elapsed() > 2 * run {
             break;
         }
@@ -50,8 +50,8 @@ pub async fn publish(
     Ok(latencies)
 }
 
-/// So many bystanders, each on a topic of its own; what all of them measured, in order. They have a
-/// thread to themselves, so that what they measure is the broker and not the harness.
+/// N bystanders, each on a topic of its own; returns all their latencies, in order. They have a
+/// thread to themselves, so that they measure the broker and not the harness.
 pub async fn crowd(address: &str, count: usize, run: Duration) -> anyhow::Result<Vec<Duration>> {
     let address = address.to_owned();
     let apart = move || {
@@ -70,7 +70,7 @@ pub async fn crowd(address: &str, count: usize, run: Duration) -> anyhow::Result
     tokio::task::spawn_blocking(apart).await?
 }
 
-/// The latency that so many of a thousand stay below, of latencies in order.
+/// The latency below which N of a thousand stay, of latencies in order.
 pub fn percentile(sorted: &[Duration], per_mille: usize) -> Duration {
     let at = (sorted.len() * per_mille / 1_000).min(sorted.len().saturating_sub(1));
     sorted.get(at).copied().unwrap_or_default()

@@ -1,7 +1,7 @@
-//! What is asked of a broker over HTTP.
+//! Requests to a broker over HTTP.
 //!
-//! An error is a text that says what was asked and what came; whether that is a violation the
-//! fault decides.
+//! An error is a text with the request and the answer; the fault decides whether that is a
+//! violation.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub struct Client {
     address: String,
 }
 
-/// A topic as it says it is.
+/// A topic as the broker describes it.
 #[derive(Clone, Debug)]
 pub struct TopicView(pub Value);
 
@@ -57,7 +57,7 @@ impl Client {
         serde_json::from_str(&text).with_context(|| format!("GET {path} answers no JSON"))
     }
 
-    /// Creates or changes a topic; answers the status and what was said.
+    /// Creates or changes a topic; returns the status and the body.
     pub async fn put_topic(
         &self,
         topic: &str,
@@ -75,7 +75,7 @@ impl Client {
         Ok(answer.bytes().await?.into())
     }
 
-    /// The stage that a receipt tells; `gone` where there is no message with it.
+    /// The stage of a receipt; `gone` if no message has it.
     pub async fn stage(&self, receipt: &str) -> anyhow::Result<String> {
         let path = format!("/v1/receipts/{receipt}");
         let answer = self.http.get(self.url(&path)).send().await?;
@@ -101,14 +101,14 @@ impl Client {
         request.body(body).send().await.with_context(|| format!("publishing to {topic}"))
     }
 
-    /// Publishes a message that is of use for so long.
+    /// Publishes a message with this time to live.
     pub async fn publish_for(&self, topic: &str, ttl_ms: u64) -> anyhow::Result<StatusCode> {
         let request = self.http.post(self.url(&format!("/v1/topics/{topic}/messages")));
         let request = request.header("weir-ttl-ms", ttl_ms).body("1");
         Ok(request.send().await.context("publishing")?.status())
     }
 
-    /// Publishes one message twice under one id, and says whether the second one is noticed.
+    /// Publishes one message twice under one id, and returns whether the second one was detected.
     pub async fn knows_message_ids(&self, topic: &str) -> anyhow::Result<bool> {
         let url = self.url(&format!("/v1/topics/{topic}/messages"));
         let mut last = Value::Null;
@@ -119,7 +119,7 @@ impl Client {
         Ok(last["duplicate"] == true)
     }
 
-    /// `None` where there is no such topic.
+    /// `None` if the topic does not exist.
     pub async fn topic(&self, topic: &str) -> anyhow::Result<Option<TopicView>> {
         let path = format!("/v1/topics/{topic}");
         let answer = self.http.get(self.url(&path)).send().await?;
@@ -130,13 +130,13 @@ impl Client {
         }
     }
 
-    /// All that a topic keeps, by polling. What was read before an error is given with it.
+    /// All messages of a topic, by polling. With an error it returns what was read before.
     pub async fn read(&self, topic: &str) -> (Reading, anyhow::Result<()>) {
         let start = Instant::now();
         loop {
             let mut reading = Reading::default();
             let outcome = self.read_into(topic, &mut reading).await;
-            // Retention overtook the reader: it begins anew.
+            // Retention has removed the offset meanwhile: it begins anew.
             let overtaken = |error: &anyhow::Error| error.to_string().contains("answers 410");
             if !outcome.as_ref().is_err_and(overtaken) || start.elapsed() > PATIENCE {
                 return (reading, outcome);

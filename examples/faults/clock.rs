@@ -1,10 +1,10 @@
 //! The clock jumps ten years ahead and back, from one start to the next and while the broker runs, and
 //! before 1970, under libfaketime.
 //!
-//! Must hold, for a topic that keeps an hour: nothing is wiped because the clock jumped, and
+//! Must hold, for a topic that keeps an hour: nothing is deleted because the clock jumped, and
 //! `published_at` never runs back; a message's time to live passes as fast as ever; a topic that is
-//! made once the clock is right has right times. It never fakes the monotonic clock, which no machine
-//! sets.
+//! created once the clock is right has right times. It never fakes the monotonic clock, which no
+//! machine sets.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,13 +19,13 @@ use crate::setting::Setting;
 
 pub const NAME: &str = "clock";
 
-/// As libfaketime takes it; nothing where the clock is right.
+/// In libfaketime's format; empty if the clock is right.
 const CLOCKS: [Option<&str>; 5] = [None, Some("+3650d"), None, Some("-3650d"), None];
 /// What it is set to while the broker runs; the fourth is before 1970.
 const STEPS: [&str; 6] = ["+0", "+3650d", "+0", "-25000d", "-3650d", "+0"];
-/// How long a message is of use.
+/// The time to live of a message.
 const TTL_MS: u64 = 700;
-/// Long enough for retention to have had its turn.
+/// Long enough for retention to have run.
 const EACH: Duration = Duration::from_millis(2_500);
 
 pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
@@ -124,7 +124,7 @@ async fn is_gone(client: &Client, topic: &str) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// Where a distribution puts it.
+/// Its path in a distribution.
 fn library() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.exists())

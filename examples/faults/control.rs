@@ -1,4 +1,4 @@
-//! How producers are driven, and what they tell when they are done.
+//! The control of producers, and their results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ pub struct Pace {
     pub every: Duration,
 }
 
-/// Says when to stop, and how far all producers have come.
+/// Signals when to stop, and counts the progress of all producers.
 #[derive(Clone, Default)]
 pub struct Control {
     stop: Arc<AtomicBool>,
@@ -24,7 +24,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// No more messages; what is in flight is waited for.
+    /// No more messages; those in flight are waited for.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
@@ -43,13 +43,13 @@ impl Control {
     }
 }
 
-/// What one connection showed.
+/// The result of one connection.
 #[derive(Default)]
 pub struct Told {
     pub history: History,
-    /// What the broker should not have said.
+    /// Wrong answers of the broker.
     pub complaints: Vec<String>,
-    /// Why the connection ended, if it did before it was to.
+    /// Why the connection ended early, if it did.
     pub broke: Option<String>,
     /// Code of the last refusal, and of the close.
     pub refused: Option<String>,

@@ -1,10 +1,10 @@
 //! One change somewhere in a data directory: a bit, a page of zeros, a file cut short, in fjall's
 //! WAL, its tables, its manifests, or a file of the broker's own.
 //!
-//! Must hold: what was acknowledged is there unaltered; or the broker says that it is not, by
-//! quarantine, an announced gap or an error where it is read; or it does not start and names what
-//! is damaged. Silence is a violation, and so is anything given that was never sent: a line in a
-//! log is read by nobody. Beside it stands what plain fjall makes of the same copies. It never
+//! Must hold: acknowledged messages exist unaltered; or the broker reports a loss, by quarantine,
+//! an announced gap or an error where it is read; or it does not start and names the damage.
+//! Silence is a violation, and so is any message that was never sent: a line in a log does not
+//! count as a report. The result of plain fjall on the same copies is printed beside it. It never
 //! changes two things at once.
 
 use std::path::Path;
@@ -22,12 +22,12 @@ use crate::workload::summary;
 
 pub const NAME: &str = "corruption";
 
-/// What came of one change.
+/// The result of one change.
 enum Class {
     Harmless,
     Detected,
     Refused,
-    /// It does not start and leaves it to the reader to find out where the damage is.
+    /// It does not start and does not name the damage.
     Unnamed(String),
     Silent(String),
 }
@@ -96,8 +96,8 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row, plain])
 }
 
-/// A directory that was stopped so many times in order, each time after the script, or else killed
-/// after it once.
+/// A directory that was stopped N times in order, each time after the script, or else killed after
+/// it once.
 async fn base(
     setting: &Setting,
     scratch: &Path,
@@ -182,7 +182,7 @@ async fn classify(
     })
 }
 
-/// Nothing wrong was given, but not all that should be.
+/// No wrong message was returned, but some are missing.
 fn is_missing(violation: &Violation) -> bool {
     matches!(
         violation,
@@ -192,7 +192,7 @@ fn is_missing(violation: &Violation) -> bool {
     )
 }
 
-/// An error that the broker owns up to: a status that says so, or its end with code 1.
+/// A reported error: a status that says so, or its end with code 1.
 fn answers_for_it(error: &anyhow::Error, broker: &mut Broker) -> bool {
     let text = format!("{error:#}");
     text.contains("answers 5") || broker.has_ended()

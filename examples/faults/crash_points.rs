@@ -1,10 +1,10 @@
-//! `kill -9` at each system call that changes what is on the disk: the first, the second, the third
-//! of each kind, from the first start on an empty directory to the stop.
+//! `kill -9` at each system call that changes the disk: the first, the second, the third of each
+//! kind, from the first start on an empty directory to the stop.
 //!
-//! Must hold: whatever point it dies at, the next start works and has everything that was
-//! acknowledged, every topic that was created and none that was deleted. Calls that come by the
-//! thousand are sampled. It never cuts the power: the order in which the disk itself gets things
-//! is the fault `power-cut`.
+//! Must hold: at whatever point it dies, the next start works and has everything that was
+//! acknowledged, every topic that was created and none that was deleted. Calls that occur by the
+//! thousand are sampled. It never cuts the power: the order in which the disk itself receives
+//! writes is the fault `power-cut`.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ const CALLS: [&str; 14] = [
     "openat",
 ];
 
-/// What one point showed.
+/// The result of one point.
 struct Point {
     struck: bool,
     acknowledged: usize,
@@ -48,7 +48,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     let mut random = setting.random(NAME);
     let mut row = Row::new(NAME);
     let scratch = setting.scratch(NAME)?;
-    // A directory in which much has happened, beside one that is still to be made.
+    // A directory with a long history, beside one that is still to be created.
     let grown = scratch.join("grown");
     let script = grow(setting, &scratch, &grown).await?;
     let mut tried = 0;

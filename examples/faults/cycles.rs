@@ -1,4 +1,4 @@
-//! What the faults have in common that crash one directory again and again under load.
+//! The common part of faults that crash one directory repeatedly under load.
 //!
 //! A violation ends the directory, not the run: the next cycle begins with a new one, so that one
 //! fault is counted once.
@@ -13,9 +13,9 @@ use crate::report::Row;
 use crate::setting::Setting;
 use crate::workload::{Running, Workload};
 
-/// A long run says how far it is after so many cycles.
+/// A long run reports its progress after this many cycles.
 const PROGRESS_CYCLES: usize = 50;
-/// Failed cycles after which a run ends: it says no more.
+/// Failed cycles after which a run ends, as more would show nothing new.
 const FAILURES_MAX: usize = 5;
 
 /// A run of cycles.
@@ -44,7 +44,7 @@ impl<'a> Cycles<'a> {
         Ok(())
     }
 
-    /// Starts a broker and judges what it has; `None` if that was wrong.
+    /// Starts a broker and checks its content; `None` if that was wrong.
     pub async fn begin(&mut self, launch: &Launch) -> anyhow::Result<Option<Broker>> {
         self.setting.remember(launch.data())?;
         let broker = match launch.open() {
@@ -61,7 +61,7 @@ impl<'a> Cycles<'a> {
         Ok((self.row.violations.len() == self.judged).then_some(broker))
     }
 
-    /// Load, up to a moment that is the fault's to use.
+    /// Load, up to a moment that the fault chooses.
     pub async fn load(&mut self, broker: &Broker) -> anyhow::Result<Running> {
         let running = self.load.start(broker, &mut self.random);
         running.acknowledged(1).await?;
@@ -81,8 +81,8 @@ impl<'a> Cycles<'a> {
         }
     }
 
-    /// Whether there was a violation since this was asked last. If so the load begins anew, and
-    /// needs a new directory.
+    /// Whether there was a violation since the last call. If so the load begins anew, and needs a
+    /// new directory.
     pub fn failed(&mut self) -> anyhow::Result<bool> {
         if self.row.violations.len() == self.judged {
             return Ok(false);
@@ -94,7 +94,7 @@ impl<'a> Cycles<'a> {
         Ok(true)
     }
 
-    /// Judges what the last crash left, and is done with this directory.
+    /// Checks the content after the last crash, and ends with this directory.
     pub async fn judge_last(&mut self, launch: &Launch) -> anyhow::Result<()> {
         drop(self.begin(launch).await?);
         if !self.failed()? {
@@ -114,7 +114,7 @@ impl<'a> Cycles<'a> {
         self.load = Workload::new(&mut self.random);
     }
 
-    /// It goes on failing.
+    /// It keeps failing.
     pub fn is_hopeless(&self) -> bool {
         self.failures >= FAILURES_MAX
     }

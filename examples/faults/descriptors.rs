@@ -1,8 +1,8 @@
-//! Clients take every file descriptor there is, in all forms, while the broker is published to.
+//! Clients take every file descriptor, in all forms, while the broker is published to.
 //!
-//! Must hold: those beyond what the limit on open files allows are refused, the store goes on, those that
-//! were in before are served, and there is room again when the others have gone. It never lowers a limit
-//! but that of its own broker.
+//! Must hold: connections beyond the limit on open files are refused, the store continues, earlier
+//! connections are served, and there is room again when the others have closed. It never lowers a
+//! limit but that of its own broker.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         row.recovery.push(broker.started_in);
         row.cycles += 1;
         let mut script = Script::new(60, 300);
-        // The script's own connection is in before the others.
+        // The script's own connection is open before the others.
         let (_, clients) = tokio::join!(script.run(&broker), take_descriptors(&broker));
         row.violations.extend(script.ended.take().map(|why| format!("publishing ended: {why}")));
         if broker.has_ended() {
@@ -50,7 +50,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// Opens connections until there are more than there may be.
+/// Opens connections until there are more than allowed.
 async fn take_descriptors(broker: &Broker) -> Vec<TcpStream> {
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

@@ -1,8 +1,8 @@
 //! Disks of the harness's own: an ext4 in an image file, whose power can be cut, and a tmpfs.
 //!
 //! The power is cut with the ioctl `FS_IOC_SHUTDOWN`: from that moment nothing reaches the image,
-//! and after unmounting and mounting again there is what a machine would find that lost its power
-//! then. A mount goes when its owner is dropped.
+//! and after unmounting and mounting again it has the content that a machine would find after a
+//! loss of power. A mount is removed when its owner is dropped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -39,24 +39,24 @@ const LOG_FLUSH: u32 = 1;
 /// Nothing at all is written any more.
 const NO_LOG_FLUSH: u32 = 2;
 
-/// How the power goes.
+/// The kind of power cut.
 #[derive(Clone, Copy, Debug)]
 pub enum Cut {
     /// All that is not synced is gone.
     Clean,
-    /// Some pages of the WAL that are not synced are there, others are not.
+    /// Some unsynced pages of the WAL are on the disk, others are not.
     Torn { seed: u64 },
 }
 
 /// A mounted file system.
 pub struct Mount {
     pub at: PathBuf,
-    /// The image, where there is one.
+    /// The image, if there is one.
     image: Option<PathBuf>,
 }
 
 impl Mount {
-    /// A new ext4 of so many bytes in `scratch`.
+    /// A new ext4 of N bytes in `scratch`.
     pub fn ext4(scratch: &Path, bytes: u64) -> anyhow::Result<Self> {
         let image = scratch.join("disk.image");
         std::fs::File::create(&image)?.set_len(bytes)?;
@@ -67,7 +67,7 @@ impl Mount {
         Ok(mount)
     }
 
-    /// A new tmpfs of so many bytes in `scratch`.
+    /// A new tmpfs of N bytes in `scratch`.
     pub fn tmpfs(scratch: &Path, bytes: u64) -> anyhow::Result<Self> {
         let mount = Self { at: scratch.join("disk"), image: None };
         std::fs::create_dir_all(&mount.at)?;
@@ -81,13 +81,13 @@ impl Mount {
         run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(&self.at))
     }
 
-    /// Off and on again: what is found now is what the disk has.
+    /// Unmounted and mounted again: what is found now is what the disk has.
     pub fn remount(&self) -> anyhow::Result<()> {
         run(Command::new("umount").arg(&self.at))?;
         self.mount()
     }
 
-    /// All that is written so far is on the disk.
+    /// Everything written so far is on the disk.
     pub fn flush(&self) -> anyhow::Result<()> {
         run(Command::new("sync").arg("-f").arg(&self.at))
     }
@@ -100,7 +100,7 @@ impl Mount {
         Ok(line.trim().trim_end_matches('%').parse()?)
     }
 
-    /// Gets ready to cut the power at once when told to.
+    /// Prepares to cut the power at once on command.
     pub fn switch(&self, cut: Cut) -> anyhow::Result<Switch> {
         let (flag, wal, seed) = match cut {
             Cut::Clean => (NO_LOG_FLUSH, PathBuf::new(), 0),
@@ -136,7 +136,7 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Cuts the power; says when that began.
+    /// Cuts the power; returns when that began.
     pub fn cut(mut self) -> anyhow::Result<Instant> {
         let at = Instant::now();
         self.process.stdin.take().context("its input is a pipe")?.write_all(b"\n")?;
@@ -148,13 +148,13 @@ impl Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        // It may have done its work.
+        // It may have ended after its work.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Why disks of our own can't be had here, if so.
+/// Why the harness can't have disks of its own here, if so.
 pub fn unavailable(scratch: &Path) -> Option<String> {
     let tried = Mount::ext4(scratch, 8 << 20).and_then(|disk| disk.remount());
     let why = tried.err().map(|error| format!("no loop mount here: {error:#}"));
@@ -168,7 +168,7 @@ pub fn unavailable(scratch: &Path) -> Option<String> {
 pub fn unmount_below(root: &Path) {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-    // A space in a path is written like this there.
+    // The form of a space in a path there.
     let points = points.map(|point| point.replace("\\040", " "));
     let below: Vec<_> = points.filter(|point| Path::new(point).starts_with(root)).collect();
     for point in below.into_iter().rev() {

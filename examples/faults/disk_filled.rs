@@ -1,10 +1,10 @@
-//! Others fill the disk to its last byte, at a random moment while the broker is published to.
+//! Other programs fill the disk to its last byte, at a random moment while the broker is published to.
 //!
-//! Must hold: publishing is refused with 507, deletions, settings and copies go on, a stop ends with 0, a
-//! start on the full disk serves, publishing goes on once there is room, and all that was acknowledged
-//! is there. Where the store meets the end of the disk all the same, between two looks at it, the
-//! broker may end as after any write error; such cycles are counted in the remarks. It never fills a
-//! disk that is not its own.
+//! Must hold: publishing is refused with 507, deletions, settings and copies continue, a stop ends
+//! with 0, a start on the full disk serves, publishing resumes once there is room, and everything
+//! acknowledged exists. If the store meets the end of the disk all the same, between two
+//! measurements, the broker may end as after any write error; such cycles are counted in the
+//! remarks. It never fills a disk that is not its own.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ async fn cycle(
     };
     script.run(&broker).await;
     filling.join().ok().context("the disk is not filled")??;
-    // What the load did not meet a request meets now.
+    // A request meets now what the load did not.
     let met_the_end = broker.has_ended();
     if !met_the_end {
         on_the_full_disk(&broker, script).await?;
@@ -99,7 +99,7 @@ fn fill(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// What must go on.
+/// Operations that must continue.
 async fn on_the_full_disk(broker: &Broker, script: &mut Script) -> anyhow::Result<()> {
     let client = Client::new(&broker.address)?;
     for _ in 0..10 {
@@ -108,7 +108,7 @@ async fn on_the_full_disk(broker: &Broker, script: &mut Script) -> anyhow::Resul
         client.backup().await.context("a copy on a full disk")?;
         let topic = script.existing().next().context("a topic")?;
         match topic.publish(&client, 1).await {
-            // Its own log and tables may have given room back since.
+            // Its own log and tables may have released room since.
             Ok(()) => {}
             Err(error) if format!("{error:#}").contains("answers 507") => {}
             Err(error) => bail!("publishing on a full disk: {error:#}"),

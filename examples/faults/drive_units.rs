@@ -1,8 +1,8 @@
 //! A process that drives the journal alone with the small machine of the tests, until it is killed.
 //!
 //! Its changes follow from the seed, the owner and their number, so that a process which opens the
-//! directory later knows what must be there. It judges what it finds at its start and panics where
-//! that differs; what was answered only its caller knows.
+//! directory later knows what must exist. It checks the content at its start and panics if that
+//! differs; only its caller knows what was answered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -28,7 +28,7 @@ const KEPT: u64 = 40;
 /// A line of this process.
 #[derive(Debug)]
 pub enum Said {
-    /// An owner was recovered with so many changes.
+    /// An owner was recovered with N changes.
     Found { owner: usize, changes: u64 },
     /// A change that asked for it was answered: it and all before it are on the disk.
     Synced { owner: usize, changes: u64 },
@@ -87,7 +87,7 @@ fn change(seed: u64, owner: usize, number: u64, version: &Version) -> Change {
     Change { appends, values, trim, synced, panic: false }
 }
 
-/// Runs until it is killed, or until the disk takes nothing more.
+/// Runs until it is killed, or until the disk accepts nothing more.
 pub async fn drive(directory: &Path, seed: u64) -> anyhow::Result<()> {
     let settings = StorageSettings {
         path: directory.to_owned(),
@@ -124,7 +124,7 @@ pub async fn drive(directory: &Path, seed: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All owners; those that are missing are made.
+/// All owners; missing ones are created.
 async fn owners(
     journal: &Journal<Small>,
     mut found: BTreeMap<OwnerId, Owner>,

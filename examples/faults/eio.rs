@@ -1,10 +1,10 @@
 //! The disk fails: a write or a sync of the journal answers EIO, once, without having been done.
 //!
-//! Must hold: nothing is acknowledged after it, since what that sync was for may never be on the
-//! disk; the process says why on standard error, once, and ends with code 1; after the next start
-//! everything acknowledged is there. The power is cut before that start, so that an
-//! acknowledgement in spite of a failed sync is found out. It never fails for ever: that the second
-//! try would work is the trap.
+//! Must hold: nothing is acknowledged after it, since the data of that sync may never be on the
+//! disk; the process reports why on standard error, once, and ends with code 1; after the next
+//! start everything acknowledged exists. The power is cut before that start, so that an
+//! acknowledgement in spite of a failed sync is detected. It never fails for ever: a second try
+//! that would work is the trap.
 
 use rand::Rng;
 
@@ -18,9 +18,9 @@ use crate::strace::{self, Attempt, Injection};
 pub const NAME: &str = "eio";
 
 const DISK_BYTES: u64 = 512 << 20;
-/// How often the reason may be said.
+/// How often the reason may be printed.
 const SAID_MAX: usize = 1;
-/// What fjall says of a sync that failed while it was closed.
+/// fjall's message about a sync that failed while it was closed.
 const ON_DROP: &str = "Flush error on drop";
 
 pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
@@ -90,7 +90,7 @@ pub async fn run_errors(
     Ok(vec![row])
 }
 
-/// Judges how it ended, and what the next start has.
+/// Checks how it ended, and the content after the next start.
 async fn judge(
     launch: &Launch,
     attempt: Attempt,
@@ -103,11 +103,11 @@ async fn judge(
     match status.map(|status| status.code()) {
         None => wrong.push(format!("it lives on; the client saw {:?}", script.ended)),
         Some(Some(1)) => {}
-        // The store was synced and closed by then: what fjall syncs once more as it goes, it need not.
+        // The store was synced and closed by then: fjall's last sync at its end is not needed.
         Some(Some(0)) if said.contains(ON_DROP) => last_act = true,
         Some(code) => wrong.push(format!("it ends with {code:?}: {}", said.trim())),
     }
-    // fjall speaks for itself; what counts is what the broker makes of it.
+    // fjall logs for itself; the broker's reaction counts.
     let own = |line: &&str| line.contains("weir") && !line.contains(" fjall::");
     let reasons = said.lines().filter(own).filter(|line| line.contains(reason)).count();
     if reasons == 0 && !last_act {

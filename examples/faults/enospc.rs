@@ -1,10 +1,10 @@
 //! The disk fills: a small tmpfs on which the broker is published to until it refuses.
 //!
 //! Must hold: it refuses before the store meets the end of the disk, 507 `storage-full` over HTTP,
-//! an error and close 1013 over a socket; what is there can be read, and everything acknowledged
-//! is; as soon as there is room again publishing goes on by itself. And where the store meets
-//! ENOSPC all the same, it is what any write error is (see [`eio`](crate::eio)). It never fills
-//! a disk that is not its own.
+//! an error and close 1013 over a socket; stored messages can be read, everything acknowledged
+//! among them; as soon as there is room again publishing resumes by itself. And if the store meets
+//! ENOSPC all the same, it is handled like any write error (see [`eio`](crate::eio)). It never
+//! fills a disk that is not its own.
 
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ async fn full_disk(setting: &Setting) -> anyhow::Result<Row> {
 async fn fill(broker: &Broker, script: &mut Script) -> anyhow::Result<()> {
     let client = Client::new(&broker.address)?;
     let topic = script.existing().next().context("a topic")?;
-    // More than the whole disk takes.
+    // More than the whole disk holds.
     for _ in 0..DISK_BYTES / (BATCH_MESSAGES * 100) {
         if let Err(error) = topic.publish(&client, BATCH_MESSAGES).await {
             let text = format!("{error:#}");

@@ -1,7 +1,7 @@
 //! `kill -9` at random moments under load, and now and then while it recovers.
 //!
-//! Must hold: everything acknowledged is there at either level, nothing jumps, nothing that a
-//! producer sends again after the start is stored twice. It never cuts the power: what has been
+//! Must hold: everything acknowledged exists at either level, no offset jumps, no message that a
+//! producer sends again after the start is stored twice. It never cuts the power: everything
 //! written stays in the operating system.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! What reads the broker's log goes, or hangs with a full pipe, while the broker is published to.
+//! The reader of the broker's log ends, or hangs with a full pipe, while the broker is published to.
 //!
-//! Must hold: publishing goes on at once, a stop ends with 0, and all that was acknowledged is there
-//! after a stop and after a kill. It never closes what the broker itself reads.
+//! Must hold: publishing continues at once, a stop ends with 0, and everything acknowledged exists
+//! after a stop and after a kill. It never closes the broker's own input.
 
 use anyhow::{Context, ensure};
 

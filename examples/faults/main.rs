@@ -1,4 +1,4 @@
-//! Attacks a real `weir serve` and holds what it has afterwards against what it acknowledged.
+//! Attacks a real `weir serve` and compares its content afterwards with what it acknowledged.
 //!
 //! ```text
 //! cargo build --release
@@ -7,13 +7,13 @@
 //! cargo run --release --example faults -- --only kill,power-cut --seed 7 --keep
 //! ```
 //!
-//! Each fault is a file here that says what it does, what must hold and what it never does. What
-//! is the same for all: [`broker`] starts processes, [`producers`] and [`workload`] load them,
-//! [`script`] is a load that is the same every time, [`history`] is the judge, [`report`] the table.
-//! The exit code is 1 if anything was violated or a broker did not open.
+//! Each fault is a file here that states what it does, what must hold and what it never does. The
+//! common parts: [`broker`] starts processes, [`producers`] and [`workload`] load them, [`script`]
+//! is a load that is the same every time, [`history`] is the judge, [`report`] the table. The exit
+//! code is 1 if anything was violated or a broker did not open.
 //!
 //! Cutting the power needs root and loop mounts, killing at system calls needs strace; a fault that
-//! cannot run here stands in the table with the reason. It never touches anything outside its own
+//! cannot run here is in the table with the reason. It never touches anything outside its own
 //! temporary directory and ends only processes that it started.
 
 mod broker;
@@ -68,7 +68,7 @@ use crate::report::Row;
 use crate::setting::Setting;
 
 /// Every fault, in the order of the table, and how many seconds of a short run it may take on two
-/// cores. One that takes longer is told, and is no violation.
+/// cores. A longer one is reported, and is no violation.
 const FAULTS: [(&str, u64); 17] = [
     (kill::NAME, 30),
     (power_cut::NAME, 30),
@@ -89,7 +89,7 @@ const FAULTS: [(&str, u64); 17] = [
     (stuck_readers::NAME, 90),
 ];
 
-/// Attacks a broker and says what it lost.
+/// Attacks a broker and reports its losses.
 #[derive(Parser)]
 struct Arguments {
     /// A few minutes of everything (the default)

@@ -1,4 +1,4 @@
-//! One thing changed in a data directory, as a disk, a cable or a careless hand may do it: a bit, a
+//! One thing changed in a data directory, as by a disk, a cable or an operator's mistake: a bit, a
 //! page of zeros, a file cut short.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 
 const PAGE: u64 = 4096;
 
-/// What a file is to the broker, and how many of a hundred mutations it gets.
+/// The kind of a file, and how many of a hundred mutations it gets.
 const PARTS: [(Part, u32); 4] =
     [(Part::Wal, 40), (Part::Table, 25), (Part::Manifest, 20), (Part::Own, 15)];
 
@@ -53,7 +53,7 @@ pub struct Target {
     bytes: u64,
 }
 
-/// The files of a directory that mean something.
+/// The files of a directory that have a meaning.
 pub fn targets(data: &Path) -> anyhow::Result<Vec<Target>> {
     let mut targets = Vec::new();
     let mut folders = vec![data.to_owned()];
@@ -67,7 +67,7 @@ pub fn targets(data: &Path) -> anyhow::Result<Vec<Target>> {
             let file = path.strip_prefix(data)?.to_owned();
             let Some(part) = part(&file) else { continue };
             let content = std::fs::read(&path)?;
-            // Space that is set aside beforehand is zero.
+            // Preallocated space is zero.
             let bytes = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             if bytes > 0 {
                 targets.push(Target { part, file, bytes: bytes as u64 });

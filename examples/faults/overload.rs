@@ -1,9 +1,9 @@
-//! Ten and more times as much as the broker can take, by every way in at once, from clients that
-//! read no answers and come back at once when they are told to wait.
+//! Ten and more times as much as the broker can take, through every interface at once, from clients
+//! that read no answers and retry at once when they are asked to wait.
 //!
-//! Must hold: the broker's memory stays below [`MEMORY_MAX_MIB`], nobody kills it, it says no where
-//! it has no room, and bystanders that publish a message now and then are served all along. It
-//! never sends anything that breaks a protocol; that is for the tests.
+//! Must hold: the broker's memory stays below [`MEMORY_MAX_MIB`], it is not killed, it refuses
+//! where it has no room, and bystanders that publish a message now and then are served all along.
+//! It never sends anything that breaks a protocol; that is for the tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use crate::setting::Setting;
 
 pub const NAME: &str = "overload";
 
-/// What the broker may take, however much is sent.
+/// The memory of the broker, however much is sent.
 const MEMORY_MAX_MIB: u64 = 256;
 const BYSTANDERS: usize = 40;
 const POSTING: usize = 64;
@@ -30,7 +30,7 @@ const ONE_WAY: usize = 32;
 const BODY_BYTES: usize = 1024 * 1024;
 const FRAME_BYTES: usize = 64 * 1024;
 
-/// What the flood has come to.
+/// The result of the flood.
 #[derive(Default)]
 struct Flood {
     stop: AtomicBool,
@@ -52,7 +52,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     let launch = Launch::new(&setting.weir, &scratch.join("data"), &scratch);
     let mut broker = launch.open()?;
     let client = Client::new(&broker.address)?;
-    // What floods in is let go of again, so that the disk is not what ends it.
+    // The flood's messages are dropped again, so that the disk does not end it.
     client.put_topic("flood", &json!({ "retention_bytes": 64 << 20 })).await?;
     let run = Duration::from_secs(setting.count(10, 60) as u64);
     let alone = crowd(&broker.address, BYSTANDERS, run / 2).await?;
@@ -84,7 +84,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     match beside {
         Ok(beside) => {
-            // Requests wait for room in turn, and are refused only where that takes too long.
+            // Requests wait for room in turn, and are refused only if that takes too long.
             let slowed = percentile(&beside, 500) > 2 * percentile(&alone, 500);
             if count(&flood.refused) == 0 && !slowed {
                 row.violations.push("nothing was refused or had to wait: no overload".into());
@@ -112,12 +112,12 @@ pub fn rounded(time: Duration) -> Duration {
     Duration::from_micros(time.as_micros() as u64 / 100 * 100)
 }
 
-/// The most the broker has taken so far.
+/// The largest memory of the broker so far.
 pub fn peak_mib(broker: &Broker) -> anyhow::Result<u64> {
     Ok(broker.memory_kib("VmHWM:")? / 1024)
 }
 
-/// Posts large bodies without a pause, whatever is answered.
+/// Posts large bodies without a pause, whatever the answer.
 async fn post(http: reqwest::Client, url: String, flood: Arc<Flood>) {
     let body = bytes::Bytes::from(vec![7; BODY_BYTES]);
     while flood.goes_on() {

@@ -1,4 +1,4 @@
-//! What plain fjall makes of a damaged directory, to compare with.
+//! The result of plain fjall on a damaged directory, for comparison.
 //!
 //! It is opened in a process of its own, this example's, since it may panic or hang: that counts
 //! as refused.
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use fjall::{Database, KeyspaceCreateOptions};
 
-/// What came of opening a directory and reading all of `blocks`.
+/// The result of opening a directory and reading all of `blocks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Harmless,
@@ -35,7 +35,7 @@ pub fn contents(data: &Path) -> anyhow::Result<Option<String>> {
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
-/// Holds what a damaged copy gives against what the undamaged directory gave.
+/// Compares the content of a damaged copy with that of the undamaged directory.
 pub fn judge(data: &Path, undamaged: &str) -> anyhow::Result<Outcome> {
     Ok(match contents(data)? {
         None => Outcome::Refused,

@@ -1,11 +1,11 @@
 //! The power goes at a random moment under load, and now and then while the broker recovers.
 //!
-//! The data directory lies on an ext4 of the harness's own (see [`disk`](crate::disk)); it lives
-//! on through all cycles until the disk is rather full. Must hold: what a topic at level `sync`
-//! acknowledged is there. A topic at level `os` may lose a suffix of what it had, acknowledged
-//! within its sync interval and one sync before the cut, and says so: a gap, in a new epoch; no
-//! offset ever stands for two messages. It never cuts without killing the broker: one that lives
-//! through a dead disk is the fault `eio`.
+//! The data directory lies on an ext4 of the harness's own (see [`disk`](crate::disk)); it is kept
+//! through all cycles until the disk is rather full. Must hold: messages that a topic at level
+//! `sync` acknowledged exist. A topic at level `os` may lose a suffix of its messages, acknowledged
+//! within its sync interval and one sync before the cut, and announces it: a gap, in a new epoch;
+//! no offset is ever used for two messages. It never cuts without killing the broker: a broker that
+//! survives a dead disk is the fault `eio`.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::setting::Setting;
 pub const NAME: &str = "power-cut";
 
 const DISK_BYTES: u64 = 512 << 20;
-/// A disk as full as this makes room for a new one: every cycle reads all that is there.
+/// A disk as full as this makes room for a new one: every cycle reads all of its content.
 const USED_PERCENT_MAX: u64 = 25;
 
 pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {

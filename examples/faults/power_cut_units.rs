@@ -1,10 +1,10 @@
-//! The power goes under the journal alone: units over both logs and state of both kinds.
+//! The power fails under the journal alone: units over both logs and state of both kinds.
 //!
-//! What no topic uses yet cannot be reached through sockets, so a process of this harness drives the
-//! journal with a small machine (see [`drive_units`](crate::drive_units)) and says which units were
-//! answered as synced. Must hold: what is found after the cut is a prefix of an owner's units, each
-//! of them whole in both streams and in its state, and none that was answered is missing. Every
-//! other cut writes some of the WAL's last pages back before it (see
+//! Features that no topic uses yet cannot be reached through sockets, so a process of this harness
+//! drives the journal with a small machine (see [`drive_units`](crate::drive_units)) and reports
+//! which units were answered as synced. Must hold: after the cut a prefix of an owner's units
+//! exists, each of them whole in both streams and in its state, and no answered one is missing.
+//! Every other cut writes some of the WAL's last pages back before it (see
 //! [`torn_pages`](crate::torn_pages)).
 
 use std::io::{BufRead, BufReader};
@@ -26,7 +26,7 @@ use crate::setting::Setting;
 pub const NAME: &str = "power-cut-units";
 
 const DISK_BYTES: u64 = 512 << 20;
-/// A disk as full as this makes room for a new one: every cycle reads all that is there.
+/// A disk as full as this makes room for a new one: every cycle reads all of its content.
 const USED_PERCENT_MAX: u64 = 25;
 
 pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
@@ -57,12 +57,12 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// A directory that lives through many cuts.
+/// A directory that is kept through many cuts.
 struct Subject<'a> {
     disk: &'a Mount,
-    /// What the process says on standard error, on a disk that is not attacked.
+    /// The process's standard error, on a disk that is not attacked.
     said: PathBuf,
-    /// What its changes are made of.
+    /// The seed of its changes.
     seed: u64,
     /// By owner, the last unit that was answered as synced.
     answered: [u64; OWNERS],
@@ -86,7 +86,7 @@ impl<'a> Subject<'a> {
             }
         }
         switch.cut()?;
-        // Answers that it gave before the cut took hold are promises like all others.
+        // Answers that it sent before the cut took hold are promises like all others.
         running.process.kill()?;
         while let Ok(said) = running.said.recv() {
             if let Some(Said::Synced { owner, changes }) = Said::parse(&said) {
@@ -99,7 +99,7 @@ impl<'a> Subject<'a> {
         self.disk.remount()
     }
 
-    /// Starts a process, which judges by itself what it finds but for what was answered.
+    /// Starts a process, which checks its content by itself, except for answered units.
     fn start(&mut self, row: &mut Row) -> anyhow::Result<Driver> {
         let begun = Instant::now();
         let mut running = Driver::start(&self.disk.at.join("data"), &self.said, self.seed)?;

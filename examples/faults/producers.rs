@@ -1,9 +1,9 @@
-//! Producers that keep messages in flight over `weir.v1`, live through crashes, and write down
-//! what was sent and what was acknowledged.
+//! Producers that keep messages in flight over `weir.v1`, survive crashes, and record what was sent
+//! and what was acknowledged.
 //!
-//! There are three kinds, by what they do after a crash: one sends nothing twice; one sends again
-//! what was not acknowledged, and a little of what was, under the same `message_id`s; one has a
-//! name, asks where to go on, and sends everything from there.
+//! There are three kinds, by their action after a crash: one sends nothing twice; one sends again
+//! unacknowledged messages, and a few acknowledged ones, under the same `message_id`s; one has a
+//! name, asks for its last durable id, and sends everything after it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -22,7 +22,7 @@ use crate::history::payload;
 /// Messages that are sent again though they were acknowledged.
 const AGAIN: usize = 20;
 
-/// What a producer does about messages that it does not know to be stored.
+/// What a producer does about messages that may not be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     SendsOnce,
@@ -30,7 +30,7 @@ pub enum Kind {
     Named,
 }
 
-/// A producer and all that it keeps from one connection to the next.
+/// A producer and its state from one connection to the next.
 #[derive(Debug)]
 pub struct Producer {
     topic: String,
@@ -58,12 +58,12 @@ impl Producer {
         }
     }
 
-    /// It goes by a name; false once a broker that knows no names has refused it.
+    /// It has a name; false once a broker without names has refused it.
     pub fn is_named(&self) -> bool {
         self.kind == Kind::Named
     }
 
-    /// The broker knows no `message_id`s: what is sent again would be stored again.
+    /// The broker has no `message_id`s: messages sent again would be stored again.
     pub fn forget_message_ids(&mut self) {
         if self.kind == Kind::MessageIds {
             self.kind = Kind::SendsOnce;
@@ -82,7 +82,7 @@ impl Producer {
         tokio_tungstenite::connect_async(path).await.map(|(socket, _)| socket)
     }
 
-    /// Publishes until it is told to stop and everything is answered, or the connection breaks.
+    /// Publishes until it is stopped and everything is answered, or the connection breaks.
     pub async fn run(mut self, address: String, pace: Pace, control: Control) -> (Self, Told) {
         let mut told = Told::default();
         match self.connect(&address).await {
@@ -120,7 +120,7 @@ impl Producer {
         loop {
             let stopping = control.is_stopped();
             if stopping && in_flight.is_empty() {
-                // The broker answers; whether its goodbye comes is no concern here.
+                // The broker answers; its Close is not checked here.
                 let _ = sink.close().await;
                 return;
             }
@@ -157,7 +157,7 @@ impl Producer {
                             break;
                         }
                     }
-                    // That it broke the stream will say.
+                    // The stream will report that it broke.
                     let _ = sink.flush().await;
                 }
             }
@@ -175,7 +175,7 @@ impl Producer {
         Message::text(message.to_string())
     }
 
-    /// What to send before anything new.
+    /// Messages to send before anything new.
     fn resume(&mut self, welcome: &Value, told: &mut Told) -> VecDeque<u64> {
         match self.kind {
             Kind::SendsOnce => VecDeque::new(),

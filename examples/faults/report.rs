@@ -1,4 +1,4 @@
-//! What a fault found, and the one table of all of them.
+//! The result of a fault, and the one table of all of them.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,15 +10,15 @@ const SHOWN_MAX: usize = 12;
 #[derive(Debug, Default)]
 pub struct Row {
     pub fault: String,
-    /// What one line of work is called differs from fault to fault: crashes, points, copies.
+    /// The name of a unit of work differs from fault to fault: crashes, points, copies.
     pub cycles: usize,
     pub acknowledged: usize,
-    /// Acknowledged and gone, allowed or not.
+    /// Acknowledged and lost, allowed or not.
     pub lost: usize,
     pub violations: Vec<String>,
     /// From the start of a process until it listens.
     pub recovery: Vec<Duration>,
-    /// What else there is to say.
+    /// Other remarks.
     pub note: String,
     /// Why it could not run here.
     pub passed_over: Option<String>,

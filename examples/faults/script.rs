@@ -1,8 +1,7 @@
-//! A load that is the same every time: topics come, are filled in turn over HTTP, and one goes.
+//! A load that is the same every time: topics are created, filled in turn over HTTP, and one is deleted.
 //!
-//! It ends early when the broker does; what it knows then is how far it came. A topic whose
-//! creation or deletion was asked for and not answered may be there or not; if it is there it is
-//! whole.
+//! It ends early when the broker does; its progress is known then. A topic whose creation or
+//! deletion was requested and not answered may exist or not; if it exists it is complete.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use crate::client::Client;
 use crate::history::{History, Reading, payload};
 use crate::workload::summary;
 
-/// How far a topic has come.
+/// The progress of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Unasked,
@@ -53,7 +52,7 @@ const SYNC_INTERVAL_MS: u64 = 20;
 const LOSS_BOUND: Duration = Duration::from_millis(SYNC_INTERVAL_MS + 1_500);
 
 impl Script {
-    /// So many batches for each topic, so many messages in each.
+    /// N batches for each topic, M messages in each.
     pub fn new(batches: u64, batch_messages: u64) -> Self {
         let sync = json!({ "ack_level": "sync" });
         let os = json!({ "ack_level": "os", "sync_interval_ms": SYNC_INTERVAL_MS });
@@ -70,8 +69,7 @@ impl Script {
         Self { topics, batches: 1, batch_messages: 20, ended: None }
     }
 
-    /// Goes through the script once, as far as the broker lets it. Topics that are there already
-    /// are filled further.
+    /// Runs the script once, as far as the broker allows. Existing topics are filled further.
     pub async fn run(&mut self, broker: &Broker) {
         self.ended = self.steps(broker).await.err().map(|error| format!("{error:#}"));
     }
@@ -99,7 +97,7 @@ impl Script {
         Ok(())
     }
 
-    /// Reads everything and says what is wrong with it.
+    /// Reads everything and returns what is wrong with it.
     pub async fn check(&mut self, broker: &Broker) -> anyhow::Result<Vec<String>> {
         let client = Client::new(&broker.address)?;
         let mut wrong = Vec::new();
@@ -137,7 +135,7 @@ impl Script {
         self.topics.iter().map(|topic| topic.history.lost_count()).sum()
     }
 
-    /// Topics that must be there.
+    /// Topics that must exist.
     pub fn existing(&mut self) -> impl Iterator<Item = &mut ScriptTopic> {
         self.topics.iter_mut().filter(|topic| topic.fate == Fate::Exists)
     }
@@ -160,7 +158,7 @@ impl ScriptTopic {
         violations
     }
 
-    /// One batch; everything that was accepted is in the history, whatever came of the rest.
+    /// One batch; everything that was accepted is in the history, whatever the result of the rest.
     pub async fn publish(&mut self, client: &Client, count: u64) -> anyhow::Result<()> {
         let first = self.next;
         self.next += count;

@@ -1,8 +1,8 @@
-//! Topics that are deleted and made again, and backups that are restored, now and then twice.
+//! Topics that are deleted and created again, and backups that are restored, sometimes twice.
 //!
-//! Must hold: an epoch is never used twice under a topic's name, a receipt never names two messages, a
-//! message that is gone is 404 or lost, and one that is there is answered by the receipt that its
-//! producer got. It never writes to a directory that another broker has.
+//! Must hold: an epoch is never used twice under a topic's name, a receipt never names two
+//! messages, a message that is gone is 404 or lost, and one that exists is answered by the receipt
+//! that its producer received. It never writes to a directory that another broker has.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub const NAME: &str = "second-life";
 
 const TOPICS: [&str; 2] = ["life.a", "life.b"];
 
-/// What a receipt was given out for.
+/// The message that a receipt was issued for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Given {
     topic: &'static str,
@@ -35,7 +35,7 @@ struct Subject<'a> {
     /// How many directories there were.
     directories: usize,
     given: HashMap<String, Given>,
-    /// Receipts whose messages are here.
+    /// Receipts whose messages exist here.
     here: Vec<String>,
     /// By topic, the lowest epoch that it may have.
     epochs: HashMap<&'static str, u64>,
@@ -93,7 +93,7 @@ impl Subject<'_> {
                 let held = self.here.clone();
                 self.publish(&client, random).await?;
                 broker.kill();
-                // The second copy of one backup is apart from the first.
+                // The second copy of one backup differs from the first.
                 for _ in 0..random.random_range(1..3) {
                     // Not the last one that was used, and none before it.
                     self.epochs.values_mut().for_each(|epoch| *epoch += 1);

@@ -1,8 +1,8 @@
-//! What all faults share: the broker to attack, how long, with which choices, and where.
+//! Settings common to all faults: the broker to attack, how long, with which choices, and where.
 //!
-//! Everything is made below one directory of this run's, `weir-faults-PID` in the temporary
-//! directory; it goes with the run, mounts first. What a run before this one left behind, because
-//! it was ended by force, goes at the start.
+//! Everything is created below one directory of this run's, `weir-faults-PID` in the temporary
+//! directory; it is removed with the run, mounts first. Remains of an earlier run that was ended by
+//! force are removed at the start.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -44,7 +44,7 @@ impl Setting {
         Ok(Self { weir, long, seed, keep, root })
     }
 
-    /// So many in a short run, so many in a long one.
+    /// N in a short run, M in a long one.
     pub fn count(&self, short: usize, long: usize) -> usize {
         if self.long { long } else { short }
     }
@@ -65,7 +65,7 @@ impl Setting {
         Ok(path)
     }
 
-    /// Remembers a data directory as it is now, in case that what comes next fails.
+    /// Copies a data directory as it is now, in case the next step fails.
     pub fn remember(&self, data: &Path) -> anyhow::Result<()> {
         if self.keep && data.exists() {
             let memory = self.root.join("remembered");
@@ -77,7 +77,7 @@ impl Setting {
         Ok(())
     }
 
-    /// Puts what was remembered last where it outlives this run.
+    /// Moves the last copy to where it outlives this run.
     pub fn keep(&self, name: &str) -> anyhow::Result<()> {
         let memory = self.root.join("remembered");
         if self.keep && memory.exists() {
@@ -114,7 +114,7 @@ fn remove(root: &Path) {
     }
 }
 
-/// What runs left behind that are no more.
+/// The remains of runs that have ended.
 fn remove_leftovers() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
@@ -127,12 +127,12 @@ fn remove_leftovers() {
     }
 }
 
-/// A process that has ended and that nobody has asked about yet runs no program any more.
+/// A process that has ended and was not waited for yet runs no program any more.
 fn is_alive(process: &str) -> bool {
     std::fs::read_link(Path::new("/proc").join(process).join("exe")).is_ok()
 }
 
-/// Ends brokers that a run before this one started on a directory of its own and left behind.
+/// Ends brokers that an earlier run started on a directory of its own and left behind.
 fn end_brokers_on(root: &Path) {
     let Ok(processes) = std::fs::read_dir("/proc") else { return };
     for process in processes.flatten() {

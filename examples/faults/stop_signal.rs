@@ -1,7 +1,7 @@
-//! SIGSTOP for a while, SIGCONT, as a debugger, a laptop's lid or a host that migrates does it.
+//! SIGSTOP for a while, then SIGCONT, as from a debugger, a laptop's lid or a host that migrates.
 //!
-//! Must hold: sockets go on where they were, nothing is lost or comes twice, nobody gives up. It
-//! never stops it for longer than any deadline of the broker's.
+//! Must hold: sockets continue where they were, nothing is lost or duplicated, no client gives up.
+//! It never stops it for longer than any deadline of the broker's.
 
 use std::time::Duration;
 

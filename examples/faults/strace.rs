@@ -14,15 +14,15 @@ use rand::seq::index;
 use crate::broker::{Launch, Start};
 use crate::script::Script;
 
-/// What to do to a process.
+/// The action on a process.
 #[derive(Clone, Debug)]
 pub struct Injection {
     pub call: &'static str,
-    /// As strace writes it: `signal=KILL`, `error=EIO`.
+    /// In strace's syntax: `signal=KILL`, `error=EIO`.
     pub fault: &'static str,
-    /// At the how manieth call.
+    /// At the nth call.
     pub nth: usize,
-    /// Only at calls for one of these files, where there are any.
+    /// Only at calls for one of these files, if any are given.
     pub files: Vec<PathBuf>,
 }
 
@@ -31,7 +31,7 @@ pub struct Attempt {
     pub script: Script,
     pub status: Option<ExitStatus>,
     pub said: String,
-    /// The fault came to pass.
+    /// The fault occurred.
     pub struck: bool,
 }
 
@@ -48,7 +48,7 @@ pub fn unavailable() -> Option<String> {
 }
 
 fn wrapper(log: &Path, calls: &str) -> Vec<OsString> {
-    // With -D the broker, not strace, is our child. With --seccomp-bpf no signal is injected.
+    // With -D the harness's child is the broker, not strace. With --seccomp-bpf no signal is injected.
     let mut words: Vec<OsString> = ["strace", "-D", "-f", "-qq", "-o"].map(Into::into).into();
     words.push(log.into());
     words.push("-e".into());
@@ -56,7 +56,7 @@ fn wrapper(log: &Path, calls: &str) -> Vec<OsString> {
     words
 }
 
-/// The broker goes through the script and is stopped by SIGTERM, unless the fault ends it before.
+/// The broker runs the script and is stopped by SIGTERM, unless the fault ends it before.
 pub async fn attempt(
     launch: &Launch,
     scratch: &Path,
@@ -79,7 +79,7 @@ pub async fn attempt(
     Ok(Attempt { script, status, said, struck: killed || log.contains("(INJECTED)") })
 }
 
-/// How often each call comes at most in one thread while the script is gone through.
+/// How often each call occurs at most in one thread during the script.
 pub async fn count(
     launch: &Launch,
     scratch: &Path,

@@ -1,10 +1,10 @@
-//! Thousands of tails that wait, a thousand that never read what they asked for, and some that do;
-//! then the same with every other way to read: pages in three forms, a message, events, a backup,
-//! each by readers that take nothing and by readers that take a little now and then.
+//! Thousands of tails that wait, a thousand that never read the messages they asked for, and some
+//! that do; then the same with every other way to read: pages in three forms, a message, events, a
+//! backup, each by readers that take nothing and by readers that take a little now and then.
 //!
-//! Must hold: healthy readers are served as if the others were not there, every socket costs little, and the
-//! process stays within its memory bound.
-//! It never waits for the stuck ones to be cut off (they are after a minute); that is for the tests.
+//! Must hold: healthy readers are served as if the others did not exist, every socket costs little,
+//! and the process stays within its memory bound. It never waits for the stuck ones to be cut off
+//! (they are after a minute); that is for the tests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,12 +30,12 @@ const STUCK: usize = 1_000;
 const READING: usize = 100;
 /// What an idle tail may cost the broker.
 const IDLE_KIB_MAX: u64 = 16;
-/// Stored in the topic before, so that a stuck reader has enough to be stuck at.
+/// Stored in the topic before, so that a stuck reader has enough pending data.
 const BACKLOG_BYTES: usize = 8 << 20;
 const MESSAGES: usize = 500;
 /// Slow readers of each form.
 const SLOW: usize = 400;
-/// What the process may take, at default settings.
+/// The memory of the process, at default settings.
 const MEMORY_MIB_MAX: u64 = 256;
 /// How long slow readers are watched, and how long a poll beside them may take.
 const WATCHED: Duration = Duration::from_secs(8);
@@ -92,7 +92,7 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// Every way to read but the tail: the path, and what is accepted.
+/// Every way to read but the tail: the path, and the `Accept` header.
 const WAYS: [(&str, &str, usize); 6] = [
     ("/v1/topics/busy/messages?max=10000&max_bytes=67108864", "application/json", SLOW),
     ("/v1/topics/busy/messages?max=10000", "application/x-ndjson", SLOW),
@@ -102,8 +102,8 @@ const WAYS: [(&str, &str, usize); 6] = [
     ("/v1/backup", "*/*", 1),
 ];
 
-/// Opens readers in every form, first ones that take nothing, then ones that take a little, and polls
-/// beside them; how many readers there were.
+/// Opens readers in every form, first ones that take nothing, then ones that take a little, and
+/// polls beside them; returns the number of readers.
 async fn slow_readers(broker: &Broker, client: &Client, row: &mut Row) -> anyhow::Result<usize> {
     client.publish_many("large", &[json!("x".repeat(1_000_000))]).await?;
     let mut count = 0;
@@ -126,7 +126,7 @@ async fn slow_readers(broker: &Broker, client: &Client, row: &mut Row) -> anyhow
         while begun.elapsed() < WATCHED {
             if trickle {
                 for reader in &mut readers {
-                    // Nothing may be there, or it may be cut off.
+                    // Nothing may be pending, or it may be cut off.
                     let _ = reader.read(&mut [0; 512]);
                 }
             }
@@ -144,7 +144,7 @@ async fn slow_readers(broker: &Broker, client: &Client, row: &mut Row) -> anyhow
     Ok(count)
 }
 
-/// A connection whose client keeps little that it has not read.
+/// A connection whose client buffers little unread data.
 fn narrow(broker: &Broker) -> anyhow::Result<TcpStream> {
     let socket = TcpStream::connect(&broker.address).context("a reader")?;
     socket2::SockRef::from(&socket).set_recv_buffer_size(4_096)?;
@@ -175,8 +175,8 @@ fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
-/// Publishes at a pace to a topic that so many read; the time from when each message was due until
-/// each reader had it, in order.
+/// Publishes at a pace to a topic with N readers; returns the time from when each message was due
+/// until each reader had it, in order.
 async fn delivered(broker: &Broker, readers: usize) -> anyhow::Result<Vec<Duration>> {
     let url = format!("ws://{}/v1/topics/busy/tail?from=latest", broker.address);
     let mut reading = Vec::new();

@@ -1,8 +1,8 @@
-//! The power goes while the operating system is writing back: of what was not synced some pages
-//! of the WAL are on the disk and others are not, in any order.
+//! The power fails while the operating system is writing back: of the unsynced data some pages of
+//! the WAL are on the disk and others are not, in any order.
 //!
-//! Must hold: what holds when the power is cut. It never tears a page in two: what a disk promises
-//! is a sector, and the file system's pages are written whole.
+//! Must hold: the same as when the power is cut. It never tears a page in two: a disk promises a
+//! sector, and the file system's pages are written whole.
 
 use crate::disk::Cut;
 use crate::power_cut;

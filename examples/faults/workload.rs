@@ -1,8 +1,8 @@
 //! Five topics under load, two at level `sync`, two at level `os`, one that keeps little; three
 //! producers of different kinds each, and the history of every topic through all crashes.
 //!
-//! A cycle is always: start, read everything and judge it, load, the fault, gather what the
-//! producers know. Nothing is published between a start and the reading after it.
+//! A cycle is always: start, read and check everything, load, the fault, gather the producers'
+//! records. Nothing is published between a start and the reading after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::producers::{Kind, Producer};
 
 /// What a sync may take on top of the interval after which it is due.
 const SYNC_SLACK: Duration = Duration::from_millis(1_500);
-/// What the topic keeps that keeps little.
+/// The limit of the topic that keeps little.
 const RETENTION_BYTES: u64 = 256 * 1024;
 const KINDS: [Kind; 3] = [Kind::SendsOnce, Kind::MessageIds, Kind::Named];
 
@@ -29,7 +29,7 @@ struct Topic {
     name: String,
     /// `None` at level `sync`.
     sync_interval: Option<Duration>,
-    /// `None` where everything is kept.
+    /// `None` if everything is kept.
     retention_bytes: Option<u64>,
     history: History,
     producers: Vec<Producer>,
@@ -38,7 +38,7 @@ struct Topic {
 /// See the module.
 pub struct Workload {
     topics: Vec<Topic>,
-    /// What this broker does not have yet: that part of the load is passed over.
+    /// Features that this broker does not have yet: that part of the load is skipped.
     pub missing: BTreeSet<&'static str>,
 }
 
@@ -114,7 +114,7 @@ impl Workload {
         Ok(())
     }
 
-    /// Reads everything and says what is wrong with it.
+    /// Reads everything and returns what is wrong with it.
     pub async fn check(&mut self, broker: &Broker) -> anyhow::Result<Vec<String>> {
         let client = Client::new(&broker.address)?;
         let mut wrong = Vec::new();
@@ -163,7 +163,7 @@ impl Workload {
         Running { control, started: tasks.len(), tasks }
     }
 
-    /// Takes back the producers, with what they were told.
+    /// Takes back the producers, with their results.
     pub async fn gather(&mut self, running: Running) -> Gathered {
         let mut gathered = Gathered::default();
         for (n, task) in running.tasks {
@@ -221,17 +221,17 @@ pub fn summary(violations: &[Violation]) -> Vec<String> {
     kinds.values().map(written).collect()
 }
 
-/// What the producers of one cycle were told, besides what went into the histories.
+/// The producers' results of one cycle, besides the histories.
 #[derive(Default)]
 pub struct Gathered {
     pub complaints: Vec<String>,
-    /// Connections that ended before they were to.
+    /// Connections that ended early.
     pub broken: usize,
     pub why_broken: Option<String>,
 }
 
 impl Running {
-    /// Waits until that many messages are acknowledged; says so when that never comes.
+    /// Waits until that many messages are acknowledged; fails if that never happens.
     pub async fn acknowledged(&self, count: u64) -> anyhow::Result<()> {
         let start = Instant::now();
         let mut pace = tokio::time::interval(Duration::from_millis(2));

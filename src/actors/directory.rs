@@ -1,4 +1,4 @@
-//! Where actors find each other: topic name → handle, handle → addresses as they are announced.
+//! Where actors find each other: topic name → handle, handle → announced addresses.
 //!
 //! Invariants: an address is announced only after its actor has recovered; only the supervisor
 //! announces (the writing halves are visible to it alone); a handle outlives every restart, so
@@ -31,7 +31,7 @@ pub enum Announcement<A: Actor> {
 /// Why there is no address and will be none soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// The restart budget is spent; somebody has to look.
+    /// The restart budget is spent; an operator has to intervene.
     #[error("quarantined after too many restarts")]
     Quarantined,
     /// The topic was deleted, or the broker stops.
@@ -91,13 +91,13 @@ impl<A: Actor> Slot<A> {
     }
 }
 
-/// What a topic's actors are doing, as API.md shows it.
+/// The state of a topic's actors, as API.md shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TopicState {
     /// Messages pass.
     Running,
-    /// An actor is being brought back.
+    /// An actor is being restarted.
     Recovering,
     /// An actor's restart budget is spent.
     Quarantined,
@@ -109,7 +109,7 @@ pub struct TopicHandle {
     name: TopicName,
     /// With the version of the change that made it so.
     record: RwLock<(u64, TopicRecord)>,
-    /// Made on first use: most of many topics rest.
+    /// Made on first use: most topics are idle.
     slots: OnceLock<Slots>,
     /// Producer sockets open now.
     pub producers: AtomicUsize,
@@ -195,7 +195,7 @@ impl TopicHandle {
         self.record.read().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
-    /// Takes a changed record over, unless a newer change has been.
+    /// Stores a changed record, unless a newer change is stored already.
     pub(super) fn set_record(&self, version: u64, record: TopicRecord) {
         let mut known = self.record.write().unwrap_or_else(PoisonError::into_inner);
         if version > known.0 && record.id == self.id {
@@ -218,7 +218,7 @@ impl TopicHandle {
         self.wake_supervision.notify_waiters();
     }
 
-    /// The worse of its actors' states. A topic nobody has used yet rests, ready to run.
+    /// The worst of its actors' states. A topic that has not been used yet is idle, ready to run.
     pub fn state(&self) -> TopicState {
         if !self.activated.load(Ordering::Acquire) {
             return TopicState::Running;
@@ -227,7 +227,7 @@ impl TopicHandle {
     }
 }
 
-/// All topics there are, by name and by id.
+/// All topics, by name and by id.
 #[derive(Default)]
 pub struct Directory {
     topics: DashMap<TopicName, Arc<TopicHandle>>,
@@ -250,7 +250,7 @@ impl Directory {
         self.topics.len()
     }
 
-    /// There is no topic.
+    /// No topic exists.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }
@@ -262,8 +262,8 @@ impl Directory {
         topics
     }
 
-    /// Enters a topic. The one that is there stays, unless it is an earlier topic of that name
-    /// which is just being deleted.
+    /// Enters a topic. An existing one stays, unless it is an earlier topic of that name which is
+    /// just being deleted.
     pub(super) fn enter(&self, record: TopicRecord) -> Arc<TopicHandle> {
         let mut entry = self
             .topics
@@ -279,7 +279,7 @@ impl Directory {
         handle
     }
 
-    /// Takes a topic out, if it is still the one with this id.
+    /// Removes a topic, if it is still the one with this id.
     pub(super) fn remove(&self, name: &TopicName, id: TopicId) {
         if let Some((_, handle)) = self.topics.remove_if(name, |_, handle| handle.id == id) {
             handle.mark_deleted();

@@ -1,8 +1,8 @@
 //! The ingest logger: one per topic, the step at which a message becomes the broker's duty.
 //!
-//! In mode `hml` without processors the outgoing record is the raw one, so it is written once:
-//! the logger stamps the block with its incarnation and hands it to the writer, together with the
-//! oneshot on which its sender waits. It keeps nothing, so there is nothing to lose.
+//! In mode `hml` without processors the outgoing record is the raw one, so it is written once: the
+//! logger stamps the block with its incarnation and hands it to the writer, together with the
+//! oneshot on which its sender waits. It keeps nothing, so it can lose nothing.
 //!
 //! Invariants: blocks reach the writer in the order they reached the logger; the factory fences
 //! at the writer before an incarnation takes its first block.
@@ -34,8 +34,8 @@ pub struct IngestLogger {
 }
 
 impl IngestLogger {
-    /// Fences the predecessor off and makes the logger; `None` when the topic is gone or the
-    /// journal has stopped.
+    /// Fences the predecessor and makes the logger; `None` when the topic is deleted or the journal
+    /// has stopped.
     pub async fn recover(topic: TopicId, incarnation: Incarnation, topics: Topics) -> Option<Self> {
         match topics.fence(topic, incarnation).await {
             Ok(head) => {

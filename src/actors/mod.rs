@@ -3,8 +3,8 @@
 //! A message passes [`producer`] → [`ingest`] → the journal's writer; a fact about it comes back
 //! through [`topic`] to the readers. Each actor is a thin shell; it can panic at any step and is
 //! back within a second, because
-//! - what it holds is either in the journal or comes back to whoever sent it (a dropped oneshot
-//!   means "never handed over"),
+//! - what it holds is either in the journal or returned to its sender (a dropped oneshot means
+//!   "never handed over"),
 //! - the [`supervisor`] restarts it from a factory that reads its state from the journal, behind a
 //!   fence at the writer, before its name is announced again.
 //!

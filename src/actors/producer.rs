@@ -1,10 +1,10 @@
-//! The producer: one behind each producer socket, the way from the door to the ingest logger.
+//! The producer: one behind each producer socket, between the socket and the ingest logger.
 //!
-//! It hands blocks to the topic's ingest logger in the order they came, holds them while that one
-//! is away, and says so when it will not come back. When it panics, what it held comes back to
-//! the session (the oneshots drop), which sends it again to its successor.
+//! It hands blocks to the topic's ingest logger in the order received, holds them while the logger
+//! is away, and reports when it will not return. When it panics, the blocks it held return to the
+//! session (the oneshots drop), which sends them again to its successor.
 //!
-//! Invariants: blocks leave in the order they came; it holds no more than its session's credit,
+//! Invariants: blocks leave in the order received; it holds no more than its session's credit,
 //! since the session sends no more.
 
 use std::collections::VecDeque;
@@ -51,7 +51,7 @@ impl Producer {
         }
         let Some(ingest) = self.topic.ingest().now() else { return self.wait(ctx) };
         while let Some(held) = self.held.pop_front() {
-            // Should the logger die before it takes this, the oneshot drops with its mailbox.
+            // If the logger dies before it takes this, the oneshot drops with its mailbox.
             ingest.do_send(held);
             faults::pass(Seam::ProducerForwarded);
         }
@@ -81,7 +81,7 @@ impl Producer {
                 Unavailable::Quarantined => AppendError::Quarantined,
                 Unavailable::Ended => AppendError::TopicDeleted,
             };
-            // The session may have gone; then nobody needs to know.
+            // The session may have gone; then no error has to be reported.
             let _ = held.reply.send(Err(error));
         }
         if self.closing {

@@ -1,11 +1,11 @@
-//! The topic actor: tells a topic's readers that there is more to read.
+//! The topic actor: notifies a topic's readers that there is more to read.
 //!
-//! Notify, then pull: the journal's writer tells the topic that its head advanced, the topic tells
-//! its readers, and these read from the queue as far as they can take it. No payload passes here.
-//! A telling is dropped while the one before it has not been taken, so mailboxes stay short
+//! Notify, then pull: the journal's writer notifies the topic that its head advanced, the topic
+//! notifies its readers, and these read from the queue as fast as they can. No payload passes here.
+//! A notification is dropped while the one before it has not been taken, so mailboxes stay short
 //! however slow a reader is.
 //!
-//! Invariants: a reader that attaches is told at once, so nothing between its last read and its
+//! Invariants: a reader that attaches is notified at once, so nothing between its last read and its
 //! attachment is missed; when the actor dies every reader notices (its [`Attachment`] ends) and
 //! attaches to the successor.
 
@@ -26,34 +26,34 @@ use crate::queue::Queue;
 #[rtype(result = "()")]
 pub struct HeadAdvanced;
 
-/// Whom a topic tells.
+/// A topic's reader, as the receiver of notifications.
 pub type Reader = Recipient<HeadAdvanced>;
 
-/// "Told and not yet taken", shared by teller and listener.
+/// "Notified and not yet taken", shared by notifier and reader.
 #[derive(Clone, Debug, Default)]
 pub struct Pending(Arc<AtomicBool>);
 
 impl Pending {
-    /// The teller: true when a telling is due.
+    /// The notifier: true when a notification is due.
     pub fn raise(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    /// The listener, before it looks at what there is to read.
+    /// The reader, before it checks for new messages.
     pub fn take(&self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
-/// Tell this reader from now on.
+/// Notify this reader from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Attach {
-    /// Whom to tell.
+    /// The reader's address.
     pub reader: Reader,
     /// Shared with the reader.
     pub pending: Pending,
-    /// Held as long as the reader is told; its end tells the reader that it is not any more.
+    /// Held as long as the reader is notified; its drop shows the reader that it is no longer attached.
     pub attachment: Attachment,
 }
 
@@ -81,13 +81,13 @@ pub struct Topic {
     waiting: Vec<AwaitHead>,
 }
 
-/// Somebody wants to know of a topic's news. Without it the writer need not wake the actor.
+/// A reader waits for the topic's news. Without it the writer need not wake the actor.
 #[derive(Clone, Debug, Default)]
 struct Listening(Arc<AtomicBool>);
 
 impl Listening {
-    /// To be called before the listener first looks at the head: either it sees what the writer has
-    /// shown by then, or the writer, which looks here behind that, sees it listen.
+    /// To be called before the reader first checks the head: either it sees what the writer has
+    /// shown by then, or the writer, which checks this flag after that, sees the reader.
     fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -137,7 +137,8 @@ impl Actor for Topic {
                 }
             }),
         );
-        // A deletion takes the topic away first and forgets it then: one of us two is the later.
+        // Deletion removes the topic before it forgets the watchers: whichever of the two runs last
+        // cleans up.
         if self.queue.extent(self.id).is_none() {
             self.queue.forget(self.id);
         }
@@ -161,7 +162,7 @@ impl Handler<HeadAdvanced> for Topic {
         });
         let head = self.head();
         for waiting in self.waiting.extract_if(.., |waiting| waiting.offset < head) {
-            // Who stopped waiting needs no answer.
+            // A requester that stopped waiting needs no answer.
             let _ = waiting.reply.send(());
         }
         if self.readers.is_empty() && self.waiting.is_empty() {

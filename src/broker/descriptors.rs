@@ -1,4 +1,4 @@
-//! Open files: how many the limit allows, and what each part gets of them.
+//! Open files: how many the limit allows, and the share of each part.
 //!
 //! A store that can't open a file ends for good, so its share is set aside first and connections get
 //! what is left; those beyond are refused with 429 like those beyond `limits.connections_max`.
@@ -17,22 +17,22 @@ const OWN_FILES: usize = 80;
 const TABLES_MAX: usize = 512;
 /// The share of the limit that tables and connections over the limit get where it is low.
 const SHARE: usize = 8;
-/// Connections over the limit that may be open, each until its client has been told so.
+/// Connections over the limit that may be open, each until its client has received the refusal.
 const SPARE_CONNECTIONS: usize = 512;
 
-/// How many each part may have.
+/// The share of each part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Descriptors {
     /// Table files the store keeps open.
     pub(super) tables: usize,
     /// Connections that are served.
     pub(super) connections: usize,
-    /// Connections beyond, which are told that they are too many.
+    /// Connections beyond these, which are refused as too many.
     pub(super) spare: usize,
 }
 
 impl Descriptors {
-    /// Raises the limit as far as it may be, since many systems begin at 1,024, and divides it.
+    /// Raises the limit as far as possible, since many systems begin at 1,024, and divides it.
     ///
     /// # Errors
     /// The limit leaves nothing for connections.
@@ -69,7 +69,7 @@ impl Descriptors {
     }
 }
 
-/// The limit on open files, raised to what is wanted where it is less and may be.
+/// The limit on open files, raised to the wanted value if it is lower and may be raised.
 fn raise(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let current = current.unwrap_or(u64::MAX);

@@ -1,10 +1,10 @@
-//! `--attribute NAME=VALUE`, as `weir pub` gives them and `weir sub` looks for them.
+//! `--attribute NAME=VALUE`, for `weir pub` to set and `weir sub` to filter by.
 
 use std::collections::BTreeMap;
 
 use super::Usage;
 
-/// Reads one.
+/// Parses one.
 pub(super) fn attribute(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -12,7 +12,7 @@ pub(super) fn attribute(text: &str) -> Result<(String, String), &'static str> {
     }
 }
 
-/// Puts them together; a name has one value.
+/// Combines them; a name has one value.
 pub(super) fn together(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Usage> {
     let mut attributes = BTreeMap::new();
     for (name, value) in given {

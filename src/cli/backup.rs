@@ -1,7 +1,7 @@
 //! `weir backup` and `weir restore`: a consistent copy of a running broker's data, and back.
 //!
-//! `-` is standard output or input. A backup whose reader has gone before its end is a failure, where
-//! other output may be left unread: what was read is no backup.
+//! `-` is standard output or input. A backup whose reader leaves before its end is a failure,
+//! although other output may be left unread: a partial backup is useless.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write, stdin, stdout};
@@ -21,7 +21,7 @@ use crate::topics;
 
 #[derive(Args)]
 pub(super) struct Backup {
-    /// Where to write it: a file that does not exist, or `-` for standard output
+    /// The file to write, which must not exist, or `-` for standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -54,7 +54,7 @@ impl Backup {
     async fn to_stdout(&self) -> anyhow::Result<()> {
         let answer = self.take().await?;
         let failed = || "the backup is incomplete: standard output".to_owned();
-        // Past the buffer of std's, which looks for line ends.
+        // Not through std's buffer, which looks for line ends.
         let mut out = File::from(stdout().as_fd().try_clone_to_owned().with_context(failed)?);
         let bar = bar();
         let bytes = copy(answer, &mut out, &bar, failed).await?;
@@ -68,7 +68,7 @@ impl Backup {
     }
 }
 
-/// Writes all of an answer's body; how many bytes that were.
+/// Writes all of an answer's body; returns its bytes.
 async fn copy(
     mut answer: Response,
     out: &mut impl Write,
@@ -89,7 +89,7 @@ pub(super) struct Restore {
     /// The backup, `-` for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The data directory to make; it must not exist
+    /// The data directory to create; it must not exist
     #[arg(value_name = "DIR", value_parser = directory())]
     directory: PathBuf,
 }

@@ -1,6 +1,6 @@
 //! What the client commands share: the server's address, requests and sockets to it.
 //!
-//! Whatever is not a success comes back as an error that says what the broker said.
+//! Every answer that is not a success is returned as an error with the broker's text.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::model::TopicName;
 /// A connected socket.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// An address nobody answers at would keep us waiting for minutes.
+/// An address without an answer would otherwise block for minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
@@ -39,7 +39,7 @@ fn base(text: &str) -> Result<Url, &'static str> {
     url.ok_or("must be http://ADDR:PORT, be it in --server or in WEIR_SERVER")
 }
 
-/// A place at the broker, and the topic it belongs to, for the words of an error.
+/// A path at the broker, and the topic it belongs to, for errors.
 #[derive(Clone)]
 pub(super) struct Place {
     url: Url,
@@ -47,7 +47,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The same with a query parameter more.
+    /// The same with one more query parameter.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.url.query_pairs_mut().append_pair(name, value);
         self
@@ -55,7 +55,7 @@ impl Place {
 }
 
 impl Server {
-    /// The place with these segments of a path.
+    /// The URL with these path segments.
     pub(super) fn place(&self, segments: &[&str]) -> Place {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -64,7 +64,7 @@ impl Server {
         Place { url, topic: None }
     }
 
-    /// The topic's place, or one below it.
+    /// The topic's path, or one below it.
     pub(super) fn topic(&self, topic: &TopicName, below: &[&str]) -> Place {
         let segments = [&["v1", "topics", topic.as_str()], below].concat();
         Place { topic: Some(topic.clone()), ..self.place(&segments) }
@@ -82,7 +82,7 @@ impl Server {
         place: Place,
         dress: impl FnOnce(&mut Request),
     ) -> anyhow::Result<Response> {
-        // Sockets know no proxy, so that requests shall not meet another broker through one.
+        // Sockets use no proxy, so requests must not reach another broker through one.
         let client = Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build()?;
         let mut request = Request::new(method, place.url);
         dress(&mut request);
@@ -95,11 +95,11 @@ impl Server {
         Err(problem::refusal(status, &body, place.topic))
     }
 
-    /// Opens the socket at a place.
+    /// Opens the socket at a path.
     pub(super) async fn socket(&self, mut place: Place) -> anyhow::Result<Socket> {
-        // A special scheme may become another one.
+        // It can't fail: a special scheme may change to another one.
         let _ = place.url.set_scheme("ws");
-        // The broker decides how large a frame may be.
+        // The broker limits the size of frames.
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let connecting =
             tokio_tungstenite::connect_async_with_config(place.url.as_str(), Some(config), true);

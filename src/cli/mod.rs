@@ -1,4 +1,4 @@
-//! The command line: one file or folder a command, and what they share.
+//! The command line: one file or folder a command, and their shared parts.
 
 mod attributes;
 mod backup;
@@ -39,24 +39,24 @@ enum Command {
     Topics(topics::Topics),
     /// Publish a message, files, or every line of standard input.
     Pub(publish::Publish),
-    /// Print a topic's messages as they come.
+    /// Print a topic's messages as they arrive.
     Sub(subscribe::Subscribe),
-    /// Measure how fast a broker is, and check all it says.
+    /// Measure how fast a broker is, and check all its answers.
     Bench(Box<bench::Bench>),
     /// Check a data directory, without changing it.
     Verify(verify::Verify),
     /// Write a consistent copy of a running broker's data into a file.
     Backup(backup::Backup),
-    /// Make a data directory of a backup.
+    /// Create a data directory from a backup.
     Restore(backup::Restore),
 }
 
-/// An error in what the user asked for: exit code 2, where all others are 1.
+/// A usage error: exit code 2, where all others are 1.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
 
-/// Parses the command line, does what it says, and says how it went.
+/// Parses the command line, runs the command, and reports the result.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help that was asked for, or what is wrong with the arguments.
+/// The help that was asked for, or the error in the arguments.
 fn answer(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && !stderr().is_terminal() {
         last_words(&error.render().to_string());
@@ -97,7 +97,7 @@ fn answer(error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-/// Says why the process ends, whether anybody reads it or not: the exit code is right either way.
+/// Prints why the process ends. The exit code is right whether the text is read or not.
 fn last_words(text: &str) {
     log::start();
     log::line(text.as_bytes());

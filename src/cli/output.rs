@@ -1,18 +1,18 @@
 //! Standard output and standard error of the commands: whole lines, and readers that may have gone.
 //!
-//! A closed standard output ends a command whose output is all it does ([`print()`]), and exit code 0
-//! says that nothing was wrong; one that does something else goes on with it ([`report`]). Neither ever
-//! panics, as `println!` would.
+//! A closed standard output ends a command that only prints ([`print()`]), with exit code 0 if
+//! nothing went wrong; a command that also acts continues ([`report`]). Neither ever panics, as
+//! `println!` would.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 
-/// Whoever read our standard output has closed it, as `head` does.
+/// The reader of standard output has closed it, as `head` does.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
 pub(super) struct OutputClosed;
 
-/// Writes lines and sees to it that they are read now.
+/// Writes lines and flushes them.
 pub(super) fn print<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let all = || {
@@ -28,8 +28,7 @@ pub(super) fn print<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> anyho
     })
 }
 
-/// The same for a command that has done, or still has to do, something else than print: what it does
-/// goes on without a reader.
+/// The same for a command that does more than print: it continues without a reader.
 pub(super) fn report<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> anyhow::Result<()> {
     unless_closed(print(lines))
 }
@@ -40,13 +39,13 @@ pub(super) fn note(what: &str) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
-/// A reader that has seen enough is no failure.
+/// A reader that closes early is no failure.
 pub(super) fn unless_closed(done: anyhow::Result<()>) -> anyhow::Result<()> {
     done.or_else(|error| if error.is::<OutputClosed>() { Ok(()) } else { Err(error) })
 }
 
-/// JSON on one line. Its line breaks stand between tokens, never within a string, so they and the
-/// indentation around them mean nothing.
+/// JSON on one line. Its line breaks are between tokens, never within a string, so they and the
+/// indentation around them can be dropped.
 pub(super) fn one_line(json: &str) -> Cow<'_, str> {
     if !json.contains(['\n', '\r']) {
         return Cow::Borrowed(json);

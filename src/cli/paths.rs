@@ -1,4 +1,4 @@
-//! Files and directories as arguments. `-` is standard input or output where a FILE is taken, and never a
+//! Files and directories as arguments. `-` is standard input or output for a FILE, and never a
 //! directory.
 
 use std::io::{IsTerminal, stdin, stdout};

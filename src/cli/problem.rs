@@ -1,4 +1,4 @@
-//! A broker's refusal in words: its code, its detail, and what can be done about it.
+//! A broker's refusal in words: its code, its detail, and a remedy.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::terminal;
 use crate::model::TopicName;
 
-/// Most characters shown of an answer that is no problem object.
+/// Most characters shown of an answer that is not a problem object.
 const SHOWN_MAX: usize = 200;
 
-/// A problem object (API.md, "Errors"), as far as it is of use here.
+/// A problem object (API.md, "Errors"), as far as it is used here.
 #[derive(Debug, Deserialize)]
 pub(super) struct Problem {
     code: String,
@@ -27,7 +27,7 @@ pub(super) struct Problem {
     topic: Option<TopicName>,
 }
 
-/// The error for an answer that is no success.
+/// The error for an answer that is not a success.
 pub(super) fn refusal(status: StatusCode, body: &[u8], topic: Option<TopicName>) -> anyhow::Error {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => Problem { topic, ..problem }.into(),

@@ -1,11 +1,11 @@
-//! What others sent, in a form that a terminal takes for text only.
+//! Untrusted text, in a form that a terminal shows as text only.
 //!
 //! A terminal obeys control characters: a message could move its cursor, set its title or have it type.
 
 use std::fmt::Write;
 
-/// A payload: control characters but line ends and tabs are escaped, and bytes that are no text are only
-/// named.
+/// A payload: control characters but line ends and tabs are escaped, and bytes that are not text
+/// are only named.
 pub(super) fn payload(bytes: &[u8]) -> Vec<u8> {
     match std::str::from_utf8(bytes) {
         Ok(text) => self::text(text).into_bytes(),
@@ -13,7 +13,7 @@ pub(super) fn payload(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Text of whatever origin, escaped in the same way.
+/// Text of any origin, escaped in the same way.
 pub(super) fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -26,7 +26,7 @@ pub(super) fn text(text: &str) -> String {
     out
 }
 
-/// JSON, which stays JSON of the same meaning.
+/// JSON, escaped to JSON of the same meaning.
 pub(super) fn json(bytes: &[u8]) -> Vec<u8> {
     let mut out = String::with_capacity(bytes.len());
     for c in String::from_utf8_lossy(bytes).chars() {

@@ -18,7 +18,7 @@ pub(super) struct Verify {
     /// The data directory; it is not changed
     #[arg(value_name = "DIR", value_parser = directory())]
     directory: PathBuf,
-    /// Make a new data directory of what can be read
+    /// Create a new data directory from what can be read
     #[arg(long, value_name = "DIR", value_parser = directory())]
     rebuild_into: Option<PathBuf>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let found = self.check().await?;
-        // What is to be saved is saved, whatever becomes of the report.
+        // The rebuild runs whatever happens to the report.
         let reported = report(lines(&found));
         if let Some(target) = &self.rebuild_into {
             self.rebuild(target).await?;

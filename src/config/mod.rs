@@ -1,5 +1,5 @@
-//! broker.toml: the sum of each part's settings, read, overlaid and checked as a whole. `source` knows
-//! where in the file something stands, [`units`] what `7d` and `10GiB` are.
+//! broker.toml: the sum of each part's settings, read, overlaid and checked as a whole. `source`
+//! knows the lines of the file, [`units`] values such as `7d` and `10GiB`.
 //!
 //! Invariants: an unknown key is an error; every error names the file and line, or the environment
 //! variable, and the key; nothing else in the project reads the environment for settings.
@@ -37,7 +37,7 @@ pub struct Config {
     pub supervision: SupervisionSettings,
     /// `[topic_defaults]`: settings of a topic that asks for nothing else.
     pub topic_defaults: TopicSettings,
-    /// Topics come into being at first publish or subscribe.
+    /// Topics are created at first publish or subscribe.
     pub auto_create_topics: bool,
     /// `[[topics]]`: created, or given these settings, at every start.
     topics: Vec<Table>,
@@ -57,7 +57,7 @@ impl Default for Config {
     }
 }
 
-/// Settings that can't be used.
+/// Invalid settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -65,7 +65,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
     /// Something in the file.
@@ -77,7 +77,7 @@ pub enum ConfigError {
         line: usize,
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The error.
         what: String,
     },
     /// An environment variable.
@@ -85,15 +85,15 @@ pub enum ConfigError {
     InEnvironment {
         /// The variable.
         name: String,
-        /// What is wrong with it.
+        /// The error.
         what: String,
     },
-    /// A value that came from no file, or a combination of values.
+    /// A value from no file, or a combination of values.
     #[error("{key}: {what}")]
     Value {
         /// Section and key.
         key: String,
-        /// What is wrong with it.
+        /// The error.
         what: String,
     },
 }
@@ -180,10 +180,10 @@ impl Config {
         Ok(())
     }
 
-    /// The topics of `[[topics]]`: what is left out takes its default.
+    /// The topics of `[[topics]]`: omitted settings take their defaults.
     ///
     /// # Errors
-    /// What is wrong with one of them; never after [`load`](Self::load).
+    /// An invalid one; never after [`load`](Self::load).
     pub fn topics(&self) -> Result<Vec<(TopicName, TopicSettings)>, String> {
         (0..self.topics.len()).map(|entry| self.topic(entry)).collect()
     }
@@ -205,16 +205,16 @@ impl Config {
     }
 }
 
-/// What is wrong with a value.
+/// An invalid value.
 struct Wrong {
     section: &'static str,
-    /// Which of `[[topics]]`, from 0.
+    /// The entry of `[[topics]]`, from 0.
     entry: usize,
     key: String,
     what: String,
 }
 
-/// The first word in backquotes: messages about values name their key so.
+/// The first word in backquotes: messages about values name their key that way.
 fn key_in(what: &str) -> &str {
     what.split('`').nth(1).unwrap_or_default()
 }
@@ -260,7 +260,7 @@ mod tests {
     fn the_committed_broker_toml_states_the_defaults() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker.toml");
         assert_eq!(Config::load(Some(&path), []).unwrap(), Config::default());
-        // Every key: what may stand in a section is told to who writes something else there.
+        // Every key: the error for an unknown key lists those of its section.
         let text = std::fs::read_to_string(path).unwrap();
         for section in ["server", "storage", "limits", "supervision", "topic_defaults"] {
             assert!(text.contains(&format!("\n[{section}]\n")), "{section}");

@@ -1,4 +1,4 @@
-//! The file's text: units in it, and where something stands.
+//! The file's text: units in it, and the lines of its values.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use super::{ConfigError, Wrong, units};
 /// See the module.
 pub(super) struct Source<'a> {
     file: Option<&'a Path>,
-    /// As it was written, but for values with units, which are numbers. Each line is where it was.
+    /// As written, but values with units are replaced by numbers. Each line keeps its place.
     text: String,
 }
 
 impl<'a> Source<'a> {
     /// # Errors
-    /// A setting has a unit that it can't have, or the text is no TOML.
+    /// A setting has an invalid unit, or the text is not TOML.
     pub(super) fn new(file: Option<&'a Path>, text: String) -> Result<Self, ConfigError> {
         let mut source = Self { file, text };
         let mut numbers = Vec::new();
@@ -29,7 +29,7 @@ impl<'a> Source<'a> {
             let (path, line) = (source.path(), source.line(at));
             return Err(ConfigError::InFile { path, line, key, what });
         }
-        // From the last one on, so that the places of those before stay.
+        // From the last one on, so that the positions of earlier ones stay valid.
         numbers.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
         for (span, number) in numbers {
             source.text.replace_range(span, &number.to_string());
@@ -51,12 +51,12 @@ impl<'a> Source<'a> {
         ConfigError::InFile { path, line, key, what: error.message().to_owned() }
     }
 
-    /// The line, from 1, of a place in the text.
+    /// The line, from 1, of a position in the text.
     fn line(&self, at: usize) -> usize {
         self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
     }
 
-    /// The key whose value a line, counted from 1, belongs to: a list may go on for many lines.
+    /// The key whose value a line, counted from 1, belongs to: a list may span many lines.
     fn key_at(&self, line: usize) -> String {
         let is_key = |text: &str| {
             let of_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"');
@@ -65,14 +65,14 @@ impl<'a> Source<'a> {
         let before: Vec<_> = self.text.lines().take(line).collect();
         let keys = before.iter().rev().filter_map(|text| Some(text.split_once('=')?.0.trim()));
         let key = keys.into_iter().find(|key| is_key(key));
-        // What is wrong may be that there is no key.
+        // The error may be a missing key.
         key.or(before.last().map(|text| text.trim())).unwrap_or_default().to_owned()
     }
 
-    /// The error about a value that may stand in the file.
+    /// The error about a value that may be in the file.
     pub(super) fn value(&self, wrong: Wrong) -> ConfigError {
         let Wrong { section, entry, key, what } = wrong;
-        // Where it does not, another setting may be named that contradicts it.
+        // If it is not, another setting in the file may contradict it.
         let named = what.split('`').skip(1).step_by(2).filter_map(|name| name.split_once('.'));
         let line = self.line_of(section, entry, &key);
         let line = line.or_else(|| named.filter_map(|(s, key)| self.line_of(s, 0, key)).next());
@@ -84,8 +84,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The line of a key; of the section's head, if there is no key in what is asked for. A section
-    /// may be there more than once: `[[topics]]`.
+    /// The line of a key; of the section's head, if the key is missing there. A section may be
+    /// repeated: `[[topics]]`.
     fn line_of(&self, section: &str, entry: usize, key: &str) -> Option<usize> {
         let (mut within, mut entries) = (false, 0);
         for (n, line) in self.text.lines().enumerate() {
@@ -106,10 +106,10 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Where a value stands, and the number that it is.
+/// The range of a value, and its number.
 type Number = (std::ops::Range<usize>, i64);
 
-/// Finds the values with units; the error has place, key and reason.
+/// Finds the values with units; the error has position, key and reason.
 fn resolve(table: &DeTable<'_>, numbers: &mut Vec<Number>) -> Result<(), (usize, String, String)> {
     fn of_value(
         key: &Spanned<Cow<'_, str>>,

@@ -1,5 +1,5 @@
-//! Times and sizes as people write them: `7d`, `1h30m`, `10GiB`, in broker.toml and on the command
-//! line. A number alone is what the name of the setting says: milliseconds or bytes.
+//! Times and sizes in human units: `7d`, `1h30m`, `10GiB`, in broker.toml and on the command line.
+//! A number alone has the unit of the setting's name: milliseconds or bytes.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use jiff::{Span, SpanRelativeTo};
 /// 24 hours).
 ///
 /// # Errors
-/// It is neither, negative, or no whole number of milliseconds.
+/// It is neither, negative, or not a whole number of milliseconds.
 pub fn milliseconds(text: &str) -> Result<u64, String> {
     let text = text.trim();
     if let Ok(number) = text.parse() {
@@ -18,7 +18,7 @@ pub fn milliseconds(text: &str) -> Result<u64, String> {
     }
     let wrong =
         || format!("`{text}` is neither milliseconds nor a time such as `500ms`, `90s`, `7d`");
-    // Months and years have no length of their own.
+    // Months and years have no fixed length.
     let span = Span::from_str(text).map_err(|_| wrong())?;
     if span.get_years() != 0 || span.get_months() != 0 {
         return Err(wrong());
@@ -33,7 +33,7 @@ pub fn milliseconds(text: &str) -> Result<u64, String> {
 /// 1,024).
 ///
 /// # Errors
-/// It is neither, or more than 64 bits hold.
+/// It is neither, or exceeds 64 bits.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let wrong =
@@ -47,7 +47,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// What a setting of this name is a number of, where units may be given.
+/// The unit of a setting of this name, if units may be given.
 pub(super) fn reader(key: &str) -> Option<fn(&str) -> Result<u64, String>> {
     let mut words = key.split('_');
     // `reader_bytes_per_s_min` is a rate.

@@ -1,18 +1,18 @@
 //! A byte budget: what all clients together may have in flight.
 //!
-//! actix's mailboxes are no backpressure, so memory is bounded here: a block or a body is let in
-//! only with a [`Permit`] for its bytes, which travels with the block and goes with its last clone,
-//! wherever that is, so that neither a lost socket nor a slow disk gives it back too soon. What goes
-//! out to readers is in such a budget too.
+//! actix's mailboxes are no backpressure, so memory is bounded here: a block or a body is admitted
+//! only with a [`Permit`] for its bytes. The permit travels with the block and is released with its
+//! last clone, so that neither a lost socket nor a slow disk releases it too soon. Output to
+//! readers has such a budget too.
 //!
-//! Who finds no room waits in one of two lines, requests or sockets, first come first served; the
-//! lines take turns, and waiters are never overtaken. So sockets that send all they can take no more
-//! than every other turn from requests, however many they are.
+//! A waiter stands in one of two lines, requests or sockets, first come first served; the lines
+//! take turns, and waiters are never overtaken. So sockets that send at full speed take at most
+//! every other turn from requests, however many they are.
 //!
-//! A part of the budget is kept for small pieces: who sends a message now and then does not stand
-//! in line behind those who send all they can.
+//! A part of the budget is kept for small pieces: a client that sends a message now and then does
+//! not queue behind clients that send at full speed.
 //!
-//! Invariant: the permits out never cover more than the budget.
+//! Invariant: permits never cover more than the budget.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 const SMALL_BYTES: usize = 16 * 1024;
 /// Which part of the budget that is.
 const SMALL_SHARE: usize = 8;
-/// Requests that may wait at once: each has a piece of its body in hand that is not admitted.
+/// Requests that may wait at once: each holds a piece of its body that is not admitted.
 const REQUESTS_WAITING_MAX: usize = 1_024;
 
 /// The budget. Cloning shares it.
@@ -64,7 +64,7 @@ struct Waiter {
     granted: oneshot::Sender<Permit>,
 }
 
-/// Bytes let in, until this is dropped.
+/// Bytes admitted, until this is dropped.
 #[derive(Debug, Default)]
 pub struct Permit(Vec<Held>);
 
@@ -93,12 +93,12 @@ impl Permit {
         }
     }
 
-    /// For how many bytes it is.
+    /// The bytes it covers.
     pub fn bytes(&self) -> usize {
         self.0.iter().map(|held| held.bytes).sum()
     }
 
-    /// Gives back what is more than so many bytes.
+    /// Releases everything beyond N bytes.
     pub fn shrink(&mut self, bytes: usize) {
         let mut kept = 0;
         for held in &mut self.0 {
@@ -150,7 +150,7 @@ impl Room {
         Permit(vec![Held { room: self.clone(), bytes }])
     }
 
-    /// Takes room while the lines are empty.
+    /// Admits bytes while the lines are empty.
     fn try_take(&self, bytes: usize) -> Option<Permit> {
         let mut state = self.lock();
         if state.waiting() > 0 || state.bytes_free < bytes {
@@ -167,9 +167,9 @@ impl Room {
         }
     }
 
-    /// Lets those in who are next, as far as there is room.
+    /// Serves the next waiters, as far as there is room.
     fn serve(&self) {
-        // Not while the lock is held: whoever has left in between gives its room back at once.
+        // Not under the lock: a waiter that has left since releases its room at once.
         while let Some(Waiter { bytes, granted }) = {
             let mut state = self.lock();
             state.next()
@@ -178,7 +178,7 @@ impl Room {
         }
     }
 
-    /// Stands in line; none where the line is as long as it may be.
+    /// Joins a line; `None` if the line is full.
     fn line_up(&self, kind: Line, bytes: usize, waiting_max: usize) -> Option<Turn> {
         let (granted, grant) = oneshot::channel();
         {
@@ -207,19 +207,19 @@ struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.grant.close();
-        // What was granted and not fetched goes back with the channel, and serves the next by itself.
+        // A grant that was not received is dropped with the channel, and serves the next waiter.
         self.room.serve();
     }
 }
 
 impl Turn {
     async fn wait(mut self) -> Permit {
-        (&mut self.grant).await.expect("who waits is served")
+        (&mut self.grant).await.expect("a waiter is served")
     }
 }
 
 impl Admission {
-    /// A budget of so many bytes.
+    /// A budget of N bytes.
     pub fn new(bytes_max: usize) -> Self {
         let small = bytes_max / SMALL_SHARE;
         Self { main: Room::new(bytes_max - small), small: Room::new(small) }
@@ -230,8 +230,8 @@ impl Admission {
         self.try_admit_part(bytes, bytes)
     }
 
-    /// The same for a part of something that has, or will have, `whole` bytes: what is large does
-    /// not take the room for small pieces, however small its parts are.
+    /// The same for a part of something that has, or will have, `whole` bytes: a large whole does
+    /// not use the room for small pieces, however small its parts are.
     pub fn try_admit_part(&self, bytes: usize, whole: usize) -> Option<Permit> {
         let small = || (whole <= SMALL_BYTES).then(|| self.small.try_take(bytes)).flatten();
         self.main.try_take(self.cost(bytes)).or_else(small)
@@ -254,8 +254,8 @@ impl Admission {
         }
     }
 
-    /// The same for a part of a request, which waits so long at most; none where it was in vain, or
-    /// too many wait already.
+    /// The same for a part of a request, which waits at most this long; `None` if no room came in
+    /// time, or too many wait already.
     pub async fn admit_within(&self, bytes: usize, whole: usize, wait: Duration) -> Option<Permit> {
         if let Some(permit) = self.try_admit_part(bytes, whole) {
             return Some(permit);
@@ -267,13 +267,13 @@ impl Admission {
         tokio::time::timeout(wait, turn.wait()).await.ok()
     }
 
-    /// Bytes that are under way now.
+    /// Bytes in flight.
     pub fn admitted(&self) -> usize {
         let out = |room: &Room| room.bytes_max - room.lock().bytes_free;
         out(&self.main) + out(&self.small)
     }
 
-    /// How many wait for room.
+    /// Waiters.
     pub fn waiting(&self) -> usize {
         self.main.lock().waiting()
     }
@@ -283,7 +283,7 @@ impl Admission {
         self.main.lock().bytes_free * 8 / self.main.bytes_max.max(1)
     }
 
-    /// One piece never costs more than there is, else it could never come in.
+    /// A piece never costs more than the whole budget, else it could never be admitted.
     fn cost(&self, bytes: usize) -> usize {
         bytes.min(self.main.bytes_max)
     }

@@ -1,7 +1,7 @@
 //! `allowed_origins` and `allowed_hosts` of broker.toml, in the form in which browsers send them.
 //!
-//! Invariant: what is kept can match. Where an entry means one origin or name only (case, a default
-//! port, a slash at the end), it is kept in the browsers' form; what no browser ever sends is refused.
+//! Invariant: every entry kept can match. An entry that means one origin or name only (case, a default
+//! port, a slash at the end) is kept in the browsers' form; one that no browser ever sends is refused.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 /// Schemes that have origins of scheme, host and port in every browser.
 const WEB: [&str; 2] = ["http", "https"];
-/// Schemes of which no page is.
+/// Schemes that no page has.
 const PAGELESS: [&str; 5] = ["ws", "wss", "ftp", "file", "data"];
 
 /// Reads a list of origins.
@@ -28,7 +28,7 @@ pub(super) fn hosts<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<String>, D
 #[serde(try_from = "String")]
 struct Origin(String);
 
-/// A host as it stands in a browser's `Host`, without its port.
+/// A host as a browser sends it in `Host`, without its port.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct HostName(String);
@@ -110,7 +110,7 @@ impl TryFrom<String> for HostName {
     }
 }
 
-/// What can stand in `Host`, in the ASCII form; `_` is in many names of containers.
+/// What `Host` can hold, in the ASCII form; many names of containers have `_`.
 fn is_name(name: &str) -> bool {
     let in_names = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_label = |label: &str| !label.is_empty() && label.bytes().all(in_names);

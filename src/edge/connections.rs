@@ -1,15 +1,15 @@
 //! The connections that are open: how many, from where, and how each is set up.
 //!
-//! `server` accepts them, `stream` and `refusal` stand between each and actix-http, and `link` is
-//! what the requests on one know of it.
+//! `server` accepts them, `stream` and `refusal` sit between each and actix-http, and `link` is
+//! what the requests on a connection know of it.
 //!
-//! A connection over a limit is accepted, so that its request can be told why it is refused; one
-//! that sends none is gone when the time for a request's head is up.
+//! A connection over a limit is accepted, so that its request can be answered with the reason; one
+//! that sends no request is closed when the time for a request's head is up.
 //!
-//! Clients that take nothing are cut off by the kernel: while a client does not read, neither
-//! mailbox nor timers of its session run (the session is the response's body), so nothing in the
-//! broker could end it. `TCP_USER_TIMEOUT` ends a connection whose data has waited that long, be
-//! the other side dead or just not reading (tcp(7)); any progress starts the wait anew.
+//! Clients that read nothing are disconnected by the kernel: while a client does not read, neither
+//! mailbox nor timers of its session run (the session is the response's body), so the broker could
+//! not end it. `TCP_USER_TIMEOUT` ends a connection whose data has waited that long, whether the
+//! peer is dead or just not reading (tcp(7)); any progress starts the wait anew.
 //!
 //! Invariant: an open connection is counted once until it is closed, however it ends.
 
@@ -33,8 +33,8 @@ pub use server::serve;
 use super::LimitSettings;
 use super::guesses::network;
 
-/// Bytes that may wait in the kernel unsent. What lies beyond waits in the broker, where it is
-/// bounded, instead of in a send buffer that grows to megabytes for who does not read.
+/// Bytes that may wait in the kernel unsent. The rest waits in the broker, where it is bounded,
+/// instead of in a send buffer that grows to megabytes for a client that does not read.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// See the module.
@@ -55,7 +55,7 @@ pub struct Connection {
     reading_end: Option<ReadingEnd>,
 }
 
-/// A second handle on a connection, to say that nothing more is to be read from it.
+/// A second handle on a connection, to end reading from it.
 ///
 /// When a response ends before its request's body has, actix-http goes on reading for a second, so
 /// that the client can read its answer in peace. A socket's "body" never ends, so every WebSocket
@@ -70,13 +70,13 @@ impl ReadingEnd {
         socket.as_fd().try_clone_to_owned().ok().map(|handle| Self(Arc::new(handle)))
     }
 
-    /// Whoever reads finds the end. What is to be written still is.
+    /// Its reader finds the end. Pending output is still written.
     pub fn end(&self) {
         // It may have ended by itself.
         let _ = SockRef::from(&*self.0).shutdown(Shutdown::Read);
     }
 
-    /// Cuts the connection off: what is to be written isn't either.
+    /// Cuts the connection off: pending output is discarded.
     pub fn cut(&self) {
         let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
     }
@@ -143,11 +143,11 @@ impl Drop for Connection {
     }
 }
 
-/// Sets a connection up: who takes nothing for this long is cut off.
+/// Sets a connection up: a client that reads nothing for this long is cut off.
 pub fn set_up(socket: SockRef<'_>, stall_timeout_ms: u64) {
     let timeout = Duration::from_millis(stall_timeout_ms);
     let set = socket.set_tcp_user_timeout(Some(timeout));
-    // A kernel that knows neither still serves; it is only not protected.
+    // A kernel that knows neither still serves, without this protection.
     if let Err(error) = set.and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)) {
         tracing::debug!(%error, "a connection could not be set up");
     }

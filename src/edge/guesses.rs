@@ -1,12 +1,11 @@
-//! How often an address may ask for what does not exist, where guessing must not pay.
+//! How often an address may ask for what does not exist, where guessing must not pay off.
 //!
-//! A bucket of tries for each address, filled again at a steady rate (a token bucket). It is asked
-//! only about what turned out not to exist, and a try is taken only by such a miss, so that honest
-//! clients never notice, not even behind an address that others guess from; a crate that counts
-//! every question can't do that.
+//! A bucket of tries for each address, refilled at a steady rate (a token bucket). It is consulted
+//! only about a miss, and only a miss takes a try, so that honest clients never notice, not even
+//! behind an address that others guess from; a crate that counts every request can't do that.
 //!
 //! Invariant: memory is bounded; when there are too many addresses those with full buckets are
-//! forgotten, and if none is full everybody starts anew.
+//! forgotten, and if no bucket is full all addresses start anew.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -33,7 +32,7 @@ struct Bucket {
 }
 
 impl Guesses {
-    /// Allows so many misses a minute, and as many at once.
+    /// Allows N misses a minute, and as many at once.
     pub fn new(per_minute: u32, clock: Clock) -> Self {
         Self { per_minute, clock, buckets: DashMap::new() }
     }
@@ -68,7 +67,7 @@ impl Guesses {
     }
 }
 
-/// Whom an address belongs to: with IPv6 a subscriber has a whole /64 (RFC 6177).
+/// The subscriber that an address belongs to: with IPv6 it has a whole /64 (RFC 6177).
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -1,12 +1,12 @@
-//! The edge: where clients come in and answers go out.
+//! The edge: where requests arrive and answers leave.
 //!
-//! `http` and `ws` turn requests and frames into calls of the patterns, `wire` knows how messages
-//! look outside, `admission` bounds what is inside, `error` is the one table of error answers.
+//! `http` and `ws` turn requests and frames into calls of the patterns, `wire` defines messages'
+//! encodings, `admission` bounds memory, `error` is the one table of error answers.
 //!
-//! Invariants: a block goes on only with its bytes admitted, and before that a client can make us
-//! hold one body piece, or a socket's frames in hand and one message; every refusal is a problem
-//! object that names what is wrong; the edge keeps no state that a restart would lose,
-//! except what its clients will send again.
+//! Invariants: a block is sent on only with its bytes admitted, and before that a client can make
+//! the broker hold one body piece, or a socket's frames in hand and one message; every refusal is a
+//! problem object that names the fault; the edge keeps no state that a restart would lose, except
+//! what its clients will send again.
 
 pub mod admission;
 mod allowed;
@@ -42,7 +42,7 @@ use readers::Readers;
 pub struct Edge {
     /// Finds, starts and changes topics.
     pub supervisor: Arc<Supervisor>,
-    /// What is read from.
+    /// The source of reads.
     pub queue: Queue,
     /// Seals receipts.
     pub receipts: ReceiptKey,
@@ -50,22 +50,22 @@ pub struct Edge {
     pub message_ids: MessageIdKey,
     /// The limits in force.
     pub limits: LimitSettings,
-    /// Who may call us, and by what name.
+    /// Which pages and host names may call.
     pub hosts: ServerSettings,
-    /// What is open.
+    /// The open connections.
     pub connections: Arc<Connections>,
-    /// Who follows topics.
+    /// The followers of topics.
     pub readers: Readers,
-    /// The byte budget of what is under way.
+    /// The byte budget of messages in flight.
     pub admission: Admission,
-    /// The byte budget, five eighths as large, of what has not come whole yet.
+    /// The byte budget, five eighths as large, of incomplete messages and bodies.
     pub unfinished: Admission,
-    /// One body at a time may come in without room there, so that bodies which each have some and
+    /// One body at a time may be read without room there, so that bodies which each have some and
     /// wait for more don't wait for each other.
     pub last_upload: Semaphore,
-    /// The byte budget of what goes out to readers.
+    /// The byte budget of output to readers.
     pub outgoing: Outgoing,
-    /// Who asked too often for receipts that don't exist.
+    /// Limits requests for receipts that don't exist.
     pub guesses: Guesses,
     /// The time.
     pub clock: Clock,
@@ -83,14 +83,14 @@ impl Edge {
         BlockBuilder::new(self.message_ids.clone())
     }
 
-    /// The largest payload a topic takes: what it says, and what the broker allows now.
+    /// The largest payload a topic accepts: its setting, and what the broker allows now.
     pub fn message_bytes_max(&self, settings: &TopicSettings) -> usize {
         settings.message_bytes_max.min(self.limits.message_bytes_max)
     }
 
-    /// Why no new work is taken, if so.
+    /// Why no new work is accepted, if so.
     pub fn not_ready(&self) -> Option<&'static str> {
-        // It won't come back; the others may.
+        // This one won't recover; the others may.
         if self.queue.has_failed() {
             return Some("journal-failed");
         }
@@ -100,17 +100,17 @@ impl Edge {
         }
     }
 
-    /// What a topic is doing; one with damage that nobody has accepted does nothing.
+    /// The topic's state. Damage that has not been accepted means quarantined.
     pub fn topic_state(&self, topic: &TopicHandle) -> TopicState {
         if self.is_damaged(topic) { TopicState::Quarantined } else { topic.state() }
     }
 
-    /// Some of the topic's messages are damaged, and that was not accepted yet.
+    /// Some of the topic's messages are damaged, and that has not been accepted yet.
     pub fn is_damaged(&self, topic: &TopicHandle) -> bool {
         self.queue.extent(topic.id()).is_some_and(|extent| extent.damaged)
     }
 
-    /// The broker takes no new work.
+    /// The broker accepts no new work.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }

@@ -1,16 +1,15 @@
-//! What is on its way out to readers: one byte budget for pages in every form, messages, events,
-//! tails and backups.
+//! Output to readers: one byte budget for pages in every form, messages, events, tails and backups.
 //!
-//! An answer goes out piece by piece, as its connection takes it. A [`Taker`] asks for room before a
-//! piece is made and holds it until the connection asks for the next one, so a reader that takes
-//! nothing holds one piece. Pieces are short where the budget is scarce: then many readers that take
-//! nothing leave room for those that do.
+//! An answer is sent piece by piece, as its connection takes it. A [`Taker`] asks for room before a
+//! piece is made and holds it until the connection asks for the next one, so a reader that reads
+//! nothing holds one piece. Pieces are short while the budget is scarce: then many readers that
+//! read nothing leave room for those that do.
 //!
-//! A reader that holds room and takes less than a floor is cut off from outside, since neither timers nor
-//! mailbox of a connection run while its client does not read: when it was below the floor for a
-//! whole `stall_timeout_ms` (longer, where the piece in hand alone would be above it), or, while
-//! others wait for room, when it has held a piece for 2 s. (One that takes nothing at all
-//! is ended by the kernel, too; see `connections`.)
+//! A reader that holds room and takes less than a floor is cut off from outside, since neither
+//! timers nor mailbox of a connection run while its client does not read: when it was below the
+//! floor for a whole `stall_timeout_ms` (longer, where the piece in hand alone would be above it),
+//! or, while others wait for room, when it has held a piece for 2 s. (A reader that takes nothing
+//! at all is also disconnected by the kernel; see `connections`.)
 //!
 //! Invariant: beside the room that is held, an open connection has at most [`UNCHARGED_BYTES`].
 
@@ -26,8 +25,8 @@ use super::connections::ReadingEnd;
 
 /// What a connection collects before it writes, whatever the answer's pieces are.
 pub const UNCHARGED_BYTES: usize = 16 * 1024;
-/// A piece while nearly all the room is free, while there is much, while there is little, and while
-/// there is hardly any.
+/// Piece sizes while nearly all the room is free, while there is plenty, while there is little, and
+/// while there is hardly any.
 const PIECE_BYTES_MOST: usize = 1024 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_BYTES_SCARCE: usize = 16 * 1024;
@@ -66,17 +65,17 @@ struct Slot {
     pace: Mutex<Pace>,
 }
 
-/// How a reader takes what it is given.
+/// How fast a reader takes its pieces.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     /// Since when, and how many bytes, the connection has the piece in hand.
     piece: Option<(Instant, usize)>,
-    /// Since when it always had one, and what it took from then on.
+    /// Since when it has always had one, and the bytes it took from then on.
     window: Option<(Instant, u64)>,
 }
 
 impl Outgoing {
-    /// As large as the settings say, with nothing on its way.
+    /// As large as the settings say, with nothing in flight.
     pub fn new(limits: &LimitSettings) -> Self {
         Self(Arc::new(Shared {
             room: Admission::new(limits.outgoing_bytes_max),
@@ -105,7 +104,7 @@ impl Outgoing {
         }
     }
 
-    /// Only what is needed at once is to be kept.
+    /// Only what is needed at once may be kept.
     pub fn is_scarce(&self) -> bool {
         self.0.room.eighths_free() < 4
     }
@@ -125,7 +124,7 @@ impl Outgoing {
         self.0.room.admit(line, bytes)
     }
 
-    /// Cuts those off that are too slow; how many they were.
+    /// Cuts off readers that are too slow; returns their number.
     pub fn cut_slow(&self, now: Instant) -> usize {
         let mut slow = 0;
         let mut pressed = Vec::new();
@@ -140,7 +139,7 @@ impl Outgoing {
                 pressed.push((since, taker.value().clone()));
             }
         }
-        // One for each that waits, those first that have held a piece for the longest time.
+        // One for each waiter, those first that have held a piece for the longest time.
         pressed.sort_unstable_by_key(|(since, _)| *since);
         let waiting = self.0.room.waiting();
         slow + pressed.iter().take(waiting).filter(|(_, slot)| slot.cut()).count()
@@ -153,7 +152,7 @@ impl Slot {
     }
 
     fn cut(&self) -> bool {
-        // It holds the piece until its connection has ended, and is not slow once more.
+        // It holds the piece until its connection has ended, and is not counted as slow again.
         *self.lock() = Pace::default();
         self.connection.as_ref().inspect(|connection| connection.cut()).is_some()
     }
@@ -192,7 +191,7 @@ impl Pace {
 }
 
 impl Taker {
-    /// Waits for room for a piece; what was held for the one before is given back first.
+    /// Waits for room for a piece; the room of the previous one is released first.
     pub async fn room(&mut self, bytes: usize) -> Permit {
         self.took();
         self.outgoing.0.room.admit(self.slot.line, bytes).await
@@ -204,7 +203,7 @@ impl Taker {
         self.outgoing.try_room(bytes)
     }
 
-    /// The connection has taken what it was given.
+    /// The connection has taken its piece.
     pub fn took(&mut self) {
         self.slot.lock().took();
         self.held = None;
@@ -222,7 +221,7 @@ impl Taker {
         self.slot.lock().gave(bytes, Instant::now());
     }
 
-    /// It has all there is for now.
+    /// There is nothing more for it for now.
     pub fn idle(&mut self) {
         *self.slot.lock() = Pace::default();
         self.held = None;

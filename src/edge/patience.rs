@@ -1,8 +1,8 @@
 //! A time limit that counts only while the broker runs.
 //!
-//! A process that was stopped (SIGSTOP, a debugger) finds every deadline passed when it goes on, before
-//! it has read anything of what came meanwhile. So the time is counted in parts, and a part that took
-//! far longer than it should is not counted.
+//! A process that was stopped (SIGSTOP, a debugger) finds every deadline passed when it continues,
+//! before it has read any input that arrived meanwhile. So the time is counted in parts, and a part
+//! that took far longer than it should is not counted.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Lasts so long.
+    /// Lasts this long.
     pub(super) fn new(limit: Duration) -> Self {
         Self { left: limit }
     }
@@ -70,7 +70,7 @@ mod tests {
     async fn a_pause_of_the_process_does_not_count() {
         pause();
         let mut patience = Patience::new(Duration::from_secs(3));
-        // The clock jumps while a part is waited for, and what was awaited comes a second after that.
+        // The clock jumps during a part, and the awaited event comes a second after that.
         let awaited = async {
             advance(Duration::from_secs(60)).await;
             sleep(Duration::from_secs(1)).await;

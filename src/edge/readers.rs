@@ -1,4 +1,4 @@
-//! Who follows a topic, and how far they have come: tails and event streams, for the metrics.
+//! The followers of topics and their progress: tails and event streams, for the metrics.
 //!
 //! Invariant: a follower is listed as long as its [`Place`] lives.
 
@@ -27,19 +27,19 @@ pub struct Place {
     next: Arc<AtomicU64>,
 }
 
-/// How followers stand.
+/// Followers' progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// How many there are.
     pub readers: u64,
-    /// Messages they have not been given yet, all together.
+    /// Messages not yet sent to them, all together.
     pub messages: u64,
-    /// The most that one of them has not been given yet.
+    /// The most messages not yet sent to one of them.
     pub messages_max: u64,
 }
 
 impl Readers {
-    /// Lists a follower that goes on at `next`.
+    /// Lists a follower that continues at `next`.
     pub fn open(&self, topic: TopicId, next: u64) -> Place {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let next = Arc::new(AtomicU64::new(next));
@@ -47,7 +47,7 @@ impl Readers {
         Place { open: self.0.clone(), id, next }
     }
 
-    /// How they stand, given each topic's head.
+    /// Their progress, given each topic's head.
     pub fn lag(&self, head: impl Fn(TopicId) -> Option<u64>) -> Lag {
         let mut lag = Lag::default();
         for entry in &self.0.places {
@@ -63,7 +63,7 @@ impl Readers {
 }
 
 impl Place {
-    /// The follower goes on here.
+    /// The follower continues here.
     pub fn moved(&self, next: u64) {
         self.next.store(next, Ordering::Relaxed);
     }

@@ -49,17 +49,17 @@ pub struct LimitSettings {
     pub batch_messages_max: usize,
     /// Largest request body, in bytes.
     pub body_bytes_max: usize,
-    /// Bytes of messages that all clients together may have under way to the journal.
+    /// Bytes of messages that all clients together may have in flight to the journal.
     pub in_flight_bytes_max: usize,
-    /// Bytes of answers that all readers together may have on their way out.
+    /// Bytes of answers that all readers together may have in flight.
     pub outgoing_bytes_max: usize,
     /// What a reader has to take a second, over `stall_timeout_ms`, not to be cut off.
     pub reader_bytes_per_s_min: u64,
     /// How long a request waits for room among them before it is refused.
     pub room_wait_ms: u64,
-    /// Messages one producer socket may have unacknowledged before it is not read any more.
+    /// Messages one producer socket may have unacknowledged before reading it stops.
     pub credit_messages: usize,
-    /// Bytes one producer socket may have unacknowledged before it is not read any more.
+    /// Bytes one producer socket may have unacknowledged before reading it stops.
     pub credit_bytes: usize,
     /// Most topics.
     pub topics_max: usize,
@@ -75,7 +75,7 @@ pub struct LimitSettings {
     pub body_timeout_ms: u64,
     /// How long a connection may stay open between two requests.
     pub idle_timeout_ms: u64,
-    /// How long a client may take nothing of what is there for it before it is cut off.
+    /// How long a client may leave pending data unread before it is disconnected.
     pub stall_timeout_ms: u64,
     /// How often a WebSocket client is pinged.
     pub ping_interval_ms: u64,
@@ -124,7 +124,7 @@ impl Default for LimitSettings {
 /// Bounds of every timeout: a tenth of a second to a day.
 const TIMEOUT_MS: RangeInclusive<u64> = 100..=24 * 60 * 60 * 1_000;
 
-/// With less, one answer would be all there is room for.
+/// With less, one answer would use all the room.
 const OUTGOING_BYTES_MIN: usize = 1024 * 1024;
 
 /// actix-http reads no longer head than this, whatever is set (`MAX_BUFFER_SIZE` of its h1).
@@ -134,7 +134,7 @@ impl LimitSettings {
     /// Checks the limits against each other.
     ///
     /// # Errors
-    /// The key, and what it must be.
+    /// The key, and its bounds.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         let positive = [
             ("message_bytes_max", self.message_bytes_max),

@@ -1,8 +1,8 @@
 //! How old the journal is, in milliseconds of its use.
 //!
 //! Retention and dedup windows count in this age instead of wall-clock time, so that a clock that
-//! is set, forwards or back, while the broker runs or between two runs, neither wipes nor keeps
-//! anything. The price: while the broker does not run, messages do not grow older.
+//! is set, forwards or back, while the broker runs or between two runs, neither deletes nor keeps
+//! anything. The price: while the broker does not run, messages do not age.
 //!
 //! Invariant: it never runs backwards, over restarts too (it is written with every commit and at
 //! a stop; what passed since the last commit before a crash is not counted).

@@ -1,4 +1,4 @@
-//! What the writer is asked beside the machine's requests.
+//! The writer's commands beside the machine's requests.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -10,9 +10,9 @@ use super::state::StateKey;
 use super::store::Snapshot;
 use crate::model::{Log, OwnerId, Sequence, StreamId};
 
-/// What the writer is asked to do.
+/// A command to the writer.
 pub(super) enum Command<R> {
-    /// The machine's business.
+    /// The machine's request.
     Ask(R),
     /// Takes a snapshot between two commits, every tail written out.
     Snapshot(oneshot::Sender<Result<Snapshot, JournalError>>),
@@ -21,10 +21,10 @@ pub(super) enum Command<R> {
     Stop(oneshot::Sender<Result<(), JournalError>>),
 }
 
-/// What reclaiming has the writer do.
+/// Reclaiming's requests to the writer.
 #[derive(Debug)]
 pub(super) enum Housekeeping {
-    /// Moves low watermarks. The pages that lie wholly below them go.
+    /// Moves low watermarks. Pages wholly below them are removed.
     Trim(Vec<Trim>),
     /// Writes old blocks anew at the end of their log.
     Move(Vec<Moved>),
@@ -33,7 +33,7 @@ pub(super) enum Housekeeping {
     /// No chunk of the log before this sequence is needed any more; deleted owners whose blocks all
     /// lie before both floors are forgotten.
     Floor(Log, Sequence, Vec<OwnerId>),
-    /// Writes every tail out, so that no chunk is held by memory alone.
+    /// Writes every tail out, so that no chunk is known to memory alone.
     WriteTails,
     /// Lets the machine sweep what is idle.
     Sweep,
@@ -45,14 +45,14 @@ pub(super) enum Housekeeping {
 #[derive(Debug)]
 pub(super) struct Trim {
     pub(super) stream: StreamId,
-    /// The low watermark that it was worked out from.
+    /// The low watermark that it was computed from.
     pub(super) from: u64,
     /// The first offset kept, and the bytes before it.
     pub(super) first: u64,
     pub(super) bytes_before: u64,
-    /// The pages that go.
+    /// The pages to remove.
     pub(super) pages: Vec<PageStart>,
-    /// The blocks that go.
+    /// The blocks to remove.
     pub(super) gone: Vec<IndexEntry>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Trim {
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) stream: StreamId,
-    /// The page that knows it.
+    /// The page that refers to it.
     pub(super) page: PageStart,
     pub(super) header: crate::model::BlockHeader,
     pub(super) entry: IndexEntry,
@@ -76,7 +76,7 @@ pub(super) struct Reclaimed {
 }
 
 impl<R: Request> Command<R> {
-    /// Answers the command with a failure. An asker that is gone needs no answer.
+    /// Answers the command with a failure. A requester that has gone needs no answer.
     pub(super) fn refuse(self, error: &JournalError) {
         match self {
             Self::Ask(request) => request.refuse(error),

@@ -18,7 +18,7 @@ pub enum JournalError {
     Directory {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: Arc<std::io::Error>,
     },
     /// A file is damaged. Nothing was changed.
@@ -29,26 +29,26 @@ pub enum JournalError {
     BadFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         what: String,
     },
-    /// The store does not open, and no checksum tells which file is to blame.
+    /// The store does not open, and no checksum identifies the damaged file.
     #[error("the store in {path:?} does not open: {error}")]
     Opening {
         /// The store's folder.
         path: PathBuf,
-        /// What it said.
+        /// The store's error.
         error: Box<JournalError>,
     },
-    /// A write, a sync or a read failed below us.
+    /// A write, a sync or a read of the store failed.
     #[error("the store failed: {0}")]
     Store(Arc<fjall::Error>),
-    /// Stored bytes are not what was written.
+    /// Stored bytes differ from what was written.
     #[error("the journal is damaged at sequence {}: {what}", sequence.0)]
     Damaged {
         /// Where.
         sequence: Sequence,
-        /// What is wrong with it.
+        /// The damage.
         what: &'static str,
     },
     /// A backup can't be read.
@@ -66,13 +66,13 @@ pub enum JournalError {
     /// The data directory was removed, renamed or replaced while the journal was open.
     #[error("the data directory {0:?} is not the one that was opened any more")]
     DirectoryGone(PathBuf),
-    /// The machine's clock stands before 1970; the store can't keep when tables were written.
+    /// The machine's clock is before 1970; the store can't record when tables were written.
     #[error("the machine's clock stands before 1970; set it first")]
     ClockBefore1970,
-    /// A write or sync has not come back.
+    /// A write or sync has not returned.
     #[error("a write or sync has not come back for {0:?}")]
     Stalled(Duration),
-    /// Nothing is dropped while an online copy is being taken.
+    /// Nothing is dropped during an online copy.
     #[error("a copy is being taken")]
     Held,
     /// The writer has stopped, in order or after a failure.
@@ -92,7 +92,7 @@ impl From<BadFile> for JournalError {
     }
 }
 
-/// Why the journal takes no messages for the time being.
+/// Why the journal accepts no messages for the time being.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendRefused {
     /// The disk has no room to spare.
@@ -103,7 +103,7 @@ pub enum AppendRefused {
         /// What has to be free.
         needed: u64,
     },
-    /// The file system has no inodes to spare: no file can be made.
+    /// The file system has no inodes to spare: no file can be created.
     #[error("the disk has {free} inodes free, {needed} are needed to go on")]
     NoInodes {
         /// What is free.
@@ -111,37 +111,37 @@ pub enum AppendRefused {
         /// What has to be free.
         needed: u64,
     },
-    /// The file system gives no room, though it says that it has some: a quota, say.
+    /// The file system refuses room, though it reports some: a quota, say.
     #[error(
         "the file system refused to allocate {needed} bytes although {free} are free (a quota?)"
     )]
     NoRoomGiven {
-        /// What is free, as it says.
+        /// The free space that it reports.
         free: u64,
-        /// What was asked for.
+        /// The room asked for.
         needed: u64,
     },
 }
 
-/// Why a read gave nothing.
+/// Why a read returned nothing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StreamReadError {
     /// The stream does not exist (any more).
     #[error("stream {0} does not exist")]
     NoSuchStream(StreamId),
-    /// What was asked for is no longer kept.
+    /// The offset is no longer kept.
     #[error("the first message kept is {first}")]
     Gone {
         /// The stream's low watermark.
         first: u64,
     },
-    /// What was asked for has not been written yet.
+    /// The offset has not been written yet.
     #[error("the next message will be {head}")]
     Ahead {
         /// The stream's head.
         head: u64,
     },
-    /// What was asked for can't be read any more. Other offsets can.
+    /// The offset can't be read any more. Others can.
     #[error("the messages from {} to {} are damaged", .0.from, .0.to)]
     Damaged(Gap),
     /// The store failed.

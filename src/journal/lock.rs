@@ -1,7 +1,7 @@
 //! One process a data directory.
 //!
 //! Invariant: the lock is taken before anything else in the directory is read, and held until the
-//! journal has stopped. It is the kernel's (flock), so it goes with the process however that dies.
+//! journal has stopped. It is the kernel's (flock), so it ends with the process in any case.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +30,7 @@ struct Opened {
     newest_wal: Option<u64>,
 }
 
-/// A folder, and which one it was.
+/// A folder, and its identity.
 #[derive(Debug)]
 struct Folder(PathBuf, [u64; 2]);
 
@@ -74,7 +74,7 @@ impl DirectoryLock {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// From now on the store in this folder is asked for, too.
+    /// From now on the store in this folder is checked, too.
     pub(super) fn watch(&mut self, folder: PathBuf) {
         let keyspaces = std::fs::read_dir(folder.join("keyspaces")).into_iter().flatten().flatten();
         let tables = keyspaces.filter_map(|keyspace| Folder::find(keyspace.path().join("tables")));
@@ -82,21 +82,21 @@ impl DirectoryLock {
         self.store = Folder::find(folder).map(|folder| Opened { folder, tables, newest_wal });
     }
 
-    /// The store's folder is still the one that was opened, under the same name: neither it nor a folder
-    /// above it was removed, renamed or replaced.
+    /// The store's folder is still the one that was opened, under the same name: neither it nor a
+    /// folder above it was removed, renamed or replaced.
     pub(super) fn holds(&self) -> bool {
         self.store.as_ref().is_none_or(|store| store.folder.is_there())
     }
 
-    /// The same of the lock, the folders in the store and the WAL file that is written to: the store would
-    /// write on into what no start finds again.
+    /// The same of the lock, the folders in the store and the WAL file in use: the store would
+    /// otherwise write on into files that no start finds again.
     pub(super) fn holds_all(&mut self) -> bool {
         let is_there = |file: Metadata| Folder(self.path.clone(), identity(&file)).is_there();
         if !self.file.metadata().is_ok_and(is_there) || !self.holds() {
             return false;
         }
         let Some(store) = &mut self.store else { return true };
-        // Their numbers grow. What can't be listed now is looked at again soon.
+        // Their numbers grow. A folder that can't be listed now is checked again soon.
         let newest = newest_wal_file(&store.folder.0).unwrap_or(store.newest_wal);
         let kept = newest >= store.newest_wal && store.tables.iter().all(Folder::is_there);
         store.newest_wal = store.newest_wal.max(newest);
@@ -104,7 +104,7 @@ impl DirectoryLock {
     }
 }
 
-/// Which file it is, whatever it is called.
+/// The file's identity, whatever its name.
 fn identity(file: &Metadata) -> [u64; 2] {
     [file.dev(), file.ino()]
 }

@@ -1,12 +1,12 @@
 //! What the writer thread hosts: a plain state machine that turns requests into units.
 //!
-//! The journal knows streams and keys; what they mean, what may be appended, and which numbers and
-//! stamps blocks get is the machine's. It is generic, so a request costs no dynamic call.
+//! The journal knows streams and keys; the machine decides what they mean, what may be appended,
+//! and which numbers and stamps blocks get. It is generic, so a request costs no dynamic call.
 //!
-//! **Running.** [`Machine::apply`] is transactional: the unit it fills is put into the commit when it
-//! returns, and dropped when it panics; [`Machine::panicked`] then gives up the request's owner. A
-//! reply is given when the commit has returned. [`Machine::cover`] is called before blocks are no
-//! longer read again by a start, so that their effects are in the state by then.
+//! **Running.** [`Machine::apply`] is transactional: the unit it fills is put into the commit when
+//! it returns, and dropped when it panics; [`Machine::panicked`] then gives up the request's owner.
+//! A reply is sent when the commit has returned. [`Machine::cover`] is called before a start stops
+//! reading blocks again, so that their effects are in the state by then.
 //!
 //! **Starting.** [`Machine::load`] for every small value, then [`Machine::replay`] for the headers of
 //! blocks that no page covers, in the order of their commits, then [`Machine::recovered`].
@@ -21,7 +21,7 @@ use super::unit::Unit;
 use super::{AppendRefused, JournalError};
 use crate::model::{BlockHeader, Gap, OwnerId, Sequence, StreamId, Timestamp};
 
-/// Whose turn in the fair queue a request takes.
+/// The turn of a request in the fair queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It waits behind the owner's other requests; owners take turns.
@@ -32,27 +32,27 @@ pub enum Turn {
 
 /// A request.
 pub trait Request: Send + 'static {
-    /// The journal can't do it any more.
+    /// The journal can't process it any more.
     fn refuse(self, error: &JournalError);
 }
 
-/// What a request is answered with.
+/// The answer to a request.
 pub trait Reply: Send {
     /// The commit has returned.
     fn give(self);
 
-    /// The commit failed. A reply that is dropped would say that it was never handed over.
+    /// The commit failed. A dropped reply would mean that it was never handed over.
     fn refuse(self, error: &JournalError);
 }
 
-/// The moment a request is applied at; the same for all of a commit.
+/// The moment at which a request is applied; the same for all of a commit.
 #[derive(Clone, Debug)]
 pub struct Now {
     /// How old the journal is.
     pub age_ms: u64,
     /// The wall clock.
     pub time: Timestamp,
-    /// Why no messages can be taken, if so.
+    /// Why no messages can be accepted, if so.
     pub full: Option<AppendRefused>,
 }
 
@@ -78,12 +78,12 @@ impl StateReader<'_> {
     }
 }
 
-/// What was found to be missing when the journal was opened.
+/// What was found missing when the journal was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// Offsets whose blocks are lost or unreadable and were not known to be.
+    /// Offsets whose blocks are newly found to be lost or unreadable.
     pub missing: HashMap<StreamId, Vec<Gap>>,
-    /// By log: chunks are lost, and nothing tells whose blocks they held.
+    /// By log: chunks are lost, and the owners of their blocks are unknown.
     pub suspect: [Option<Suspect>; 2],
     /// Everything that was written before is there.
     pub complete: bool,
@@ -91,18 +91,18 @@ pub struct Findings {
     pub damaged: bool,
     /// The journal is new.
     pub new: bool,
-    /// It is a copy that was not open before: its source may have gone on, and so may other copies.
+    /// It is a copy that was not open before: its source may have continued, and so may other copies.
     pub copied: bool,
 }
 
-/// Chunks of a log that are lost, with whatever they held.
+/// Chunks of a log that are lost, with everything they held.
 #[derive(Clone, Debug)]
 pub struct Suspect {
     /// The first and last sequence of the chunks.
     pub sequences: [u64; 2],
     /// How many messages a stream may have lost.
     pub messages_max: u64,
-    /// Where each stream was seen last.
+    /// The last known end of each stream.
     pub(super) last_seen: HashMap<StreamId, Sequence>,
 }
 
@@ -113,7 +113,7 @@ impl Suspect {
     }
 }
 
-/// What a machine knows of a stream before its blocks are looked at.
+/// What a machine knows of a stream before its blocks are read.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// The stream is one of its own.
@@ -137,12 +137,12 @@ pub struct StreamEnd {
 
 /// See the module.
 pub trait Machine: Send + 'static {
-    /// What it is asked.
+    /// Its requests.
     type Request: Request;
-    /// How it answers.
+    /// Its answers.
     type Reply: Reply;
 
-    /// Takes a small value that was stored.
+    /// Loads a small value that was stored.
     ///
     /// # Errors
     /// The value is malformed, or critical and not known.
@@ -151,19 +151,19 @@ pub trait Machine: Send + 'static {
     /// What it knows of a stream.
     fn known(&self, stream: StreamId) -> Known;
 
-    /// A stream with blocks that no loaded value speaks of.
+    /// A stream with blocks that no loaded value mentions.
     fn adopt(&mut self, stream: StreamId, header: &BlockHeader);
 
-    /// Takes the header of a block that no page covers.
+    /// Applies the header of a block that no page covers.
     ///
     /// # Errors
     /// The header can't follow what is known.
     fn replay(&mut self, stream: StreamId, header: &BlockHeader) -> Result<(), JournalError>;
 
-    /// Everything is read; what has to be written down about it before anything is served.
+    /// Everything is read; returns what has to be written about it before anything is served.
     ///
     /// # Errors
-    /// What is missing makes going on impossible.
+    /// The losses make it impossible to continue.
     fn recovered(
         &mut self,
         findings: Findings,
@@ -176,13 +176,13 @@ pub trait Machine: Send + 'static {
     /// lost: those before it end with this offset and this ingest sequence.
     fn rewind(&mut self, stream: StreamId, number: u64, head: u64, ingest_head: u64);
 
-    /// Whose turn a request takes.
+    /// The turn of a request.
     fn turn(&self, request: &Self::Request) -> Turn;
 
-    /// A commit begins: what goes with it whatever is asked. `last` is as for [`Machine::cover`].
+    /// A commit begins: adds the machine's part of it. `last` is as for [`Machine::cover`].
     fn begin(&mut self, last: &dyn Fn(StreamId) -> u64, unit: &mut Unit);
 
-    /// Does a request.
+    /// Processes a request.
     ///
     /// # Errors
     /// The store failed.
@@ -194,12 +194,12 @@ pub trait Machine: Send + 'static {
         unit: &mut Unit,
     ) -> Result<Self::Reply, JournalError>;
 
-    /// A request of this turn panicked; what it did to the machine is to be given up.
+    /// A request of this turn panicked; its effects on the machine must be given up.
     fn panicked(&mut self, turn: Turn);
 
-    /// A start will not read the blocks again that the stream has now: puts what they did into state.
-    /// False when it can't: a start is to read them. `first` is the stream's low watermark, `last`
-    /// gives the number of any stream's last block, up to which the state then stands for all.
+    /// A start will not read the stream's present blocks again: puts their effects into state.
+    /// False when it can't: a start has to read them. `first` is the stream's low watermark, `last`
+    /// gives the number of any stream's last block, up to which the state then covers everything.
     fn cover(
         &mut self,
         stream: StreamId,
@@ -208,7 +208,7 @@ pub trait Machine: Send + 'static {
         unit: &mut Unit,
     ) -> bool;
 
-    /// Makes durable outside the journal what has to be before the commit.
+    /// Makes durable outside the journal what has to precede the commit.
     ///
     /// # Errors
     /// It can't be written.
@@ -217,8 +217,8 @@ pub trait Machine: Send + 'static {
     /// A commit has returned.
     fn committed(&mut self);
 
-    /// Time has passed: sweeps a bounded part of what is idle. Called now and then, as a commit of its
-    /// own. `last` is as for [`Machine::cover`].
+    /// Time has passed: sweeps a bounded part of the idle state. Called periodically, as a commit
+    /// of its own. `last` is as for [`Machine::cover`].
     fn sweep(
         &mut self,
         now: &Now,
@@ -227,6 +227,6 @@ pub trait Machine: Send + 'static {
         unit: &mut Unit,
     );
 
-    /// The journal stops: gives back what was reserved.
+    /// The journal stops: releases what was reserved.
     fn closing(&mut self, unit: &mut Unit);
 }

@@ -86,13 +86,13 @@ use command::Command;
 use shared::Shared;
 use store::Snapshot;
 
-/// Learns from the writer thread what is safe, and when nothing can be made safe any more.
+/// Notified by the writer thread of what is durable, and of a failure after which nothing can be.
 pub trait JournalObserver: Send + Sync {
     /// These blocks are committed as safely as their units asked, and may be shown. Called before
     /// their requests are answered.
     fn committed(&self, blocks: &[Arc<PlacedBlock>]);
 
-    /// A write or sync failed, or does not come back: nothing was or will be acknowledged after it.
+    /// A write or sync failed, or does not return: nothing was or will be acknowledged after it.
     fn failed(&self, error: &JournalError);
 }
 

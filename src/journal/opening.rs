@@ -1,4 +1,4 @@
-//! Opening the journal: the order in which its parts find out where it is.
+//! Opening the journal: the order in which its parts recover.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,9 +21,9 @@ use crate::clock::Clock;
 use crate::model::StreamId;
 
 impl<M: Machine> Journal<M> {
-    /// Takes the data directory, recovers what it holds into the machine that `make` gives, and starts
-    /// the writer thread. `view` sees the machine once it is recovered. `make` is called when the
-    /// directory is locked and salvaged.
+    /// Locks the data directory, recovers its content into the machine that `make` returns, and
+    /// starts the writer thread. `view` sees the machine once it is recovered. `make` is called
+    /// when the directory is locked and salvaged.
     ///
     /// # Errors
     /// [`JournalError`]: in use, not writable, or not to be opened; the file is named then, and
@@ -53,7 +53,7 @@ impl<M: Machine> Journal<M> {
         let positions = recovered.positions;
         let took = clock.uptime().saturating_sub(started);
         log_recovered(&recovered, complete, took);
-        // All that was found is durable now: salvage has synced what may not have been.
+        // Everything found is durable now: salvage has synced what may not have been.
         let age_ms = positions.age_ms.max(marks.age_ms());
         let extent = Extent { age_ms, ..Extent::of(&positions) };
         let watermark = Watermark::create(directory, boot_id, positions.journal, extent)?;
@@ -102,7 +102,7 @@ fn log_recovered(recovered: &Recovered, complete: bool, took: Duration) {
     tracing::info!(streams, commits, complete, ms = took.as_millis(), "journal recovered");
 }
 
-/// Tells the machine what was found; what it wants written about it.
+/// Reports the findings to the machine; returns what it wants written about them.
 fn tell<M: Machine>(
     machine: &mut M,
     recovered: &mut Recovered,
@@ -149,7 +149,7 @@ fn start<M: Machine>(
     Ok(Threads { writer, reclaimer, stop_reclaiming })
 }
 
-/// Which file fjall failed on, where a checksum can tell.
+/// Which file fjall failed on, if a checksum identifies it.
 fn named(directory: &Path, error: JournalError) -> JournalError {
     match error {
         JournalError::LaterVersion(_) => error,

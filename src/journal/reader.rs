@@ -1,7 +1,7 @@
 //! Reading blocks by offset and by time, beside the writer and without stopping it.
 //!
 //! Invariants: a reader sees only what is committed, since only that is in the index; every body is
-//! checked before it is handed out; a miss is called damage only if the stream still exists and keeps
+//! checked before it is returned; a miss is called damage only if the stream still exists and keeps
 //! the offset (a tail becomes a page before it is cleared, so a reader that misses in one finds the
 //! other); damage costs its own offsets and nothing else.
 
@@ -180,7 +180,7 @@ impl Streams {
                 return Ok(entries);
             }
         }
-        // The low watermark may have passed us by meanwhile, or be about to be shown.
+        // The low watermark may have passed `next` meanwhile, or is about to be shown.
         let stored = store.extent(stream)?.map_or(0, |extent| extent.first);
         let first = state.read_index().extent.first.max(stored);
         if offset < first {
@@ -215,13 +215,13 @@ impl Streams {
         }
     }
 
-    /// The block has been copied to another place since the index was asked.
+    /// The block has been moved since the index lookup.
     fn has_moved(&self, stream: StreamId, state: &StreamState, entry: &IndexEntry) -> bool {
         let now = self.entries_from(stream, state, entry.base_offset);
         now.is_ok_and(|now| now.first().is_some_and(|now| now.sequence != entry.sequence))
     }
 
-    /// What is damaged, unless it is gone by now.
+    /// The damaged range, unless it is gone by now.
     fn damaged(&self, stream: StreamId, entry: &IndexEntry) -> StreamReadError {
         let first = self.extent(stream).map_or(u64::MAX, |extent| extent.first);
         if entry.end_offset() <= first {

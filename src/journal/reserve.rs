@@ -1,13 +1,13 @@
-//! Disk and inodes kept back for what must go on when others have filled the disk: deletions,
-//! settings, retention, backups, a stop and a start.
+//! Disk and inodes reserved for what must continue when other programs have filled the disk:
+//! deletions, settings, retention, backups, a stop and a start.
 //!
-//! `DIR/reserve/space` is a preallocated file, `DIR/reserve/N` are empty ones. They are given up piece by
-//! piece where less is free than the next writes may need, and taken again when there is room. What
-//! others take of a piece before the store does is lost to it: a disk that somebody keeps filling is
-//! full in the end.
+//! `DIR/reserve/space` is a preallocated file, `DIR/reserve/N` are empty ones. They are released
+//! piece by piece when less is free than the next writes may need, and reserved again when there is
+//! room. What other programs take of a piece before the store does is lost to it: a disk that they
+//! keep filling is full in the end.
 //!
-//! Invariants: nothing here is ever read, and losing it loses nothing; a piece given up is free when the
-//! call returns.
+//! Invariants: nothing here is ever read, and losing it loses nothing; a released piece is free
+//! when the call returns.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -21,16 +21,16 @@ use rustix::io::Errno;
 pub(super) const FOLDER: &str = "reserve";
 /// The file that holds room.
 const SPACE: &str = "space";
-/// Empty files, which hold inodes.
+/// Empty files, which reserve inodes.
 const INODES: u64 = 32;
-/// What is given up at once, and taken at once where the file system can't preallocate.
+/// The size released at once, and reserved at once if the file system can't preallocate.
 const STEP_BYTES: u64 = 1 << 20;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Reserve {
     folder: PathBuf,
-    /// What it is to hold.
+    /// The size to reserve.
     bytes_max: u64,
     bytes: u64,
     inodes: u64,
@@ -46,17 +46,17 @@ impl Reserve {
         Self { folder, bytes_max, bytes, inodes }
     }
 
-    /// Room that it should hold and does not.
+    /// Room that is missing from it.
     pub(super) fn missing_bytes(&self) -> u64 {
         self.bytes_max.saturating_sub(self.bytes)
     }
 
-    /// Inodes that it should hold and does not.
+    /// Inodes that are missing from it.
     pub(super) fn missing_inodes(&self) -> u64 {
         if self.bytes_max == 0 { 0 } else { INODES - self.inodes }
     }
 
-    /// Frees at least so much, as far as there is so much.
+    /// Frees at least N bytes, as far as the reserve has them.
     pub(super) fn give_up(&mut self, bytes: u64) {
         let left = self.bytes.saturating_sub(bytes.next_multiple_of(STEP_BYTES));
         if self.bytes == 0 {
@@ -71,14 +71,10 @@ impl Reserve {
         match shorten() {
             Ok(()) => {
                 let given_up = self.bytes - left;
-                tracing::warn!(
-                    given_up,
-                    left,
-                    "the disk is full: giving up room kept back for that"
-                );
+                tracing::warn!(given_up, left, "the disk is full: releasing reserved room");
                 self.bytes = left;
             }
-            Err(error) => tracing::error!(%error, "room kept back can't be given up"),
+            Err(error) => tracing::error!(%error, "the reserve can't be released"),
         }
     }
 
@@ -87,19 +83,19 @@ impl Reserve {
         if self.inodes == 0 {
             return;
         }
-        tracing::warn!("no inodes are left on the disk: giving up those kept back for that");
+        tracing::warn!("no inodes are left on the disk: releasing the reserved ones");
         for n in 0..self.inodes {
-            // One that is gone is free.
+            // A file that is gone counts as free.
             let _ = std::fs::remove_file(self.folder.join(n.to_string()));
         }
         self.inodes = 0;
     }
 
-    /// Takes room and inodes, at once or, where the file system can't preallocate, a piece; true when
-    /// nothing is missing any more.
+    /// Reserves room and inodes, at once or, if the file system can't preallocate, a piece; true
+    /// when nothing is missing any more.
     ///
     /// # Errors
-    /// The file system has no more room for us, or can't be written.
+    /// The file system has no more room, or can't be written.
     pub(super) fn fill(&mut self) -> io::Result<bool> {
         if self.missing_bytes() == 0 && self.missing_inodes() == 0 {
             return Ok(true);
@@ -126,7 +122,7 @@ impl Reserve {
                 self.bytes += piece.len() as u64;
             }
             Err(error) => {
-                // What a failed call has taken is given back.
+                // What a failed call has reserved is released.
                 space.set_len(self.bytes)?;
                 return Err(error.into());
             }

@@ -19,23 +19,23 @@ pub struct StorageSettings {
     pub memtable_bytes: u64,
     /// Disk that fjall's WAL may take, in bytes; before that the oldest keyspace is forced to flush.
     pub wal_bytes_max: u64,
-    /// Room that must be free on the disk for publishing to go on, in bytes, beside what is in
-    /// memory and has yet to be written; at most an eighth of the file system is asked for.
+    /// Room that must be free on the disk for publishing to continue, in bytes, in addition to data
+    /// in memory that has yet to be written; at most an eighth of the file system is asked for.
     pub free_bytes_min: u64,
-    /// Disk that is preallocated, in bytes, for what must go on when others have filled the disk:
-    /// deletions, settings, retention, backups, stop and start; at most an eighth of the file
-    /// system is taken. 0 keeps none.
+    /// Disk that is preallocated, in bytes, for what must continue when other programs have filled
+    /// the disk: deletions, settings, retention, backups, stop and start; at most an eighth of the
+    /// file system is taken. 0 keeps none.
     pub reserve_bytes: u64,
-    /// Table files that are kept open; `None` leaves it to fjall. Not a setting: it follows from the
-    /// limit on open files.
+    /// Table files that are kept open; `None` leaves it to fjall. Not a setting: it follows from
+    /// the limit on open files.
     #[serde(skip)]
     pub open_tables_max: Option<usize>,
     /// Most producer names one topic remembers; the longest silent ones are forgotten first.
     pub producer_names_max: usize,
-    /// Memory that what topics remember of ids and producers may take, in bytes; what has not been
-    /// asked for long is then read from the disk when it is. A full window of 10,000 ids takes 0.6 MB.
+    /// Memory for what topics remember of ids and producers, in bytes; entries not used for long
+    /// are then read from the disk when needed. A full window of 10,000 ids takes 0.6 MB.
     pub fold_bytes_max: usize,
-    /// How often retention looks for what is to go, in milliseconds.
+    /// How often retention looks for messages to delete, in milliseconds.
     pub retention_interval_ms: u64,
     /// Longest time one write or sync may take before the broker gives up on the disk, exits and
     /// leaves the rest to recovery.
@@ -62,7 +62,7 @@ impl Default for StorageSettings {
 }
 
 impl StorageSettings {
-    /// What a directory is looked at with: nothing in it is to be dropped meanwhile.
+    /// For checking a directory: nothing in it may be dropped meanwhile.
     pub(crate) fn untouched(path: &Path) -> Self {
         let (retention_interval_ms, reserve_bytes) = (3_600_000, 0);
         Self { path: path.to_owned(), retention_interval_ms, reserve_bytes, ..Self::default() }

@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) streams: DashMap<StreamId, Arc<StreamState>, FxBuildHasher>,
     /// Appending is refused for want of room on the disk.
     pub(super) storage_full: AtomicBool,
-    /// What is free on the disk, as the writer saw it last.
+    /// Free room on the disk, as the writer last measured it.
     pub(super) free_bytes: AtomicU64,
     /// How old the journal is.
     pub(super) age: Age,
@@ -39,9 +39,9 @@ pub(super) struct Shared {
 pub(super) struct LogState {
     /// Chunks before this one are wholly known to pages.
     pub(super) indexed_sequence: AtomicU64,
-    /// Chunks before this one may be gone.
+    /// Chunks before this one may be dropped.
     pub(super) floor_sequence: AtomicU64,
-    /// Bytes of chunks written since reclaiming looked last.
+    /// Bytes of chunks written since reclaiming last looked.
     pub(super) written_bytes: AtomicU64,
     usage: Mutex<SegmentUsage>,
 }
@@ -100,7 +100,7 @@ pub(super) struct StreamState {
     index: RwLock<StreamIndex>,
     limit_age_ms: AtomicU64,
     limit_bytes: AtomicU64,
-    /// One more than the age of the oldest block kept, as reclaiming saw it last; 0 if it did not.
+    /// One more than the age of the oldest block kept, as reclaiming last saw it; 0 if it did not.
     pub(super) oldest_age_ms: AtomicU64,
 }
 

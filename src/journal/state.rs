@@ -1,7 +1,7 @@
 //! Small durable state: values under keys that begin with their owner.
 //!
-//! The owner of a key puts and removes it with a [`Unit`](super::Unit); recovery, backup, rebuild and
-//! deletion need to know nothing of what it means. `format.md` lists the keys there are.
+//! The owner of a key puts and removes it with a [`Unit`](super::Unit); recovery, backup, rebuild
+//! and deletion need not know what it means. `format.md` lists all keys.
 //!
 //! Invariant: a value comes back with its checksum verified, or as an error that names the key.
 
@@ -13,7 +13,7 @@ use crate::model::OwnerId;
 
 /// Tags from here on are looked up when they are needed; those below are loaded at each start.
 const BULK: u8 = 0x80;
-/// A start refuses what it does not know of these.
+/// A start refuses unknown tags among these.
 const CRITICAL: u8 = 0x40;
 /// The journal's own tag: a stream's extent.
 pub(super) const EXTENT: u8 = b'e';
@@ -22,11 +22,11 @@ pub(super) const EXTENT: u8 = b'e';
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StateKey(SmallVec<[u8; INLINE_BYTES]>);
 
-/// Most keys are as short as this, and take no memory of their own.
+/// Most keys are as short as this, and need no memory of their own.
 const INLINE_BYTES: usize = 24;
 
 impl StateKey {
-    /// The key of an owner with this tag, and what else tells it from others.
+    /// The key of an owner with this tag, and the rest that makes it unique.
     pub fn new(owner: OwnerId, tag: u8, rest: &[u8]) -> Self {
         let mut key = SmallVec::with_capacity(5 + rest.len());
         key.extend_from_slice(&owner.0.to_be_bytes());
@@ -35,7 +35,7 @@ impl StateKey {
         Self(key)
     }
 
-    /// A key of what all share.
+    /// A key of the shared state.
     pub fn word(word: &str) -> Self {
         let mut key = SmallVec::with_capacity(4 + word.len());
         key.extend_from_slice(&OwnerId::JOURNAL.0.to_be_bytes());
@@ -48,7 +48,7 @@ impl StateKey {
         (key.len() >= 5).then(|| Self(key.into()))
     }
 
-    /// Whose it is.
+    /// Its owner.
     pub fn owner(&self) -> OwnerId {
         OwnerId((&self.0[..]).get_u32())
     }
@@ -63,7 +63,7 @@ impl StateKey {
         &self.0[5..]
     }
 
-    /// The word, of a key that all share.
+    /// The word, of a key of the shared state.
     pub fn as_word(&self) -> Option<&str> {
         let word = (self.owner() == OwnerId::JOURNAL).then(|| &self.0[4..])?;
         std::str::from_utf8(word).ok()

@@ -1,7 +1,7 @@
 //! The unit: what one request changes in the journal, all of it or nothing.
 //!
-//! A [`Machine`](super::Machine) fills a unit; the writer puts it into the commit in the making, whose
-//! batch fjall writes as a whole. Nothing of a unit that was not handed over is ever seen.
+//! A [`Machine`](super::Machine) fills a unit; the writer puts it into the commit in the making,
+//! whose batch fjall writes as a whole. A unit that was not handed over has no visible effect.
 //!
 //! Invariants: the blocks of a unit take at most [`BLOCK_BYTES_MAX`](crate::model::BLOCK_BYTES_MAX)
 //! together, or are a single message; the commit that holds it is at least as safe as its
@@ -47,7 +47,7 @@ pub struct StreamLimits {
 }
 
 impl StreamLimits {
-    /// Nothing goes by itself.
+    /// Nothing is removed by itself.
     pub const NONE: Self = Self { age_ms: u64::MAX, bytes: u64::MAX };
 }
 
@@ -77,14 +77,14 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// Gives a number that nothing has had before.
+    /// Returns a number that was never used before.
     pub fn new_owner(&mut self) -> OwnerId {
         let owner = OwnerId(self.next_owner);
         self.next_owner += 1;
         owner
     }
 
-    /// Makes sure that numbers up to this one are not given out.
+    /// Makes sure that numbers up to this one are not used.
     pub fn reserve_owner(&mut self, owner: OwnerId) {
         self.next_owner = self.next_owner.max(owner.0 + 1);
     }
@@ -131,7 +131,7 @@ impl Unit {
         self.deleted.push(owner);
     }
 
-    /// Asks for safety.
+    /// Asks for durability.
     pub fn need(&mut self, need: SyncNeed) {
         self.need = self.need.and(need);
     }

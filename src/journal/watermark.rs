@@ -1,25 +1,25 @@
 //! The durable watermark: two small files outside fjall that say how far the journal is safe.
 //!
-//! `DIR/durable` is written after every commit, and synced at most a second later and at a stop.
-//! Recovery needs it to tell a torn tail, which was not acknowledged, from damage to what was; and
-//! to know whether the process was killed, which loses nothing, or the power went.
+//! `DIR/durable` is written after every commit, and synced at most a second later and at a stop. Recovery
+//! needs it to distinguish a torn tail, which was not acknowledged, from damage to acknowledged commits;
+//! and to know whether the process was killed, which loses nothing, or the power failed.
 //!
-//! For that the state is the trick. Before `durable` is synced it is marked [`State::Image`], right
-//! after the sync [`State::Live`], and that is not synced. A process that is killed leaves `Live`,
-//! for the kernel still holds the page; a loss of power leaves the image, or another boot id, or a
-//! count of commits that does not fit fjall's WAL. While `durable` is an image, `DIR/live` is the
-//! live one, so that a kill finds one of them at any moment. A stop leaves [`State::Clean`]. Both hold
+//! The state serves this. Before `durable` is synced it is marked [`State::Image`], right after the
+//! sync [`State::Live`], and that is not synced. A process that is killed leaves `Live`, for the
+//! kernel still holds the page; a loss of power leaves the image, or another boot id, or a count of
+//! commits that does not fit fjall's WAL. While `durable` is an image, `DIR/live` is the live one,
+//! so that a kill finds one of them at any moment. A stop leaves [`State::Clean`]. Both hold
 //!
 //! ```text
 //! magic "weirmark" · version u32 = 4 · state u32 · boot id 16 bytes · journal u64 · commits u64 ·
 //! durable_commits u64 · next_sequence of both logs 2 × u64 · next_owner u32 · age_ms u64 · crc u32
 //! ```
 //!
-//! Version 3 has no age. The age is written every now and then while nothing is committed, so that
-//! time counts in which the broker only ran.
+//! Version 3 has no age. The age is written periodically while nothing is committed, so that time
+//! in which the broker only ran counts.
 //!
-//! Invariants: `durable_commits` never claims more than a sync has proven; a file that can't be
-//! read is as good as none, and means that something may have been lost.
+//! Invariants: `durable_commits` never claims more than a sync has proven; an unreadable file
+//! counts as missing, and means that something may have been lost.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -40,7 +40,7 @@ pub(super) const FILE_NAME: &str = "durable";
 /// The name of the one that stands in for it while it is synced.
 const LIVE_NAME: &str = "live";
 
-/// How long what it says may stand unsynced.
+/// How long its content may stay unsynced.
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
 
 const MAGIC: &[u8; 8] = b"weirmark";
@@ -50,7 +50,7 @@ const BYTES: usize = 88;
 const BYTES_3: usize = 80;
 const CRC_BYTES: usize = 4;
 
-/// What a file says of the end before.
+/// The state of the last end, by a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum State {
@@ -78,7 +78,7 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// What the positions of the last commit say.
+    /// From the positions of the last commit.
     pub(super) fn of(positions: &Positions) -> Self {
         Self {
             commits: positions.commits,
@@ -90,7 +90,7 @@ impl Extent {
     }
 }
 
-/// What the files said when the journal was opened.
+/// The files' state when the journal was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     durable: Option<Mark>,
@@ -104,12 +104,12 @@ impl Marks {
         Ok(Self { durable: read(FILE_NAME)?, live: read(LIVE_NAME)? })
     }
 
-    /// Commits known to be durable; `None` when there is no file that tells.
+    /// Commits known to be durable; `None` when no file has them.
     pub(super) fn durable_commits(&self) -> Option<u64> {
         self.extents().map(|extent| extent.durable_commits).max()
     }
 
-    /// The journal's own number, if a file tells.
+    /// The journal's own number, if a file has it.
     pub(super) fn journal(&self) -> Option<u64> {
         self.durable.or(self.live).map(|mark| mark.journal)
     }
@@ -131,7 +131,7 @@ impl Marks {
         self.extents().map(|extent| extent.age_ms).max().unwrap_or(0)
     }
 
-    /// Whether all that was written before is there: `commits` is what fjall's WAL holds.
+    /// Whether everything written before survived: `commits` is what fjall's WAL holds.
     pub(super) fn prove_complete(&self, commits: u64, boot_id: [u8; 16]) -> bool {
         let closed = |mark: &Mark| mark.state == State::Clean && mark.extent.commits == commits;
         // The mark is written after the commit, so a kill in between leaves it one behind.
@@ -155,7 +155,7 @@ impl Marks {
     }
 }
 
-/// What one file holds.
+/// The content of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     state: State,
@@ -233,7 +233,7 @@ pub(super) struct Watermark {
     journal: u64,
     /// When the last image was made.
     imaged: Instant,
-    /// What was noted last.
+    /// The last extent noted.
     noted: Extent,
     /// It was noted since.
     unsynced: bool,
@@ -250,7 +250,7 @@ impl Watermark {
         let path = directory.join(FILE_NAME);
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-            // One that is shorter is of an earlier version, and stays whole until it is written.
+            // A shorter one is of an earlier version, and stays as it is until it is written.
             if file.metadata()?.len() > BYTES as u64 {
                 file.set_len(BYTES as u64)?;
             }
@@ -264,7 +264,7 @@ impl Watermark {
         let mut watermark =
             Self { path, durable, live, boot_id, journal, imaged, noted: extent, unsynced: false };
         watermark.image(extent)?;
-        // New files get to the disk with any sync: what is there must be an image.
+        // New files reach the disk with any sync: their content must be an image.
         let synced = watermark.live.sync_all().and_then(|()| watermark.durable.sync_all());
         let synced = synced.and_then(|()| sync_folder(&watermark.path));
         synced.map_err(|e| watermark.failed(e))?;
@@ -272,10 +272,10 @@ impl Watermark {
         Ok(watermark)
     }
 
-    /// Notes how far the journal is now; to be called before anybody is answered.
+    /// Notes how far the journal is now; to be called before any request is answered.
     pub(super) fn note(&mut self, extent: Extent) -> Result<(), JournalError> {
         if self.imaged.elapsed() >= SYNC_WITHIN {
-            // What was live may have got to the disk meanwhile.
+            // The live mark may have reached the disk meanwhile.
             return self.image(extent);
         }
         (self.noted, self.unsynced) = (extent, true);
@@ -288,7 +288,7 @@ impl Watermark {
         self.write(&self.durable, State::Live, self.noted)
     }
 
-    /// When it wants to be synced, should nothing be noted before.
+    /// When it must be synced, if nothing is noted before.
     pub(super) fn sync_at(&self) -> Option<Instant> {
         self.unsynced.then(|| self.imaged + SYNC_WITHIN)
     }
@@ -310,7 +310,7 @@ impl Watermark {
         Ok(())
     }
 
-    /// Says, durably, that everything up to here is synced and nothing follows.
+    /// Records, durably, that everything up to here is synced and nothing follows.
     pub(super) fn close(&mut self, extent: Extent) -> Result<(), JournalError> {
         self.unsynced = false;
         self.write(&self.durable, State::Clean, extent)?;
@@ -327,10 +327,10 @@ impl Watermark {
     }
 }
 
-/// Stands for a boot that the kernel does not tell; it is never the same as another one.
+/// Stands for a boot that the kernel does not report; it never equals another one.
 const NO_BOOT: [u8; 16] = [0; 16];
 
-/// The number this boot of the machine has; [`NO_BOOT`] where the kernel does not tell.
+/// The number of this boot of the machine; [`NO_BOOT`] if the kernel does not report it.
 pub(super) fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     uuid::Uuid::parse_str(text.trim()).unwrap_or_default().into_bytes()

@@ -1,10 +1,10 @@
-//! What becomes of messages that are to be stored: acknowledgement, outcome, durability, and why not.
+//! The results of storing messages: acknowledgement, outcome, durability, and why a block is refused.
 
 use std::sync::Arc;
 
 use super::{AckLevel, TopicSettings};
 
-/// A block that is stored at its topic's level, but for messages that need not or must not be.
+/// A block that is stored at its topic's level, except for messages that need not or must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Offset of its first message that is stored.
@@ -18,13 +18,13 @@ pub struct Appended {
 /// Why a message was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// It is stored already: at this offset, or, for a named producer, at one not known any more.
+    /// It is stored already: at this offset, or, for a named producer, at an unknown one.
     Duplicate(Option<u64>),
     /// Its message id belongs to a message with another payload.
     Conflict,
 }
 
-/// What became of a message.
+/// The result of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is stored at this offset.
@@ -34,7 +34,7 @@ pub enum Outcome {
 }
 
 impl Appended {
-    /// What became of each message of the block, in order, without end.
+    /// The result of each message of the block, in order, without end.
     pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
         let mut not_stored = self.not_stored.iter().peekable();
         let mut offset = self.base_offset;
@@ -58,7 +58,7 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// What these settings give.
+    /// The durability of these settings.
     pub fn of(settings: &TopicSettings) -> Self {
         Self { ack_level: settings.ack_level, loss_bound_ms: settings.loss_bound_ms() }
     }

@@ -1,4 +1,4 @@
-//! How old the journal is: the time by which messages grow old.
+//! How old the journal is: the time that messages age by.
 
 /// Milliseconds that the journal has been in use, kills included. It never runs backwards, whatever the
 /// machine's clock does, and stands still while no broker runs.
@@ -6,7 +6,7 @@
 pub struct JournalAge(pub u64);
 
 impl JournalAge {
-    /// What was written at that age and lasts so long has had its time.
+    /// The lifetime of something written at that age has passed.
     pub fn has_passed(self, written: Self, lasts_ms: u64) -> bool {
         written.0.saturating_add(lasts_ms) <= self.0
     }

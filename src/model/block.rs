@@ -1,6 +1,6 @@
 //! The block: a run of consecutive messages of one topic, the unit of every hand-over.
 //!
-//! A [`Block`] is what a producer sends: encoded records without a place. The journal's writer
+//! A [`Block`] is what a producer sends: encoded records without a position. The journal's writer
 //! gives it a base offset and a time; from then on it is (part of) a
 //! [`PlacedBlock`](super::PlacedBlock).
 
@@ -19,12 +19,12 @@ pub const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The next block is not expected to be larger.
 const EXPECTED_BYTES_MAX: usize = 64 * 1024;
-/// Memory that a block has beside its bytes is given back where it is more than this, and more than
-/// this part of them.
+/// Memory that a block has beside its bytes is released if it is more than this, and more than this
+/// part of them.
 const UNUSED_BYTES_MIN: usize = 1024;
 const UNUSED_SHARE: usize = 8;
 
-/// Encoded messages on their way to the journal. It is one pointer, and cloning shares all of it.
+/// Encoded messages in flight to the journal. It is one pointer, and cloning shares all of it.
 #[derive(Clone)]
 pub struct Block(Arc<Content>);
 
@@ -44,7 +44,7 @@ struct Content {
 pub struct NamedRun {
     /// The producer's name.
     pub name: Arc<str>,
-    /// The claim on it that they are sent under.
+    /// The claim that they are sent under.
     pub claim: u64,
     /// One id a message, rising.
     pub ids: Arc<[u64]>,
@@ -92,7 +92,7 @@ impl Block {
         self.0.trace.as_ref()
     }
 
-    /// What its messages' own ids say, by place in the block, in order.
+    /// Its messages' own ids, by place in the block, in order.
     pub fn fingerprints(&self) -> &[(u32, Fingerprint)] {
         &self.0.fingerprints
     }
@@ -128,7 +128,7 @@ impl Block {
         (!kept.is_empty()).then(|| Self(Arc::new(content())))
     }
 
-    /// The block in parts, in order, of at most so many bytes or of a single message.
+    /// The block in parts, in order, of at most N bytes or of a single message.
     pub fn split(self, bytes_max: usize) -> Vec<Self> {
         if self.body().len() <= bytes_max {
             return vec![self];
@@ -186,7 +186,7 @@ impl Block {
 pub struct BlockBuilder {
     message_ids: Option<MessageIdKey>,
     body: Vec<u8>,
-    /// Bytes of the block before, which the next one is likely to have, too.
+    /// Bytes of the previous block, which the next one is likely to have, too.
     expected: usize,
     count: u32,
     fingerprints: Vec<(u32, Fingerprint)>,
@@ -198,7 +198,7 @@ impl BlockBuilder {
         Self { message_ids: Some(message_ids), ..Self::default() }
     }
 
-    /// Makes room for so many bytes more, where it is known how much will come.
+    /// Makes room for N bytes more, if it is known how much will follow.
     pub fn reserve(&mut self, bytes: usize) {
         self.body.reserve(bytes);
     }
@@ -231,7 +231,7 @@ impl BlockBuilder {
         self.body.len()
     }
 
-    /// Hands over what was collected and starts anew; `None` when that is nothing.
+    /// Takes what was collected and starts anew; `None` if that is nothing.
     pub fn finish(&mut self) -> Option<Block> {
         if self.count == 0 {
             return None;

@@ -1,4 +1,4 @@
-//! What a content type says about how a payload is shown to clients.
+//! How a content type determines the form of a payload for clients.
 
 /// How a payload of some content type appears in a JSON message (API.md, "Messages").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum PayloadKind {
 impl PayloadKind {
     /// Classifies a media type; parameters and case are ignored.
     pub fn of(content_type: &str) -> Self {
-        // Nearly all there are, and asked for with each message.
+        // Nearly all types in use, and checked with each message.
         match content_type {
             "application/json" => return Self::Json,
             "application/octet-stream" => return Self::Binary,

@@ -1,4 +1,4 @@
-//! Offsets that hold no message: a gap, as clients are told of it.
+//! Offsets that hold no message: a gap, as clients receive it.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +33,12 @@ impl Gap {
         false
     }
 
-    /// The offset stands in it.
+    /// The gap contains the offset.
     pub fn contains(&self, offset: u64) -> bool {
         (self.from..=self.to).contains(&offset)
     }
 
-    /// What of it is in none of these, which are ordered by offset.
+    /// The parts outside these, which are ordered by offset.
     pub fn without(self, others: &[Self]) -> Vec<Self> {
         let mut from = self.from;
         let mut rest = Vec::new();

@@ -1,11 +1,11 @@
-//! What a block says of itself: everything a topic learns from its messages without reading them.
+//! A block's header: everything a topic learns from its messages without reading them.
 //!
 //! The same header describes a block in the journal, in a backup and on a cluster; a topic's
-//! knowledge of its messages is a fold over headers (`topics::fold`), so nothing that the fold
-//! needs may stand anywhere else. `journal/format.md` has the encoding.
+//! knowledge of its messages is a fold over headers (`topics::fold`), so everything that the fold
+//! needs must be in it. `journal/format.md` has the encoding.
 //!
-//! Invariant: a header made of two that follow each other ([`BlockHeader::join`]) says what the two
-//! say, in their order.
+//! Invariant: a header joined of two that follow each other ([`BlockHeader::join`]) has the content
+//! of both, in their order.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use bytes::Bytes;
 
 use super::{Epoch, Fingerprint, Gap, Incarnation, Timestamp};
 
-/// What a block is for.
+/// The purpose of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BlockKind {
     /// Messages.
     #[default]
     Data,
-    /// No message: only what became of inputs.
+    /// No message: only the results of inputs.
     Outcome,
     /// The topic begins an epoch: messages may be lost before it.
     Epoch,
@@ -44,7 +44,7 @@ pub enum LastId {
 /// Longest opaque position of a source, in bytes.
 pub const POSITION_BYTES_MAX: usize = 256;
 
-/// What a block holds of one named producer.
+/// A block's content of one named producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The producer's name.
@@ -53,27 +53,27 @@ pub struct Run {
     pub last: LastId,
 }
 
-/// Where a block was taken in: a topic at one node, or another topic that routed it here.
+/// The origin of a block: a topic at one node, or another topic that routed it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The ingest id in whose sequence the inputs are counted.
+    /// The ingest id of the sequence that counts the inputs.
     pub ingest_id: u32,
     /// Blocks of an earlier life that come late are void.
     pub incarnation: Incarnation,
 }
 
-/// What became of consecutive inputs. Inputs that each gave one output are in no run.
+/// The results of consecutive inputs. Inputs that each gave one output are in no run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutcomeRun {
     /// The first of them, counted from the block's first input.
     pub place: u32,
     /// How many they are.
     pub count: u32,
-    /// What became of each.
+    /// The result of each.
     pub outcome: InputOutcome,
 }
 
-/// What became of one input.
+/// The result of one input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputOutcome {
     /// It gave this many outputs in its own topic.
@@ -93,16 +93,16 @@ pub struct WindowSettings {
     pub messages: u64,
 }
 
-/// What only few blocks have to say.
+/// Fields that few blocks have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderExtras {
     /// Ids of inputs, by place from the block's first input, in order.
     pub fingerprints: Vec<(u32, Fingerprint)>,
-    /// Named producers whose messages these are; each name once.
+    /// Named producers of these messages; each name once.
     pub runs: Vec<Run>,
-    /// Where the block was taken in, on a cluster.
+    /// The block's origin, on a cluster.
     pub origin: Option<Origin>,
-    /// What became of inputs, where that is not one output each; in order.
+    /// The results of inputs, if they differ from one output each; in order.
     pub outcomes: Vec<OutcomeRun>,
     /// The offsets given up ([`BlockKind::Epoch`], [`BlockKind::Gap`]).
     pub gap: Option<Gap>,
@@ -113,7 +113,7 @@ pub struct HeaderExtras {
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockHeader {
-    /// What the block is for.
+    /// The purpose of the block.
     pub kind: BlockKind,
     /// The topic's epoch.
     pub epoch: Epoch,
@@ -131,7 +131,7 @@ pub struct BlockHeader {
     pub published_at: Timestamp,
     /// How old the journal was then, in milliseconds.
     pub age_ms: u64,
-    /// What only few blocks have.
+    /// Fields that few blocks have.
     pub extras: Option<Box<HeaderExtras>>,
 }
 
@@ -146,8 +146,8 @@ impl BlockHeader {
         self.ingest_base + u64::from(self.ingest_count)
     }
 
-    /// Adds what follows: messages and inputs of the same kind and epoch that come right after
-    /// these. False, and nothing is changed, where they don't.
+    /// Adds a following header: messages and inputs of the same kind and epoch that come right
+    /// after these. Returns false, and changes nothing, if it does not follow.
     pub fn join(&mut self, next: &mut Self) -> bool {
         let follows = self.kind == BlockKind::Data
             && next.kind == BlockKind::Data

@@ -1,9 +1,9 @@
 //! The order of one producer, kept where no actor's death can break it.
 //!
-//! A producer's blocks pass two actors on their way to the writer. When one of those dies, the
-//! blocks it held come back to the sender, while later ones may already be under way on the new
+//! A producer's blocks pass two actors before they reach the writer. When one of those dies, the
+//! blocks it held come back to the sender, while later ones may already be in flight on the new
 //! path. A [`Lane`] lets the writer notice: each block carries its place in the lane, and the
-//! writer takes only the next one.
+//! writer accepts only the next one.
 //!
 //! Invariant: only the journal's writer thread advances a lane. A lane lives as long as its
 //! sender or one of its blocks does; nothing has to be cleaned up.
@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the writer remembers of one producer's connection: the next place it will take.
+/// The writer's state of one producer's connection: the next place it will accept.
 #[derive(Debug, Default)]
 pub struct Lane {
     next: AtomicU64,

@@ -1,9 +1,9 @@
 //! The producer's own ids for its messages, as the dedup window keeps them.
 //!
-//! An id is kept as a keyed 128-bit hash (SipHash-2-4 with 128 bits of output), so that nobody
-//! outside can make two ids meet; a payload as a 64-bit hash (XXH3 with a seed from the same key),
-//! which only has to tell a client that it used one id for two messages. Windows are a topic's
-//! own, so ids of different topics never meet.
+//! An id is kept as a keyed 128-bit hash (SipHash-2-4 with 128 bits of output), so that no client
+//! can make two ids collide; a payload as a 64-bit hash (XXH3 with a seed from the same key), which
+//! only has to show a client that it used one id for two messages. Windows are a topic's own, so
+//! ids of different topics never collide.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 #[derive(Clone)]
 pub struct MessageIdKey([u8; 16]);
 
-/// What is kept of a message with an id.
+/// The fingerprint kept of a message with an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Its id.

@@ -1,4 +1,4 @@
-//! The words everything else is written in: topics, messages, blocks, receipts.
+//! The vocabulary of all other modules: topics, messages, blocks, receipts.
 //!
 //! Invariants: values of these types are valid once built (a [`TopicName`] has been checked, a
 //! [`Block`] holds exactly the records it counts). Nothing here does I/O, reads a clock or knows

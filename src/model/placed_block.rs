@@ -1,6 +1,6 @@
-//! Messages that have their place: what is committed and read.
+//! Messages with a position: committed, and read.
 //!
-//! Invariant: bytes and place never change, so one block is shared by the cache and every reader.
+//! Invariant: bytes and position never change, so one block is shared by the cache and every reader.
 
 use bytes::Bytes;
 
@@ -20,9 +20,9 @@ pub struct PlacedBlock {
     pub count: u32,
     /// Ingest sequence of the first input they came from.
     pub ingest_base: u64,
-    /// When the journal took them; the same for all of them.
+    /// When the journal stored them; the same for all of them.
     pub published_at: Timestamp,
-    /// How old the journal was then: what they age by.
+    /// How old the journal was then: the age that they expire by.
     pub age: JournalAge,
     /// The encoded records.
     pub body: Bytes,
@@ -42,12 +42,12 @@ impl PlacedBlock {
     /// The messages with their offsets; never more than the block counts.
     ///
     /// # Errors
-    /// An item is [`RecordError::Malformed`] where the bytes are no record; it is the last one.
+    /// An item is [`RecordError::Malformed`] if the bytes are malformed; it is the last one.
     pub fn records(&self) -> Records<'_> {
         self.records_from(self.base_offset)
     }
 
-    /// The same from this offset on; those before it are passed over unread.
+    /// The same from this offset on; earlier ones are skipped unread.
     ///
     /// # Errors
     /// As [`PlacedBlock::records`].
@@ -66,7 +66,7 @@ impl PlacedBlock {
         records
     }
 
-    /// The same from `from` on, if that is where a reader of this block stands.
+    /// The same from `from` on, if that is the position of a reader in this block.
     ///
     /// # Errors
     /// As [`PlacedBlock::records`].
@@ -80,7 +80,7 @@ impl PlacedBlock {
     }
 }
 
-/// Goes through the messages of a block.
+/// Iterates over the messages of a block.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     base_offset: u64,
@@ -89,7 +89,7 @@ pub struct Records<'a> {
     end: u64,
 }
 
-/// Where a reader stands within a block, so that it can go on there without reading what is before.
+/// A reader's position within a block, so that it can continue there without reading what is before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
     base_offset: u64,
@@ -99,7 +99,7 @@ pub struct RecordPlace {
 }
 
 impl Records<'_> {
-    /// Where the next message stands.
+    /// The byte position of the next message.
     pub fn place(&self) -> RecordPlace {
         RecordPlace {
             base_offset: self.base_offset,
@@ -110,10 +110,10 @@ impl Records<'_> {
 }
 
 impl Records<'_> {
-    /// Passes the next message over; its offset, and its [bytes](Record::bytes).
+    /// Skips the next message; returns its offset, and its [bytes](Record::bytes).
     ///
     /// # Errors
-    /// [`RecordError::Malformed`] where the bytes are no record; it was the last one.
+    /// [`RecordError::Malformed`] if the bytes are malformed; it was the last one.
     pub fn pass_over(&mut self) -> Option<Result<(u64, usize), RecordError>> {
         if self.rest.is_empty() || self.next == self.end {
             return None;
@@ -220,7 +220,7 @@ mod tests {
         let found: Vec<_> = std::iter::from_fn(|| records.pass_over()).collect();
         assert_eq!(found, expected.collect::<Vec<_>>());
         assert_eq!(found.len(), 4);
-        // Whatever the bytes are, it ends, and within them.
+        // For any bytes it ends, and within them.
         for cut in 0..placed.body.len() {
             placed.body = placed.body.slice(..placed.body.len() - usize::from(cut > 0));
             let mut records = placed.records();

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::Epoch;
 
-/// An offset in an epoch of a topic. As an epoch number is never used twice under a topic's name, it
-/// tells what the client has seen, though the topic was made anew or restored since. Written
+/// An offset in an epoch of a topic. As an epoch number is never used twice under a topic's name,
+/// it shows what the client has seen, though the topic was created anew or restored since. Written
 /// `{epoch}-{offset}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -29,7 +29,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// A text is no position.
+/// A text that is not a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a position, `{{epoch}}-{{offset}}`")]
 pub struct NoPosition;
@@ -44,7 +44,7 @@ impl FromStr for Position {
         };
         let (epoch, offset) = text.split_once('-').ok_or(NoPosition)?;
         let (epoch, offset) = (number(epoch)?, number(offset)?);
-        // No message has the last number there is: a head lies behind each.
+        // No message has the largest number: a head lies behind each.
         let position = Self { epoch: Epoch(epoch), offset };
         (offset < u64::MAX).then_some(position).ok_or(NoPosition)
     }

@@ -1,4 +1,4 @@
-//! What a reader of a topic is told: how far it reaches, and why there is nothing.
+//! What a topic's readers receive beside messages: its extent, the limits of a read, and why it failed.
 
 use std::sync::Arc;
 
@@ -26,29 +26,29 @@ pub struct TopicExtent {
     pub messages: u64,
     /// Bytes of the blocks kept.
     pub bytes: u64,
-    /// Some of its messages are damaged, and that was not accepted yet.
+    /// Some of its messages are damaged, and that has not been accepted yet.
     pub damaged: bool,
 }
 
-/// Why a read gave nothing.
+/// Why a read returned nothing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {
     /// The topic does not exist (any more).
     #[error("topic {0} does not exist")]
     NoSuchTopic(TopicId),
-    /// What was asked for is no longer kept.
+    /// The offset is no longer kept.
     #[error("the first message kept is {first}")]
     Gone {
         /// The topic's low watermark.
         first: u64,
     },
-    /// What was asked for has not been written yet.
+    /// The offset has not been written yet.
     #[error("the next message will be {head}")]
     Ahead {
         /// The topic's head.
         head: u64,
     },
-    /// What was asked for can't be read any more. Other offsets can.
+    /// The offset can't be read any more. Others can.
     #[error("the messages from {} to {} are damaged", .0.from, .0.to)]
     Damaged(Gap),
     /// The store failed.
@@ -62,8 +62,8 @@ pub struct Damage {
     /// The offsets, or, for a suspect, those that may be affected.
     #[serde(flatten)]
     pub gap: Gap,
-    /// Only for a suspect: the damage is in these sequences of the journal, both included, and
-    /// hides whose messages they held.
+    /// Only for a suspect: the damage is in these sequences of the journal, both included, and the
+    /// owners of their messages are unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequences: Option<[u64; 2]>,
 }

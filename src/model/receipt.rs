@@ -1,12 +1,12 @@
 //! The token of the request/acknowledge pattern: names one published message, without an index.
 //!
-//! A receipt is a UUID of version 8 (RFC 9562 §5.8). Its 122 free bits are, from the highest:
-//! topic id (32), ingest sequence (48; without processors the offset), keyed check (42). The
-//! check is SipHash-2-4 under a key that only the broker's nodes know, so a receipt can be
-//! recognised as one we gave out, but grants nothing and cannot be made up in practice.
+//! A receipt is a UUID of version 8 (RFC 9562 §5.8). Its 122 free bits are, from the highest: topic
+//! id (32), ingest sequence (48; without processors the offset), keyed check (42). The check is
+//! SipHash-2-4 under a key that only the broker's nodes know, so a receipt can be recognised as one
+//! the broker issued, but grants nothing and cannot be forged in practice.
 //!
-//! A data directory that was restored has a key for each of its lives, so that a receipt which another
-//! life gave out for a message that is not here means nothing here.
+//! A data directory that was restored has a key for each of its lives, so that a receipt which
+//! another life issued for a message that is not here means nothing here.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -29,11 +29,11 @@ pub struct Receipt {
     pub sequence: u64,
 }
 
-/// The secrets that make receipts ours, by life. Cloning shares them.
+/// The secrets that seal receipts, by life. Cloning shares them.
 #[derive(Clone)]
 pub struct ReceiptKey(Arc<[ReceiptLife]>);
 
-/// What seals the receipts of messages that came in one life of the data directory.
+/// The secret of the receipts of one life of the data directory.
 #[derive(Clone, Copy)]
 pub struct ReceiptLife {
     /// Topics from this number on were made in it or later.
@@ -73,7 +73,7 @@ impl ReceiptKey {
         Uuid::new_v8((high << 80 | middle << 64 | low).to_be_bytes())
     }
 
-    /// What a token names, or `None` if it is none of ours.
+    /// What a token names; `None` if the broker did not issue it.
     pub fn open(&self, token: Uuid) -> Option<Receipt> {
         let value = token.as_u128();
         let bits = (value >> 80) << 74 | ((value >> 64) & 0xfff) << 62 | value & ((1 << 62) - 1);

@@ -1,9 +1,9 @@
-//! One message as it is kept: payload, content type and what the producer said about it.
+//! One message as stored: payload, content type and the producer's other fields.
 //!
-//! Encoding (all integers little endian): `u32` bytes that follow · `u8` flags · content type
-//! (`u8` length, bytes; only when it is not one of the two common ones) · key (`u16`, bytes) ·
-//! message id (`u8`, bytes) · attributes (`u16` count, then name and value each `u16`, bytes) ·
-//! `ttl_ms` (`u64`) · payload (the rest). Optional parts stand only when their flag is set.
+//! Encoding (all integers little endian): `u32` bytes that follow · `u8` flags · content type (`u8`
+//! length, bytes; only when it is not one of the two common ones) · key (`u16`, bytes) · message id
+//! (`u8`, bytes) · attributes (`u16` count, then name and value each `u16`, bytes) · `ttl_ms`
+//! (`u64`) · payload (the rest). Optional parts exist only when their flag is set.
 //!
 //! Invariants: what [`Record::encode`] wrote, [`Record::decode`] gives back byte for byte; a
 //! record holds no offset and no time, those belong to its place in the journal.
@@ -33,7 +33,7 @@ const MESSAGE_ID: u8 = 0b0000_1000;
 const ATTRIBUTES: u8 = 0b0001_0000;
 const TTL: u8 = 0b0010_0000;
 
-/// A message without its place: borrowed from a frame, a request body or a stored block.
+/// A message without its position: borrowed from a frame, a request body or a stored block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Media type of the payload.
@@ -44,7 +44,7 @@ pub struct Record<'a> {
     pub message_id: Option<&'a str>,
     /// Names and values the producer attached, in its order.
     pub attributes: Vec<(&'a str, &'a str)>,
-    /// How long the message is of use, in milliseconds from its publication.
+    /// The message's lifetime, in milliseconds from its publication.
     pub ttl_ms: Option<u64>,
     /// The bytes themselves.
     pub payload: &'a [u8],
@@ -58,17 +58,17 @@ pub enum RecordError {
     TooLong {
         /// The message field.
         field: &'static str,
-        /// What was found.
+        /// The length found.
         len: usize,
-        /// What is counted: bytes or entries.
+        /// The unit: bytes or entries.
         unit: &'static str,
-        /// What is allowed.
+        /// The length allowed.
         max: usize,
     },
-    /// A content type that could not stand in a header.
+    /// A content type that is not valid in a header.
     #[error("`content_type` must be printable ASCII, and not empty")]
     ContentType,
-    /// A part that may be left out, but not be empty.
+    /// A part that may be omitted, but not be empty.
     #[error("`{field}` is empty")]
     Empty {
         /// The message field.
@@ -175,13 +175,13 @@ impl<'a> Record<'a> {
         Self::decode_body(&mut rest).ok_or(RecordError::Malformed)
     }
 
-    /// The message is of no use any more, when it was published at that age of the journal and this is
-    /// its age now.
+    /// The message has expired, when it was published at that age of the journal and this is its
+    /// age now.
     pub fn has_expired(&self, published: JournalAge, now: JournalAge) -> bool {
         self.ttl_ms.is_some_and(|ttl_ms| now.has_passed(published, ttl_ms))
     }
 
-    /// Not less than it takes when it is encoded.
+    /// At least its encoded size.
     fn encoded_bytes_max(&self) -> usize {
         // Length, flags, TTL; a length before each text.
         const AROUND: usize = 4 + 1 + 8 + 4 * 2;
@@ -196,8 +196,8 @@ impl<'a> Record<'a> {
         self.payload.len() + named + attributes
     }
 
-    /// [`bytes`](Self::bytes) of an encoded record, of which nothing else is looked at; `None` where it is
-    /// none.
+    /// [`bytes`](Self::bytes) of an encoded record, without decoding the rest; `None` if it is
+    /// malformed.
     pub(super) fn bytes_of_encoded(encoded: &[u8]) -> Option<usize> {
         let mut rest = encoded.get(4..)?;
         let flags = rest.try_get_u8().ok()?;

@@ -1,24 +1,24 @@
-//! How far a message has come, as its receipt says.
+//! The stage of a message, as its receipt shows it.
 
 use serde::{Serialize, Serializer};
 
 /// A stage of a message's life (API.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// It was taken.
+    /// It was received.
     Accepted,
     /// It is stored, at its topic's level.
     Logged,
     /// Consumers can see it.
     Queued,
-    /// Its time to live has passed; an end.
+    /// Its time to live has passed; final.
     Expired,
-    /// The broker lost it, in a mode or at a level that may lose; an end.
+    /// The broker lost it, in a mode or at a level that may lose; final.
     Lost,
 }
 
 impl Stage {
-    /// The word for it.
+    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -29,7 +29,7 @@ impl Stage {
         }
     }
 
-    /// Nothing comes after it.
+    /// No stage follows it.
     pub fn is_end(self) -> bool {
         matches!(self, Self::Expired | Self::Lost)
     }

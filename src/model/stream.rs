@@ -1,4 +1,4 @@
-//! Streams and owners: the numbers that things have on disk.
+//! Streams and owners: their numbers on disk.
 //!
 //! Invariant: topics, streams and subscriptions take their numbers from one counter, so one
 //! number never names two of them, and a number is never used again.
@@ -14,7 +14,7 @@ use super::TopicId;
 pub struct OwnerId(pub u32);
 
 impl OwnerId {
-    /// The journal itself and what all topics share.
+    /// The journal itself and the state shared by all topics.
     pub const JOURNAL: Self = Self(0);
 }
 
@@ -50,7 +50,7 @@ impl TopicId {
         StreamId(self.0)
     }
 
-    /// The topic whose outgoing messages are in this stream.
+    /// The topic of this stream of outgoing messages.
     pub fn of_outgoing(stream: StreamId) -> Self {
         Self(stream.0)
     }
@@ -59,10 +59,10 @@ impl TopicId {
 /// Which of the journal's two logs a stream lies in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Log {
-    /// What is kept for readers. Blocks that outlive their neighbours are copied forward.
+    /// Blocks kept for readers. Those that outlive their neighbours are copied forward.
     #[default]
     Blocks,
-    /// What is needed for a short time only, and then dropped with all before it, never copied.
+    /// Blocks needed for a short time only, then dropped with all before them, never copied.
     Short,
 }
 

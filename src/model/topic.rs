@@ -1,7 +1,7 @@
-//! What identifies a topic and what is chosen per topic.
+//! A topic's identity and its settings.
 //!
-//! Invariant: a [`TopicName`] holds only names that API.md allows, so no later code has to ask
-//! whether a name can reach a path, a log line or a header.
+//! Invariant: a [`TopicName`] holds only names that API.md allows, so no later code has to check
+//! whether a name is safe in a path, a log line or a header.
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ pub enum NameError {
     /// Two dots in a row, or a dot at an end.
     #[error("a name has no empty segment: no dot at either end and no two dots in a row")]
     EmptySegment,
-    /// A name the broker keeps for itself.
+    /// A name reserved for the broker.
     #[error("names that begin with `_weir.` are the broker's own")]
     Reserved,
 }
@@ -173,7 +173,7 @@ pub enum AckLevel {
     Sync,
 }
 
-/// What can be chosen per topic.
+/// A topic's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicSettings {
@@ -196,8 +196,7 @@ pub struct TopicSettings {
     pub dedup_window_messages: u64,
 }
 
-/// Settings as a client gives them: what is left out stays as it is, `null` is the default
-/// (RFC 7396).
+/// Settings as a client sends them: omitted ones stay unchanged, `null` is the default (RFC 7396).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicSettingsChange {
@@ -211,13 +210,13 @@ pub struct TopicSettingsChange {
     dedup_window_messages: Change<u64>,
 }
 
-/// What becomes of one setting.
+/// The change of one setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Change<T> {
-    /// It stays as it is.
+    /// It stays unchanged.
     #[default]
     Keep,
-    /// It is given its default back.
+    /// It is reset to its default.
     Reset,
     Set(T),
 }
@@ -239,7 +238,7 @@ impl<T: Copy> Change<T> {
 }
 
 impl TopicSettingsChange {
-    /// The settings with this change made; `defaults` are those of a topic that asks for nothing.
+    /// The settings with this change; `defaults` are those of a topic without settings.
     pub fn apply_to(self, now: TopicSettings, defaults: TopicSettings) -> TopicSettings {
         TopicSettings {
             mode: self.mode.apply_to(now.mode, defaults.mode),
@@ -282,7 +281,7 @@ impl TopicSettings {
     /// Checks the numbers against their bounds.
     ///
     /// # Errors
-    /// The name of the setting and what it may be.
+    /// The name of the setting and its bounds.
     pub fn validate(&self) -> Result<(), String> {
         let within = |name: &str, value: u64, bounds: std::ops::RangeInclusive<u64>| {
             if bounds.contains(&value) {
@@ -301,7 +300,7 @@ impl TopicSettings {
         within("message_bytes_max", self.message_bytes_max as u64, low as u64..=high as u64)
     }
 
-    /// How many milliseconds of acknowledged messages a power loss may take: 0 is none.
+    /// How many milliseconds of acknowledged messages a power loss may take; 0: none.
     pub fn loss_bound_ms(&self) -> u64 {
         match self.ack_level {
             AckLevel::Sync => 0,

@@ -1,4 +1,4 @@
-//! Whose trace a message belongs to (W3C Trace Context, `traceparent`).
+//! The trace that a message belongs to (W3C Trace Context, `traceparent`).
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub struct TraceParent(Arc<str>);
 
 impl TraceParent {
-    /// Takes a header's value; `None` when it is none, which the standard says to ignore.
+    /// Parses a header's value; `None` if it is malformed, which the standard says to ignore.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = |part: &str, len: usize| {
             part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -29,7 +29,7 @@ impl TraceParent {
         good.then(|| Self(text.into()))
     }
 
-    /// The value as it came.
+    /// The value as received.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,9 +1,8 @@
-//! What a client can ask for, free of how it asks: the interaction patterns.
+//! What a client can ask for, independent of the protocol: the interaction patterns.
 //!
-//! - [`request_acknowledge`]: a message is taken, made safe, and acknowledged; its receipt tells
-//!   later what became of it.
-//! - [`one_way`]: a message is taken, and that is all.
-//! - [`publish_subscribe`]: what was taken is read, by pull (a poll) or by push (a tail).
+//! - [`request_acknowledge`]: a message is stored and acknowledged; its receipt gives its state later.
+//! - [`one_way`]: a message is stored without an acknowledgement.
+//! - [`publish_subscribe`]: stored messages are read, by pull (a poll) or by push (a tail).
 //!
 //! The patterns know actors and the queue; they don't know HTTP, JSON or sockets.
 

@@ -1,16 +1,15 @@
-//! One-way: a message is taken, and nobody hears of it again.
+//! One-way: publish without an acknowledgement.
 //!
-//! It goes the way of every message, so that it is as safe as its topic's level makes it, but its
-//! sender does not wait, and loss is counted instead of told.
+//! It takes the path of every message, so that it is as safe as its topic's level makes it, but its
+//! sender does not wait, and loss is counted instead of reported.
 //!
-//! Invariant: of the messages of a block none is left out of [`Sent`] but those that its error is
-//! about.
+//! Invariant: every message of a block is counted in [`Sent`], but those that its error is about.
 
 use super::request_acknowledge::{self, PublishError};
 use crate::actors::supervisor::Supervisor;
 use crate::model::{Appended, BLOCK_BYTES_MAX, Block, NotStored, Outcome, TopicName};
 
-/// What became of the messages of a block.
+/// The results of a block's messages.
 #[derive(Debug, Default)]
 pub struct Sent {
     /// Messages that are new in the topic.
@@ -26,12 +25,12 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Adds what became of so many messages.
+    /// Adds the result of N messages.
     pub fn add(&mut self, appended: &Appended, messages: u32) {
         appended.outcomes().take(messages as usize).for_each(|outcome| self.count(outcome));
     }
 
-    /// Adds what became of one message.
+    /// Adds the result of one message.
     pub fn count(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Stored(_) => self.stored += 1,

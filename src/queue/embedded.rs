@@ -1,7 +1,7 @@
-//! The tier behind which the journal stands.
+//! The tier in front of the journal.
 //!
 //! The journal's writer feeds it ([`Feed`]): committed blocks go into the tail cache first, then
-//! the topics' watchers are told. Reads take from the cache and go to the journal on a miss.
+//! the topics' watchers are notified. Reads use the cache and go to the journal on a miss.
 
 use std::io;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Feed {
         Self { cache, watchers: Arc::default(), failed: Arc::default() }
     }
 
-    /// What to give [`Topics::open`]; `failed` is called when the journal can write no more.
+    /// The observer for [`Topics::open`]; `failed` is called when the journal can write no more.
     pub fn observer(
         &self,
         failed: impl Fn(&JournalError) + Send + Sync + 'static,
@@ -53,7 +53,7 @@ impl JournalObserver for FeedObserver {
         self.feed.cache.push(blocks);
         let mut told = None;
         for block in blocks {
-            // A topic's blocks stand together, so each topic is told once.
+            // A topic's blocks are consecutive, so each topic is notified once.
             let topic = TopicId::of_outgoing(block.stream);
             if told.replace(topic) == Some(topic) {
                 continue;
@@ -66,7 +66,7 @@ impl JournalObserver for FeedObserver {
     }
 
     fn failed(&self, error: &JournalError) {
-        // First: nothing is ready from here on, however long it takes to say why and to exit.
+        // First: the broker is not ready from here on, however long it takes to log why and to exit.
         self.feed.failed.store(true, Ordering::Release);
         (self.failed)(error);
     }
@@ -86,8 +86,8 @@ pub struct Embedded {
     recent: Arc<ReadCache>,
 }
 
-/// Reads that may be at the disk at once: each holds the whole chunk that its message stands in,
-/// which is as large as a request's body may be.
+/// Concurrent reads of the disk: each holds the whole chunk of its message, which is as large as a
+/// request's body may be.
 const READS_MAX: usize = 4;
 
 impl Embedded {
@@ -96,7 +96,7 @@ impl Embedded {
     /// # Errors
     /// There is no thread for reads.
     pub fn new(topics: Topics, feed: Feed) -> io::Result<Self> {
-        // One more looks for offsets by time.
+        // One more for lookups of offsets by time.
         let threads = Arc::new(ReadThreads::start(READS_MAX + 1)?);
         let reads = Arc::new(Semaphore::new(READS_MAX));
         Ok(Self { topics, feed, reads, threads, recent: Arc::default() })
@@ -170,7 +170,7 @@ impl Embedded {
             return Ok(blocks);
         }
         let topics = self.topics.clone();
-        // The turn ends with the read, though nothing may wait for it any more.
+        // The turn ends with the read, even if its caller has gone.
         let blocks = self.threads.run(move || {
             let read = topics.read(topic, from, limits);
             drop(turn);
@@ -181,7 +181,7 @@ impl Embedded {
         Ok(blocks)
     }
 
-    /// What was read before, if it is still kept.
+    /// Blocks that were read before, if they are still kept.
     fn recent(&self, topic: TopicId, from: u64, limits: ReadLimits) -> Option<Vec<Arc<ReadBlock>>> {
         let extent = self.topics.extent(topic)?;
         let kept = (extent.first..extent.head).contains(&from) && !extent.damaged;

@@ -1,9 +1,9 @@
-//! The message queue tier: what consumers read from, whatever stands behind it.
+//! The message queue tier: what consumers read from, whatever tier backs it.
 //!
-//! Today that is the journal itself ([`Embedded`]); an external cluster can stand here later.
+//! Today that is the journal itself ([`Embedded`]); an external cluster can take its place later.
 //! Tails, polls and subscriptions read through [`Queue`] and never through the journal.
 //!
-//! Invariants: a read gives only what is safe at its topic's ack level; what is kept for readers,
+//! Invariants: a read returns only what is safe at its topic's ack level; memory kept for readers,
 //! the JSON form of messages included, is bounded by the tail cache's budget.
 
 mod embedded;
@@ -38,7 +38,7 @@ impl Queue {
         }
     }
 
-    /// What messages age by.
+    /// The age that messages expire by.
     pub fn age(&self) -> JournalAge {
         match self {
             Self::Embedded(embedded) => embedded.age(),
@@ -52,21 +52,21 @@ impl Queue {
         }
     }
 
-    /// What is behind it has failed, and takes nothing any more.
+    /// The tier behind it has failed, and accepts nothing any more.
     pub fn has_failed(&self) -> bool {
         match self {
             Self::Embedded(embedded) => embedded.has_failed(),
         }
     }
 
-    /// The topic's announced gaps that reach into what is kept, in order.
+    /// The topic's announced gaps that reach into the kept offsets, in order.
     pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
         match self {
             Self::Embedded(embedded) => embedded.gaps(topic),
         }
     }
 
-    /// What of the topic is damaged and not accepted yet.
+    /// The topic's damage that is not accepted yet.
     pub fn damage(&self, topic: TopicId) -> Vec<Damage> {
         match self {
             Self::Embedded(embedded) => embedded.damage(topic),

@@ -1,7 +1,7 @@
 //! Blocks that were read from the disk a short time ago.
 //!
-//! Readers are given a few messages at a time, and a block may hold thousands: without this each bit
-//! would have the whole block read and checked anew, by every reader of it.
+//! Readers receive a few messages at a time, and a block may hold thousands: without this cache
+//! each piece would have the whole block read and verified anew, by every reader of it.
 //!
 //! Invariants: the blocks together stay within the budget, but for a single one; the oldest go first.
 
@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{ReadBlock, ReadLimits};
 use crate::model::TopicId;
 
-/// What the blocks may have together. Several readers' places at once, at a block's usual size.
+/// Bytes of all blocks together. Several readers' blocks at once, at a block's usual size.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How many there may be: they are looked through one by one.
+/// Most blocks: they are searched one by one.
 const BLOCKS_MAX: usize = 256;
 
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl ReadCache {
         Some(found)
     }
 
-    /// Remembers what was read.
+    /// Remembers the blocks read.
     pub(super) fn push(&self, blocks: &[Arc<ReadBlock>]) {
         let mut recent = self.lock();
         for block in blocks {

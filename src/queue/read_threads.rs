@@ -1,7 +1,7 @@
 //! Threads that wait for the disk on behalf of readers.
 //!
-//! Invariant: one of them lives for as long as the queue, made before clients come: where the system
-//! gives no more threads, reads take turns.
+//! Invariant: at least one of them lives for as long as the queue, made before clients connect: if
+//! the system gives no more threads, reads take turns.
 
 use std::io;
 use std::sync::mpsc;
@@ -12,14 +12,14 @@ use tokio::runtime::{Builder, Runtime};
 use super::ReadError;
 use crate::journal::JournalError;
 
-/// A thread that has nothing to do stays for so long: as good as for ever.
+/// How long an idle thread stays: practically for ever.
 const KEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// See the module.
 pub(super) struct ReadThreads(Option<Runtime>);
 
 impl ReadThreads {
-    /// So many at most.
+    /// At most N threads.
     ///
     /// # Errors
     /// The system gives not even one.
@@ -35,7 +35,7 @@ impl ReadThreads {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs a read on one of them; to its end, though nothing may wait for it any more.
+    /// Runs a read on one of them; to its end, even if its caller has gone.
     ///
     /// # Errors
     /// Those of the read.

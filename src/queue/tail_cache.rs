@@ -36,7 +36,7 @@ impl TailCache {
         Self { bytes_max, tails: DashMap::new(), age: Mutex::default() }
     }
 
-    /// Adds new blocks and lets go of the oldest. Called by one thread only.
+    /// Adds new blocks and drops the oldest. Called by one thread only.
     pub(super) fn push(&self, blocks: &[Arc<PlacedBlock>]) {
         let mut age = self.age.lock().unwrap_or_else(PoisonError::into_inner);
         for block in blocks {
@@ -82,8 +82,8 @@ impl TailCache {
         Some(blocks)
     }
 
-    /// Drops a deleted topic's blocks; what they cost is given back when their turn comes (ids are
-    /// never reused, so no other topic's block goes then).
+    /// Drops a deleted topic's blocks; their cost is returned when their turn comes (ids are never
+    /// reused, so no other topic's block goes then).
     pub(super) fn forget(&self, topic: TopicId) {
         self.tails.remove(&topic);
     }

@@ -1,4 +1,4 @@
-//! Appending a block: what is refused, which messages are new, and what numbers they get.
+//! Appending a block: what is refused, which messages are new, and which numbers they get.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl TopicsMachine {
         let result = match self.refusal(&append.topic, &block, now) {
             Some(refusal) => Err(refusal),
             None => {
-                // What can't be read costs its own topic's producers, and no one else.
+                // An unreadable state costs its own topic's producers only.
                 let remembers = !block.fingerprints().is_empty() || block.named().is_some();
                 match if remembers { self.warm(append.topic, state) } else { Ok(()) } {
                     Err(error) => Err(error.into()),
@@ -90,7 +90,7 @@ impl Topic {
         block.named().is_none_or(|run| self.claims.holds(&run.name, run.claim))
     }
 
-    /// Numbers what is new of a block and appends it.
+    /// Numbers the new messages of a block and appends it.
     fn append(&mut self, block: Block, now: &Now, unit: &mut Unit) -> Appended {
         let Deduplicated { block, extras, not_stored } = deduplicate(&self.fold, block, now.age_ms);
         let core = &self.fold.core;
@@ -121,10 +121,10 @@ impl Topic {
         Appended { base_offset, durability, not_stored }
     }
 
-    /// Asks for the safety that the topic's messages are promised, offsets included.
+    /// Asks for the durability that the topic's messages are promised, offsets included.
     fn secure(&mut self, unit: &mut Unit) {
         let settings = self.record.settings;
-        // Only what is durably reserved may be given out without a sync.
+        // Only durably reserved offsets may be used without a sync.
         if settings.ack_level == AckLevel::Sync || self.reserve(unit) {
             unit.need(SyncNeed::Now);
         } else {

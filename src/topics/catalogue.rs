@@ -1,4 +1,4 @@
-//! The catalogue: which topics there are, by name and by number, and what the machine keeps of each.
+//! The catalogue: all topics, by name and by number, and what the machine keeps of each.
 //!
 //! Invariants: it changes ahead of the commit that makes the change durable, on the writer thread
 //! only, and no request is answered before that commit has returned (a commit that fails ends the
@@ -19,17 +19,17 @@ use crate::model::{Incarnation, TopicId, TopicName};
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) record: TopicRecord,
-    /// What it knows of its messages.
+    /// Its fold: what it knows of its messages.
     pub(super) fold: Fold,
     /// Blocks of earlier ones are refused.
     pub(super) incarnation: Incarnation,
     /// Offsets below this one are reserved.
     pub(super) reserved: u64,
-    /// A request for it panicked: nothing it knows is relied on until the next start.
+    /// A request for it panicked: its memory is not relied on until the next start.
     pub(super) given_up: bool,
-    /// Which sockets send under its producers' names.
+    /// The sockets that hold its producers' names.
     pub(super) claims: Claims,
-    /// When its fold was last asked for what it remembers.
+    /// When its fold was last asked.
     pub(super) used: u64,
 }
 
@@ -89,7 +89,7 @@ impl Catalogue {
         self.topics.values_mut()
     }
 
-    /// Enters a topic that was there before; not an event.
+    /// Enters a topic that existed before; not an event.
     pub(super) fn enter(&mut self, topic: Topic) {
         self.names.insert(topic.record.name.clone(), topic.record.id);
         self.topics.insert(topic.record.id, topic);
@@ -102,7 +102,7 @@ impl Catalogue {
         self.changed(id, true)
     }
 
-    /// A topic has been changed, or only asked for.
+    /// A topic has been changed, or only looked up.
     pub(super) fn unchanged(&mut self, id: TopicId) -> Option<TopicChanged> {
         let record = self.topics.get(&id)?.record.clone();
         Some(TopicChanged { record, created: false, version: self.version })
@@ -125,7 +125,7 @@ impl Catalogue {
         Some(TopicChanged { record, created: false, version: self.version })
     }
 
-    /// What has happened since the last time.
+    /// The events since the last call.
     pub(super) fn take_events(&mut self) -> Vec<CatalogueEvent> {
         mem::take(&mut self.events)
     }

@@ -1,4 +1,4 @@
-//! Changes of the catalogue: what is asked, what was done, and why not.
+//! Changes of the catalogue: requests, results and errors.
 
 use super::catalogue::Topic;
 use super::fold::Side;
@@ -21,7 +21,7 @@ pub enum TopicChange {
         name: TopicName,
         /// Its settings, if it is created.
         settings: TopicSettings,
-        /// Most topics there may be after this.
+        /// Most topics after this.
         topics_max: usize,
     },
     /// Creates the topic or replaces its settings.
@@ -30,18 +30,18 @@ pub enum TopicChange {
         name: TopicName,
         /// Its settings.
         settings: TopicSettings,
-        /// Most topics there may be after this.
+        /// Most topics after this.
         topics_max: usize,
-        /// Only if there is no topic of that name.
+        /// Only if no topic has that name.
         must_be_new: bool,
     },
     /// Changes some settings of a topic.
     Merge {
         /// Its name.
         name: TopicName,
-        /// What changes; each value is within its bounds.
+        /// The changes; each value is within its bounds.
         change: TopicSettingsChange,
-        /// What a setting is that is given its default back.
+        /// The defaults, for settings that are reset.
         defaults: TopicSettings,
     },
     /// Deletes the topic.
@@ -53,7 +53,7 @@ pub enum TopicChange {
     AcceptGap {
         /// The topic's name.
         name: TopicName,
-        /// Exactly what is shown as its damage.
+        /// Exactly the damage that is shown.
         gap: Gap,
     },
 }
@@ -83,7 +83,7 @@ pub struct TopicChanged {
     pub record: TopicRecord,
     /// It did not exist before.
     pub created: bool,
-    /// Rises with every change, so that an answer that is seen late can be told from a newer one.
+    /// Rises with every change, so that a late answer can be distinguished from a newer one.
     pub version: u64,
 }
 
@@ -93,19 +93,19 @@ pub enum TopicChangeError {
     /// No topic of that name.
     #[error("there is no such topic")]
     NotFound,
-    /// A topic that was to be new isn't.
+    /// A topic to be created exists already.
     #[error("there is a topic of that name")]
     AlreadyExists,
-    /// There are as many as there may be.
+    /// The most topics exist already.
     #[error("there are {max} topics already, which is all that `topics_max` allows")]
     TooMany {
         /// The limit.
         max: usize,
     },
-    /// A request for the topic panicked; what it knows is not relied on until the next start.
+    /// A request for the topic panicked; its memory is not relied on until the next start.
     #[error("the topic is quarantined until the next start")]
     GivenUp,
-    /// What was to be accepted is not what is damaged.
+    /// The range to accept is not a damaged one.
     #[error("`accept_gap` must be one of the topic's damaged ranges: {}", ranges(.0))]
     NoSuchDamage(Vec<Damage>),
     /// The disk has no room to spare.
@@ -124,10 +124,10 @@ fn ranges(damage: &[Damage]) -> String {
     damage.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
-/// Something that happened to the catalogue, told once it is durable.
+/// An event of the catalogue, sent once it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatalogueEvent {
-    /// A topic was created, or is another one than before: settings, epoch, gaps or damage.
+    /// A topic was created, or changed: settings, epoch, gaps or damage.
     Changed(TopicChanged),
     /// A topic was deleted.
     Deleted(TopicRecord),
@@ -214,7 +214,7 @@ impl TopicsMachine {
     ) -> Result<TopicChanged, TopicChangeError> {
         let topic = self.catalogue.get_mut(id).ok_or(TopicChangeError::NotFound)?;
         topic.record.settings = settings;
-        // The next start will find that of a topic that is given up.
+        // The next start will find that of a topic that was given up.
         if !topic.given_up {
             topic.remember(window_of(&settings), now, unit);
         }
@@ -246,7 +246,7 @@ impl TopicsMachine {
 }
 
 impl Topic {
-    /// Remembers so much from now on. What the fold depends on is a block of the topic's stream.
+    /// Remembers this much from now on. What the fold depends on is a block of the topic's stream.
     pub(super) fn remember(&mut self, window: WindowSettings, now: &Now, unit: &mut Unit) {
         let core = &self.fold.core;
         if window == core.window {

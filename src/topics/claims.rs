@@ -1,17 +1,17 @@
 //! Claims on producers' names: one socket at a time sends under a name.
 //!
-//! A newer claim fences the older: what that one sends from then on is refused, whatever was in flight.
-//! So an id that was used is the same message's, and nothing is acknowledged for it that is not stored.
+//! A newer claim fences the older: later blocks of the older are refused, whatever was in flight. So
+//! an id always belongs to the same message, and nothing is acknowledged for it that is not stored.
 //!
-//! Invariants: claims are in memory only, as the sockets are; blocks of a claim that is not known any
-//! more are refused if a later one may have been forgotten.
+//! Invariants: claims are in memory only, as the sockets are; blocks of an unknown claim are
+//! refused if a later one may have been forgotten.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-/// Tells a socket that another one took its name.
+/// Notifies a socket that another one took its name.
 #[derive(Debug)]
 pub struct Fenced;
 
@@ -20,9 +20,9 @@ pub struct Fenced;
 pub struct Claimed {
     /// The last durable id under the name; `None` when the name is not known.
     pub last_id: Option<u64>,
-    /// Which claim it is; goes with each block.
+    /// The claim's number; sent with each block.
     pub claim: u64,
-    /// Resolves to [`Fenced`] when another claim takes the name, and to an error when the topic goes.
+    /// Resolves to [`Fenced`] when another claim takes the name, and to an error when the topic is deleted.
     pub fenced: oneshot::Receiver<Fenced>,
 }
 
@@ -54,7 +54,7 @@ impl Claims {
         (self.last, fenced)
     }
 
-    /// Claims whose sockets have gone, but for the newest of them all, say nothing but that they were.
+    /// Forgets claims whose sockets have gone, but for the newest of all: only their bound is kept.
     fn forget_closed(&mut self) {
         let (last, forgotten) = (self.last, &mut self.forgotten);
         self.by_name.retain(|_, (claim, fence)| {

@@ -8,11 +8,11 @@ use rustc_hash::FxHashMap;
 use super::fold::{Fold, NOT_KNOWN, Seen};
 use crate::model::{Block, Fingerprint, HeaderExtras, LastId, NamedRun, NotStored, Run};
 
-/// What of a block is to be stored.
+/// The part of a block to store.
 pub(super) struct Deduplicated {
     /// The messages that are new; `None` when all are known.
     pub(super) block: Option<Block>,
-    /// What their header has to say of them.
+    /// What their header has to contain about them.
     pub(super) extras: Option<Box<HeaderExtras>>,
     /// The others, by place.
     pub(super) not_stored: Arc<[(u32, NotStored)]>,
@@ -64,7 +64,7 @@ pub(super) fn deduplicate(fold: &Fold, block: Block, now_ms: u64) -> Deduplicate
 #[derive(Default)]
 struct InBlock(FxHashMap<u128, (u32, u64)>);
 
-/// What the block's own ids say.
+/// The ids of the block itself.
 enum Own {
     Duplicate(u32),
     Conflict,

@@ -1,4 +1,4 @@
-//! Epochs: gaps, damage, and what a start does about messages that may be lost.
+//! Epochs: gaps, damage, and how a start handles messages that may be lost.
 //!
 //! An epoch ends when acknowledged messages may be lost. Their offsets become an announced gap, or, as
 //! long as it is not accepted, damage that quarantines the topic. Every such change is a block of
@@ -15,8 +15,8 @@ use crate::model::{AckLevel, BlockHeader, BlockKind, Damage, Epoch, Gap, HeaderE
 const RESERVED_OFFSETS: u64 = 65_536;
 
 impl Topic {
-    /// Makes sure that offsets below the head are reserved, where losing messages must not lead to
-    /// an offset given out twice.
+    /// Makes sure that offsets below the head are reserved, if a loss of messages must not lead to
+    /// an offset used twice.
     pub(super) fn reserve(&mut self, unit: &mut Unit) -> bool {
         let head = self.fold.core.head;
         if head <= self.reserved {
@@ -27,7 +27,7 @@ impl Topic {
         true
     }
 
-    /// Gives back what was reserved and not used.
+    /// Releases what was reserved and not used.
     pub(super) fn give_back(&mut self, unit: &mut Unit) {
         if self.reserved > self.fold.core.head {
             self.reserved = self.fold.core.head;
@@ -36,7 +36,7 @@ impl Topic {
     }
 
     /// Acknowledged messages at the topic's end may have been lost: their offsets are never used
-    /// again, and readers are told.
+    /// again, and readers receive a gap.
     pub(super) fn begin_epoch(&mut self, epoch: Epoch, now: &Now, unit: &mut Unit) {
         if self.record.settings.ack_level != AckLevel::Os {
             return;
@@ -49,7 +49,7 @@ impl Topic {
         tracing::warn!(topic = %self.record.name, from, to, epoch, "acknowledged messages may be lost");
     }
 
-    /// The topic is a copy: offsets that its source may have given out since are never used here.
+    /// The topic is a copy: offsets that its source may have used since are never used here.
     pub(super) fn begin_life(
         &mut self,
         epoch: Epoch,
@@ -78,7 +78,7 @@ impl Topic {
         };
         self.record.damage.remove(at);
         gap.add_to(&mut self.record.gaps);
-        // Readers have seen nothing of it, and what is behind it as far as they have read.
+        // Readers have seen nothing of it, and everything behind it that they have read.
         self.record.begin_epoch(epoch, self.fold.core.head.max(gap.end()));
         self.give_up(BlockKind::Gap, gap, now, unit);
         Ok(())

@@ -1,11 +1,11 @@
-//! Lives: what tells a restored journal from the one that it is a copy of.
+//! Lives: what distinguishes a restored journal from its source.
 //!
-//! A copy goes on where it was taken, and so may its source have done, or another copy of it. What is
-//! given out from then on must differ: the copy begins a life of its own, with a secret of its own for
-//! receipts, epochs beyond all that an earlier life may have used, and offsets far from those. Likewise
-//! for a topic that is deleted and made again under its name: its epochs go on.
+//! A copy continues where it was taken, and its source, or another copy of it, may have done the same.
+//! Everything issued from then on must differ: the copy begins a life of its own, with a secret of its
+//! own for receipts, epochs beyond all that an earlier life may have used, and offsets far from those.
+//! Likewise for a topic that is deleted and created again under its name: its epochs continue.
 //!
-//! Invariants: an epoch is never used twice under a name; a receipt that one life gives out means
+//! Invariants: an epoch is never used twice under a name; a receipt that one life issues means
 //! nothing in another one, but that of a message which both have means the same.
 
 use bytes::Bytes;
@@ -18,8 +18,7 @@ use crate::model::{Epoch, ReceiptLife, TopicId, TopicName};
 const LIVES: &str = "lives";
 /// The word that the keys of floors begin with.
 const FLOOR: &str = "epochs/";
-/// How many floors there are; names share them by their hash, so that memory of names that are gone is
-/// bounded.
+/// Number of floors; names share them by their hash, so that memory of deleted names is bounded.
 const FLOORS: usize = 4_096;
 /// Ingest sequences and offsets of a life begin at a multiple of this, more than a topic takes in weeks
 /// at a million messages a second.
@@ -27,11 +26,11 @@ const SEQUENCES: u64 = 1 << 40;
 /// Receipts hold 48 bits of a sequence.
 const LIVES_MAX: u64 = 255;
 /// Epochs of a life begin at the milliseconds since 2025 by the clock, times this: two copies of one
-/// source are not made in the same millisecond. Numbers stay below 2^53, which is what all clients can hold.
+/// source are not made in the same millisecond. Numbers stay below 2^53, which all clients can represent.
 const EPOCHS_A_MS: u64 = 1 << 4;
 const MS_TO_2025: u64 = 1_735_689_600_000;
 
-/// All lives, and the highest epochs of names that are gone.
+/// All lives, and the highest epochs of deleted names.
 #[derive(Debug)]
 pub(super) struct Lives {
     /// Oldest first; the first one has no key.
@@ -58,7 +57,7 @@ impl Default for Lives {
 }
 
 impl Lives {
-    /// Takes a value of state; false when it is none of these.
+    /// Loads a value of state; false when it is none of these.
     ///
     /// # Errors
     /// It is malformed.
@@ -82,7 +81,7 @@ impl Lives {
         self.lives[0].secret = secret;
     }
 
-    /// What receipts of each life are sealed with.
+    /// The secrets of each life's receipts.
     pub(super) fn receipts(&self) -> Vec<ReceiptLife> {
         let life = |life: &Life| ReceiptLife {
             from_topic: TopicId(life.from_topic),
@@ -96,7 +95,7 @@ impl Lives {
         self.lives.last().expect("there is a first life")
     }
 
-    /// The epoch that a topic of this name begins in when it is made.
+    /// The first epoch of a topic created under this name.
     pub(super) fn first_epoch(&self, name: &TopicName) -> Epoch {
         Epoch(self.floors[floor_of(name)].max(self.now().epoch_base) + 1)
     }
@@ -106,7 +105,7 @@ impl Lives {
         Epoch(epoch.0.max(self.now().epoch_base) + 1)
     }
 
-    /// A topic is gone; its epochs are never used again under its name.
+    /// A topic was deleted; its epochs are never used again under its name.
     pub(super) fn forget(&mut self, name: &TopicName, last: Epoch, unit: &mut Unit) {
         let n = floor_of(name);
         let floor = &mut self.floors[n];
@@ -143,8 +142,8 @@ impl Lives {
         let life = Life {
             from_topic: next_topic,
             from_sequence: from * SEQUENCES,
-            // Copies that are made at one moment are apart by chance; so are all where the clock is set to
-            // the past, which must not lead back.
+            // Copies made at the same moment differ by chance; so do all if the clock is set to the
+            // past, which must not reuse earlier epochs.
             epoch_base: EPOCHS_A_MS * moment
                 + if by_clock > known { by_clock } else { known + EPOCHS_A_MS * (1 + minute) },
             secret: random()?,

@@ -1,12 +1,12 @@
 //! The topics' machine: what the journal's writer thread hosts.
 //!
-//! One plain state machine for all topics: it numbers and stamps their messages, leaves out those that
-//! are known, keeps the catalogue, and says what a start has found. Each request is turned into one unit;
-//! the rest of the module's files are the parts of it. Nothing here does I/O but the roster, and the
-//! look-ups of what a cold topic remembers.
+//! One plain state machine for all topics: it numbers and stamps their messages, leaves out known
+//! ones, keeps the catalogue, and reports what a start has found. Each request is turned into one
+//! unit; the rest of the module's files are its parts. Nothing here does I/O but the roster, and
+//! the look-ups of a cold topic's memory.
 //!
-//! Invariants: only this machine gives offsets, ingest sequences and stamps; memory of what topics
-//! remember is bounded ([`MachineSettings::fold_bytes_max`]); a request that panics costs its own topic.
+//! Invariants: only this machine gives offsets, ingest sequences and stamps; the memory of topics
+//! is bounded ([`MachineSettings::fold_bytes_max`]); a request that panics costs its own topic.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,12 +38,12 @@ const SWEEP_TOPICS: usize = 10_000;
 /// Idle windows removed with one sweep.
 const SWEEP_WINDOWS: usize = 64;
 
-/// What the machine is made with.
+/// The machine's parts.
 #[derive(Clone, Debug)]
 pub(super) struct MachineSettings {
     /// Most producer names one topic remembers.
     pub(super) names_max: usize,
-    /// Most bytes of memory that what topics remember takes.
+    /// Most bytes of all topics' memory of messages.
     pub(super) fold_bytes_max: usize,
 }
 
@@ -57,10 +57,10 @@ pub(super) struct TopicsMachine {
     observer: Arc<dyn TopicsObserver>,
     /// New topics of the commit in the making, and deleted ones, for the roster.
     pub(super) listed: Vec<(TopicRecord, bool)>,
-    /// Streams that are not a topic's outgoing one, with their topics.
+    /// Streams other than a topic's outgoing one, with their topics.
     pub(super) ingest_of: std::collections::HashMap<StreamId, TopicId>,
     pub(super) memory: FoldMemory,
-    /// Where the next sweep begins.
+    /// The next sweep's beginning.
     swept: TopicId,
     pub(super) lives: Lives,
     pub(super) message_id_secret: [u8; 16],
@@ -105,7 +105,7 @@ impl TopicsMachine {
         }
     }
 
-    /// The newest socket has a producer's name. The topic must be warm.
+    /// The newest claim of a producer's name. The topic must be warm.
     fn claim(&mut self, topic: TopicId, name: &str) -> Result<Claimed, AppendError> {
         let names_max = self.settings.names_max;
         let topic = self.catalogue.get_mut(topic).ok_or(AppendError::TopicDeleted)?;
@@ -244,7 +244,7 @@ impl Machine for TopicsMachine {
         let (topic, side) = self.topic_of(stream);
         let Some(topic) = self.catalogue.get_mut(topic) else { return true };
         if topic.given_up {
-            // What it knows may be half of a request: a start learns it from the blocks again.
+            // Its memory may be of half a request: a start learns it from the blocks again.
             return false;
         }
         if side == Side::Outgoing {
@@ -296,7 +296,7 @@ impl Machine for TopicsMachine {
             if topic.given_up || !topic.fold.expire_idle(now.age_ms) {
                 continue;
             }
-            // Keys that can't be listed stay; nothing asks for them.
+            // Keys that can't be listed stay; they are never used.
             let pieces = state.keys(id.into(), fold::PIECE).unwrap_or_default();
             pieces.into_iter().for_each(|piece| unit.remove(piece));
             state::put_snapshot(topic, last, unit);

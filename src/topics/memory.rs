@@ -1,9 +1,9 @@
-//! Which topics have what they remember in memory, and how much that may take.
+//! Which topics have their memory of messages loaded, and how much that may take.
 //!
-//! A topic is warmed when it is asked about ids or producers, and cooled, when there is too much, the
-//! longest unasked first: what is not saved is saved with one commit, and given up behind it.
+//! A topic is warmed when it is asked about ids or producers, and cooled, when there is too much,
+//! the longest unasked first: its unsaved memory is saved with one commit, and dropped after it.
 //!
-//! Invariant: what a topic remembers is given up only after all of it is saved.
+//! Invariant: a topic's memory is dropped only after all of it is saved.
 
 use std::collections::HashSet;
 
@@ -17,18 +17,18 @@ use crate::model::{StreamId, TopicId};
 /// Most topics cooled with one commit.
 const COOLING_MAX: usize = 64;
 
-/// Which topics are warm, and what that takes.
+/// The warm topics, and their bytes.
 #[derive(Debug, Default)]
 pub(super) struct FoldMemory {
     warm: HashSet<TopicId>,
     bytes: usize,
     tick: u64,
-    /// Saved with the commit in the making, to be cooled behind it.
+    /// Saved with the commit in the making, to be cooled after it.
     cooling: Vec<TopicId>,
 }
 
 impl FoldMemory {
-    /// A topic in memory remembers more.
+    /// A loaded topic remembers more.
     pub(super) fn grown(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
@@ -40,7 +40,7 @@ impl FoldMemory {
 }
 
 impl TopicsMachine {
-    /// Loads what a topic remembers, unless it is in memory.
+    /// Loads a topic's memory, unless it is loaded.
     pub(super) fn warm(&mut self, id: TopicId, state: StateReader<'_>) -> Result<(), JournalError> {
         let Some(topic) = self.catalogue.get_mut(id) else { return Ok(()) };
         self.memory.tick += 1;
@@ -72,8 +72,8 @@ impl TopicsMachine {
         self.memory.bytes = warm.map(|topic| topic.fold.bytes()).sum();
     }
 
-    /// Saves some topics that have not been asked for long, so that they can be cooled, where there is
-    /// too much. `last` gives the number of each stream's last block.
+    /// Saves some topics that have not been asked for long, so that they can be cooled, if memory
+    /// is scarce. `last` gives the number of each stream's last block.
     pub(super) fn keep_within_memory(&mut self, last: &dyn Fn(StreamId) -> u64, unit: &mut Unit) {
         if self.memory.bytes <= self.settings.fold_bytes_max {
             return;
@@ -95,7 +95,7 @@ impl TopicsMachine {
         }
     }
 
-    /// Gives up what was saved for that.
+    /// Drops the memory that was saved for this.
     pub(super) fn cool(&mut self) {
         for id in std::mem::take(&mut self.memory.cooling) {
             let Some(topic) = self.catalogue.get_mut(id) else { continue };

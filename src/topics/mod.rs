@@ -1,7 +1,7 @@
 //! What a topic is: one plain state machine that the journal's writer thread hosts.
 //!
-//! The journal knows streams, keys and units; this module says what they mean. [`Topics`] is the handle
-//! that the rest of the broker has; behind it the machine turns each request into one unit:
+//! The journal knows streams, keys and units; this module defines what they mean. [`Topics`] is the
+//! handle for the rest of the broker; behind it the machine turns each request into one unit:
 //!
 //! | file | what it knows |
 //! |---|---|
@@ -17,12 +17,12 @@
 //! | `view`, `reader` | what readers see |
 //! | `verify`, `backup`, `transfer` | checking, copying, restoring and saving a directory |
 //!
-//! Adding a durable fact to a topic is one file here: its part of `Request`, the keys it keeps state
-//! under, and, if it follows from messages, its part of the fold.
+//! Adding a durable fact to a topic is one file here: its part of `Request`, its state's keys, and,
+//! if it follows from messages, its part of the fold.
 //!
-//! Invariants: only the machine gives offsets, ingest sequences and stamps; a topic's knowledge of its
-//! messages is a fold over the headers of its blocks and nothing else; a request that panics has no
-//! effect but that its topic is quarantined.
+//! Invariants: only the machine gives offsets, ingest sequences and stamps; a topic's knowledge of
+//! its messages is a fold over the headers of its blocks and nothing else; a request that panics
+//! has no effect but that its topic is quarantined.
 
 mod append;
 mod backup;
@@ -66,7 +66,7 @@ use machine::{MachineSettings, TopicsMachine};
 use request::Request;
 use view::Views;
 
-/// Learns from the writer thread what is safe and what the catalogue has become.
+/// Notified by the writer thread of what is safe and of the catalogue's changes.
 pub trait TopicsObserver: JournalObserver {
     /// The catalogue has changed, durably. Called before the request is answered.
     fn changed(&self, event: &CatalogueEvent);
@@ -82,7 +82,7 @@ pub struct Topics {
     message_id_key: MessageIdKey,
 }
 
-/// The topics, and what a start has found.
+/// The topics, and a start's findings.
 pub struct Opened {
     /// The handle.
     pub topics: Topics,
@@ -135,7 +135,7 @@ impl Topics {
     /// Creates, changes or deletes a topic; durable when answered.
     ///
     /// # Errors
-    /// What the change ran into, or [`JournalError::Stopped`].
+    /// The change's error, or [`JournalError::Stopped`].
     pub async fn change(&self, change: TopicChange) -> Result<TopicChanged, TopicChangeError> {
         self.ask(|reply| Request::Change(Box::new(change), reply)).await
     }
@@ -153,8 +153,8 @@ impl Topics {
         self.ask(|reply| Request::Fence(topic, incarnation, reply)).await
     }
 
-    /// Claims a producer's name. Whatever was appended before is stored or refused when this is
-    /// answered, and what an older claim sends from then on is refused.
+    /// Claims a producer's name. Blocks appended before are stored or refused when this is
+    /// answered, and later blocks of an older claim are refused.
     ///
     /// # Errors
     /// [`AppendError::TopicDeleted`], quarantined, or the journal has stopped.
@@ -170,7 +170,7 @@ impl Topics {
         self.journal.stop().await
     }
 
-    /// Takes a copy of everything that was committed by now.
+    /// Takes a copy of everything committed by now.
     ///
     /// # Errors
     /// [`BackupError`]: another copy is being taken, the journal has stopped, or can't write.
@@ -178,7 +178,7 @@ impl Topics {
         Ok(Backup::of(self.journal.backup().await?))
     }
 
-    /// How old the journal is: what messages age by.
+    /// How old the journal is, which messages age by.
     pub fn age(&self) -> JournalAge {
         self.streams.age()
     }

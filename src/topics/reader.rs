@@ -1,7 +1,7 @@
-//! Reading a topic: its outgoing stream, with gaps passed over and damage reported.
+//! Reading a topic: its outgoing stream, with gaps skipped and damage reported.
 //!
-//! Invariants: a reader sees only what is committed at its topic's level; what is missing without
-//! having been announced is damage, which quarantines the topic; damage costs its own offsets only.
+//! Invariants: a reader sees only what is committed at its topic's level; messages missing without
+//! an announcement are damage, which quarantines the topic; damage costs its own offsets only.
 
 use std::sync::Arc;
 
@@ -33,12 +33,12 @@ impl Topics {
         })
     }
 
-    /// What of the topic is damaged and not accepted yet.
+    /// The topic's damage that is not accepted yet.
     pub fn damage(&self, topic: TopicId) -> Vec<Damage> {
         self.views.of(topic).damage.clone()
     }
 
-    /// The topic's announced gaps that reach into what is kept, in order.
+    /// The topic's announced gaps that reach into the kept offsets, in order.
     pub fn gaps(&self, topic: TopicId) -> Vec<Gap> {
         let view = self.views.of(topic);
         if view.gaps.is_empty() {
@@ -87,7 +87,7 @@ impl Topics {
         }
     }
 
-    /// Offsets that are missing before the first of these blocks, and that nothing speaks of.
+    /// Offsets missing before the first of these blocks, without an announcement.
     fn unannounced(
         &self,
         topic: TopicId,
@@ -99,7 +99,7 @@ impl Topics {
         let extent = self.streams.extent(topic.outgoing())?;
         let next = blocks.first().map_or(end, |block| block.base_offset);
         let gap = Gap::before(from, next)?;
-        // It may have gone meanwhile, or have been found already.
+        // It may have been removed meanwhile, or found already.
         let known = gap.from < extent.first || *self.views.of(topic) != *view;
         (!known).then_some(gap)
     }
@@ -114,8 +114,7 @@ impl Topics {
         found.map_err(|error| of_stream(topic, error))
     }
 
-    /// Quarantines what is damaged. A machine that has stopped takes no note; the next start finds it
-    /// again.
+    /// Quarantines the damage. A stopped machine does not record it; the next start finds it again.
     fn damaged(&self, topic: TopicId, gap: Gap) -> ReadError {
         self.journal.ask(Request::Damaged(topic, gap));
         ReadError::Damaged(gap)

@@ -1,4 +1,4 @@
-//! A topic's record: what the catalogue keeps of it.
+//! A topic's record: its entry in the catalogue.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,21 +14,21 @@ pub struct TopicRecord {
     pub name: TopicName,
     /// Its present epoch.
     pub epoch: Epoch,
-    /// The epoch it was made in; positions of earlier ones are of another topic of its name.
+    /// The epoch it was created in; positions of earlier ones are of another topic of its name.
     #[serde(default = "first_of_all", skip_serializing_if = "is_first_of_all")]
     pub first_epoch: Epoch,
     /// The epochs after that, the newest ones, each with the end of the one before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub epochs: Vec<(Epoch, u64)>,
-    /// What was chosen for it.
+    /// Its settings.
     pub settings: TopicSettings,
     /// Offsets that hold no message and were announced, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
-    /// What is damaged and not accepted yet; the topic is quarantined while there is any.
+    /// Damage that is not accepted yet; the topic is quarantined while there is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damage: Vec<Damage>,
-    /// The stream of its raw messages, where its mode needs one.
+    /// The stream of its raw messages, if its mode needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<StreamId>,
 }
@@ -52,17 +52,17 @@ impl TopicRecord {
         Self { id, name, epoch, first_epoch, epochs, settings, gaps, damage, ingest }
     }
 
-    /// A new epoch begins; messages of the one before it lie below `end`.
+    /// A new epoch begins; messages of the one before it are below `end`.
     pub(super) fn begin_epoch(&mut self, epoch: Epoch, end: u64) {
         self.epoch = epoch;
         self.epochs.push((epoch, end));
         if self.epochs.len() > EPOCHS_MAX {
-            // What came before is as good as another topic's.
+            // Earlier positions count as another topic's.
             (self.first_epoch, _) = self.epochs.remove(0);
         }
     }
 
-    /// Where the messages of an epoch end that is over; `None` for one that is not of this topic, or not
+    /// The end of the messages of a past epoch; `None` for one that is not of this topic, or not
     /// known any more.
     pub fn end_of(&self, epoch: Epoch) -> Option<u64> {
         if epoch < self.first_epoch {
@@ -98,7 +98,7 @@ impl TopicRecord {
         true
     }
 
-    /// The end is not before what was given up.
+    /// The end is not before offsets that were given up.
     pub(super) fn head_min(&self) -> u64 {
         self.gaps.last().map_or(0, Gap::end)
     }

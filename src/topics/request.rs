@@ -1,4 +1,4 @@
-//! What the topics' machine is asked, and how it answers.
+//! The requests to the topics' machine, and its answers.
 
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -8,7 +8,7 @@ use super::claims::Claimed;
 use crate::journal::{self, AppendRefused, JournalError};
 use crate::model::{AppendError, Appended, Block, Gap, Incarnation, LanePosition, TopicId};
 
-/// A block on its way to disk, and where its answer goes.
+/// A block in flight to the disk, and the channel of its answer.
 #[derive(Debug)]
 pub struct Append {
     /// The topic it belongs to.
@@ -37,7 +37,7 @@ impl From<AppendRefused> for AppendError {
 
 type Answer<T, E = AppendError> = oneshot::Sender<Result<T, E>>;
 
-/// What the machine is asked.
+/// A request to the machine.
 pub enum Request {
     /// Store a block.
     Append(Append),
@@ -64,7 +64,7 @@ impl journal::Request for Request {
     }
 }
 
-/// What the machine answers once the commit has returned. An asker that is gone needs no answer.
+/// The machine's answer once the commit has returned. A requester that has gone needs no answer.
 pub enum Reply {
     /// To [`Request::Append`], with the stage of its trace that ends then.
     Appended(Answer<Appended>, Result<Appended, AppendError>, Span),
@@ -74,7 +74,7 @@ pub enum Reply {
     Fenced(Answer<u64>, Result<u64, AppendError>),
     /// To [`Request::Claim`].
     Claimed(Answer<Claimed>, Result<Claimed, AppendError>),
-    /// To what needs no answer.
+    /// To a request without an answer.
     Noted,
 }
 

@@ -1,13 +1,13 @@
-//! The roster: which topics there are, written down a second time, outside fjall.
+//! The roster: the list of topics, stored a second time, outside fjall.
 //!
-//! A topic's record is one small value. Should damage take it with all of the topic's messages,
-//! nothing in the journal would tell that there ever was such a topic. So `DIR/topics` has a line
-//! a topic, `crc32c as 8 hex digits · space · JSON`, appended and synced before the commit that
-//! creates it (or before the one that deletes it), and put in order at every start.
+//! A topic's record is one small value. If damage destroyed it with all of the topic's messages,
+//! nothing in the journal would show that the topic ever existed. So `DIR/topics` has a line a
+//! topic, `crc32c as 8 hex digits · space · JSON`, appended and synced before the commit that
+//! creates it (or before the one that deletes it), and sorted out at every start.
 //!
-//! Invariants: it is asked only where `salvage` has found that durable commits are missing; it may
-//! list a topic too many (a crash before the commit), never one too few; a line that can't be
-//! read is passed over.
+//! Invariants: it is read only if `salvage` has found that durable commits are missing; it may list
+//! a topic too many (a crash before the commit), never one too few; a line that can't be read is
+//! skipped.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -40,7 +40,7 @@ pub(super) struct Roster {
     file: File,
 }
 
-/// The topics the roster lists as there.
+/// The existing topics in the roster.
 pub(super) fn listed(directory: &Path) -> Result<Vec<Listed>, JournalError> {
     let path = directory.join(FILE_NAME);
     let text = match std::fs::read(&path) {
@@ -66,7 +66,7 @@ fn line(listed: &Listed) -> String {
 }
 
 impl Roster {
-    /// Writes the roster anew, with these topics, where it is another one, and opens it.
+    /// Rewrites the roster with these topics, if it differs, and opens it.
     pub(super) fn create<'a>(
         directory: &Path,
         topics: impl Iterator<Item = &'a TopicRecord>,

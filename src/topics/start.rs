@@ -1,6 +1,6 @@
-//! What the machine does while the journal is opened: loading, replaying, and saying what is lost.
+//! The machine while the journal is opened: loading, replaying, and reporting losses.
 //!
-//! Invariant: what is found out is in the unit that is committed and synced before anything is served.
+//! Invariant: findings are in the unit that is committed and synced before anything is served.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::model::{
     BlockHeader, Epoch, Gap, Log, OwnerId, StreamId, TopicId, TopicName, TopicSettings,
 };
 
-/// What was loaded and is not in the catalogue yet.
+/// Loaded state that is not in the catalogue yet.
 pub(super) struct Start {
     directory: PathBuf,
     topics: HashMap<TopicId, Loaded>,
@@ -50,7 +50,7 @@ impl Start {
         self.topics.get(&topic)?.record.as_ref()
     }
 
-    /// Takes the header of a block that no snapshot may cover.
+    /// Applies the header of a block that no snapshot may cover.
     pub(super) fn replay(&mut self, topic: TopicId, side: Side, header: &BlockHeader) {
         let Some(loaded) = self.topics.get_mut(&topic) else { return };
         if let Some(fold) = loaded.fold.as_mut() {
@@ -147,7 +147,7 @@ impl TopicsMachine {
         loaded.fold.get_or_insert(fold);
     }
 
-    /// Topics of which nothing is left but their name on the roster.
+    /// Topics of which only the name on the roster is left.
     fn adopt_listed(&mut self, unit: &mut Unit) {
         let listed = self.start.listed().to_vec();
         let topics = &self.start.topics;
@@ -220,7 +220,7 @@ impl TopicsMachine {
         Ok(())
     }
 
-    /// Every topic goes on apart from those of the source.
+    /// Every topic continues apart from those of the source.
     fn begin_life(&mut self, now: &Now, unit: &mut Unit) -> Result<(), JournalError> {
         let cores = || self.catalogue.iter().map(|topic| &topic.fold.core);
         let sequence = cores().map(|core| core.ingest_head.max(core.head)).max().unwrap_or(0);
@@ -261,7 +261,7 @@ impl TopicsMachine {
 }
 
 impl Topic {
-    /// The fold goes on where the stream ends: blocks that are lost may have moved it. Where messages
+    /// The fold continues at the stream's end: blocks that are lost may have moved it. If messages
     /// are known to have been beyond the stream's end, they are lost; true then.
     fn follow(&mut self, end: &StreamEnd, known_head: u64) -> bool {
         let lost = Gap::before(end.head, known_head);

@@ -1,4 +1,4 @@
-//! The keys that topics keep state under, and what is put there. `journal/format.md` lists them.
+//! The keys and values of topics' state. `journal/format.md` lists them.
 
 use bytes::{Buf, Bytes};
 
@@ -10,7 +10,7 @@ use crate::model::{OwnerId, StreamId, TopicId};
 
 /// A topic's record, as JSON.
 const RECORD: u8 = b't';
-/// Offsets that may be given out without a sync.
+/// Offsets that may be used without a sync.
 const RESERVED: u8 = b'r';
 /// The secret receipts are sealed with.
 pub(super) const RECEIPTS: &str = "secret/receipts";
@@ -22,7 +22,7 @@ pub(super) enum Small {
     Record(TopicRecord),
     Reserved(u64),
     Fold(Core),
-    /// Something a later version put, which can be passed over.
+    /// A later version's value, which can be ignored.
     Other,
 }
 
@@ -53,14 +53,14 @@ pub(super) fn put_record(topic: &Topic, unit: &mut Unit) {
     unit.put(StateKey::new(topic.record.id.into(), RECORD, b""), value);
 }
 
-/// Puts what a topic has reserved.
+/// Puts a topic's reserved offsets.
 pub(super) fn put_reserved(topic: &Topic, unit: &mut Unit) {
     let key = StateKey::new(topic.record.id.into(), RESERVED, b"");
     unit.put(key, topic.reserved.to_le_bytes().to_vec());
 }
 
-/// Puts what has changed in a topic's snapshot, which stands for all blocks up to those that `last`
-/// gives, by stream.
+/// Puts the changes of a topic's snapshot, which covers all blocks up to those that `last` gives,
+/// by stream.
 pub(super) fn put_snapshot(topic: &mut Topic, last: &dyn Fn(StreamId) -> u64, unit: &mut Unit) {
     let owner = OwnerId::from(topic.record.id);
     let core = &mut topic.fold.core;

@@ -1,8 +1,8 @@
-//! Restoring a backup and saving what can be read of a damaged directory, with what that means for
+//! Restoring a backup and saving what can be read of a damaged directory, with the effects on
 //! topics.
 //!
-//! The journal moves the content as a whole; then the new directory is opened as a start would, which
-//! says what is missing.
+//! The journal moves the content as a whole; then the new directory is opened as by a start, which
+//! reports what is missing.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::journal::{self, Imported, JournalError, StorageSettings};
 use crate::model::Gap;
 
-/// What a new directory holds.
+/// The content of a new directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Topics.
@@ -30,8 +30,8 @@ pub struct Restored {
 /// Makes a data directory of a backup. `progress` is called with the bytes taken so far.
 ///
 /// # Errors
-/// The directory exists already, can't be written, or the backup is damaged or cut short; what was
-/// made of it by then is no data directory.
+/// The directory exists already, can't be written, or the backup is damaged or cut short; the
+/// partial result is not a data directory then.
 pub async fn restore(
     from: impl Read,
     directory: &Path,

@@ -1,7 +1,7 @@
 //! Checking a data directory without touching it.
 //!
-//! The directory is copied (`journal::copy_for_check`), the copy recovered as a start would recover it,
-//! and every message in it read.
+//! The directory is copied (`journal::copy_for_check`), the copy recovered as by a start, and every
+//! message in it read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use crate::clock::Clock;
 use crate::journal::{self, CheckCopy, JournalError, JournalObserver, StorageSettings};
 use crate::model::{Damage, Gap, PlacedBlock, ReadError, ReadLimits, TopicName};
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    /// Files of the store that are not what was written.
+    /// Files of the store that differ from what was written.
     pub bad_files: Vec<String>,
     /// The content, or why a broker would not start on it.
     pub content: Result<Checked, JournalError>,
 }
 
-/// What is in a directory.
+/// The content of a directory.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// Every topic, by name.
     pub topics: Vec<CheckedTopic>,
-    /// What can't be read though the store opens.
+    /// Parts that can't be read though the store opens.
     pub unreadable: Vec<String>,
     /// Parts of the store's log that a start would set aside, as torn or damaged.
     pub set_aside: u64,
 }
 
-/// What is in a topic.
+/// The content of a topic.
 #[derive(Clone, Debug)]
 pub struct CheckedTopic {
     /// Its name.
@@ -43,11 +43,11 @@ pub struct CheckedTopic {
     pub first: u64,
     /// The next message's offset.
     pub head: u64,
-    /// Messages that were read and are as they were written.
+    /// Messages that were read and are intact.
     pub messages: u64,
     /// Offsets that were announced to hold nothing.
     pub gaps: Vec<Gap>,
-    /// What is lost.
+    /// Its losses.
     pub damage: Vec<Damage>,
 }
 
@@ -123,7 +123,7 @@ async fn check(copy: &CheckCopy, progress: impl Fn(u64, u64)) -> Result<Checked,
                 }
             }
         }
-        // What was found while reading is noted behind what was asked before.
+        // Damage found while reading is noted after earlier requests.
         if let Err(error) = topics.claim(record.id, "").await {
             checked.unreadable.push(format!("what {} remembers: {error}", record.name));
         }

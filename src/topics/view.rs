@@ -12,12 +12,12 @@ use dashmap::DashMap;
 use super::record::TopicRecord;
 use crate::model::{Damage, Gap, TopicId};
 
-/// What readers see of one topic.
+/// A topic as readers see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
     /// Offsets that were announced to hold no message, in order.
     pub(super) gaps: Vec<Gap>,
-    /// What is damaged and not accepted yet.
+    /// Damage that is not accepted yet.
     pub(super) damage: Vec<Damage>,
     /// Offsets that are known to be damaged, in order.
     pub(super) certain: Vec<Gap>,
@@ -54,12 +54,12 @@ impl View {
 pub(super) struct Views(Arc<DashMap<TopicId, Arc<View>>>);
 
 impl Views {
-    /// The view of a topic; an empty one where there is nothing to see.
+    /// The view of a topic; an empty one if it has neither.
     pub(super) fn of(&self, topic: TopicId) -> Arc<View> {
         self.0.get(&topic).map(|view| view.clone()).unwrap_or_default()
     }
 
-    /// Shows what a topic's record says.
+    /// Shows the content of a topic's record.
     pub(super) fn show(&self, record: &TopicRecord, given_up: bool) {
         let view = View {
             gaps: record.gaps.clone(),

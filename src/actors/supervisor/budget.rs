@@ -1,8 +1,8 @@
 //! When to restart, and when to give up.
 //!
-//! The restart intensity of Erlang/OTP's supervisors (System Documentation, "Supervisor
-//! Behaviour", maximum restart intensity): so many restarts within a window, then no more. Within
-//! it each restart waits twice as long as the one before.
+//! The restart intensity of Erlang/OTP's supervisors (System Documentation, "Supervisor Behaviour",
+//! maximum restart intensity): N restarts within a window, then no more. Within it each restart
+//! waits twice as long as the one before.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl RestartBudget {
         Verdict::RestartAfter(doubled.min(self.policy.backoff_max))
     }
 
-    /// Somebody has looked: begin anew.
+    /// An operator has intervened: begin anew.
     pub(super) fn reset(&mut self) {
         self.restarts.clear();
     }

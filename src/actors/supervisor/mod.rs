@@ -1,9 +1,8 @@
-//! Supervision: starting actors, noticing their deaths, bringing them back, giving up in time.
+//! Supervision: starting actors, noticing their deaths, restarting them, giving up in time.
 //!
 //! actix's own supervisor does not survive a panic, so each actor's context is run as a task here
 //! and its end awaited (`supervise`); how often it may be restarted is a plain state machine
-//! (`budget`). [`Supervisor`] knows what a topic consists of and is the only writer of the
-//! directory.
+//! (`budget`). [`Supervisor`] knows the parts of a topic and is the only writer of the directory.
 //!
 //! Invariants: one actor's death touches no other; a budget that is spent quarantines that one
 //! topic, never the node (a producer that spends it costs its own socket only); a topic's actors
@@ -60,7 +59,7 @@ impl Default for SupervisionSettings {
     }
 }
 
-/// Which topics may come into being, and with what settings.
+/// Which topics may be created, and with what settings.
 #[derive(Clone, Debug)]
 pub struct TopicPolicy {
     /// Topics are created at first publish or subscribe.
@@ -108,17 +107,17 @@ impl Supervisor {
         &self.policy
     }
 
-    /// A topic to be used, its actors started; `None` when there is none of that name.
+    /// A topic for use, its actors started; `None` when none of that name exists.
     pub fn topic(&self, name: &TopicName) -> Option<Arc<TopicHandle>> {
         let handle = self.directory.topic(name)?;
         self.activate(&handle);
         Some(handle)
     }
 
-    /// A topic to be published or subscribed to: created where the policy allows that.
+    /// A topic for publishing or subscribing: created if the policy allows that.
     ///
     /// # Errors
-    /// [`TopicChangeError`]: not there and not to be created, or not storable.
+    /// [`TopicChangeError`]: missing and not to be created, or not storable.
     pub async fn ensure_topic(
         &self,
         name: &TopicName,
@@ -131,7 +130,7 @@ impl Supervisor {
                 return Err(TopicChangeError::NotFound);
             }
             match self.make_topic(name).await {
-                // A deletion came right behind.
+                // A deletion followed at once.
                 Err(TopicChangeError::NotFound) => {}
                 made => return made,
             }
@@ -150,10 +149,10 @@ impl Supervisor {
         Ok(handle)
     }
 
-    /// Creates a topic or replaces its settings; `must_be_new` does only the former.
+    /// Creates a topic or replaces its settings; with `must_be_new` only creates.
     ///
     /// # Errors
-    /// [`TopicChangeError`]: there already, too many, or not storable.
+    /// [`TopicChangeError`]: exists already, too many, or not storable.
     pub async fn put_topic(
         &self,
         name: TopicName,
@@ -223,7 +222,7 @@ impl Supervisor {
         self.topics.claim(topic.id(), producer).await
     }
 
-    /// Brings a quarantined topic's actors back with a fresh budget; nothing for a running one.
+    /// Restarts a quarantined topic's actors with a fresh budget; does nothing for a running one.
     pub fn recover_topic(&self, handle: &TopicHandle) {
         handle.wake_supervision.notify_waiters();
     }
@@ -243,11 +242,11 @@ impl Supervisor {
         producer
     }
 
-    /// Enters what was answered, unless the topic has been deleted since.
+    /// Enters the topic that was answered, unless it has been deleted since.
     fn enter(&self, record: TopicRecord) -> Result<Arc<TopicHandle>, TopicChangeError> {
         let (name, id) = (record.name.clone(), record.id);
         let handle = self.directory.enter(record);
-        // A deletion takes the topic's stream first, so one of us two sees the other.
+        // A deletion takes the topic's stream first, so this call or the deletion sees the other.
         if self.topics.extent(handle.id()).is_none() {
             self.directory.remove(&name, id);
             return Err(TopicChangeError::NotFound);

@@ -18,16 +18,16 @@ use crate::actors::producer::{Close, Producer, Publish};
 use crate::metrics;
 use crate::model::Incarnation;
 
-/// Who is supervised, and how patiently.
+/// The supervised actor, and its restart policy.
 pub(super) struct Child {
     pub(super) what: &'static str,
     pub(super) topic: Arc<TopicHandle>,
     pub(super) restarts: RestartPolicy,
-    /// Quarantine can be left; else giving up is the end.
+    /// Quarantine can be left; else giving up is final.
     pub(super) recoverable: bool,
 }
 
-/// Why an incarnation is no more.
+/// Why an incarnation ended.
 enum End {
     /// It stopped by itself, or its topic was deleted.
     Final,
@@ -35,7 +35,7 @@ enum End {
 }
 
 /// Runs an actor on the calling thread until it stops in order, its topic is deleted or the
-/// factory, which recovers each incarnation, makes no more.
+/// factory, which recovers each incarnation, returns none.
 pub(super) fn supervise<A, F, S>(
     child: Child,
     announcer: watch::Sender<Announcement<A>>,
@@ -109,7 +109,7 @@ async fn run<A: Actor<Context = Context<A>>>(
     }
 }
 
-/// A session's way to its producer. Dropping it ends the producer, after what it holds.
+/// A session's handle on its producer. Dropping it ends the producer, after the blocks it holds.
 pub struct ProducerHandle {
     slot: Slot<Producer>,
     _session: Arc<()>,

@@ -1,5 +1,5 @@
-//! A bare server: reads a request's body, counts it, answers as briefly as a broker could. What HTTP
-//! on this machine costs without a broker behind it.
+//! A bare server: reads a request's body, counts it, answers as briefly as a broker could. It shows
+//! the cost of HTTP on this machine without a broker.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ async fn take(body: Bytes, messages: Data<AtomicU64>) -> HttpResponse {
     HttpResponse::Accepted().content_type("application/json").body(answer)
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is stopped.
 pub(super) async fn run() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! One repetition of a measurement, from topics that are not there yet to what was found.
+//! One repetition of a measurement, from creating its topics to its results.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::server::Usage;
 use super::tally::Tally;
 use super::topics::Topics;
 
-/// What is the same in every repetition.
+/// Settings that are the same in every repetition.
 pub(super) struct Measurement {
     /// For one process; topics and seed are filled in.
     pub(super) plan: Plan,
     pub(super) processes: usize,
     pub(super) topics: usize,
     pub(super) ack_level: String,
-    /// Messages that are there before pollers begin, by topic.
+    /// Messages stored before pollers begin, by topic.
     pub(super) preloaded: u64,
-    /// The server's process, if it is here.
+    /// The server's process, if it runs on this machine.
     pub(super) pid: Option<u32>,
     /// Topics stay.
     pub(super) keep: bool,
@@ -30,19 +30,19 @@ pub(super) struct Measurement {
     pub(super) bare: bool,
 }
 
-/// What one repetition showed.
+/// The results of one repetition.
 pub(super) struct Outcome {
     pub(super) acknowledged: Tally,
     pub(super) delivered: Tally,
     pub(super) polled: Tally,
     pub(super) pages: Tally,
-    /// What the server's process used in the measured time, and the most it ever had resident.
+    /// What the server's process used in the measured time, and its largest resident size.
     pub(super) usage: Option<Usage>,
     pub(super) seconds: f64,
 }
 
 impl Measurement {
-    /// Measures once. `progress` hears of every message that is done.
+    /// Measures once. `progress` is called with every completed message.
     pub(super) async fn run(
         &self,
         repetition: usize,
@@ -114,7 +114,7 @@ impl Measurement {
         Ok(outcome)
     }
 
-    /// What the server uses in the measured time.
+    /// The server's use in the measured time.
     async fn usage(&self) -> Option<Usage> {
         let pid = self.pid?;
         sleep(Duration::from_millis(self.plan.warm_up_ms)).await;
@@ -129,7 +129,7 @@ impl Measurement {
     }
 }
 
-/// Publishes so many messages to each topic.
+/// Publishes N messages to each topic.
 async fn preload(plan: &Plan, messages: u64) -> anyhow::Result<Vec<u64>> {
     let batch = if plan.producers.protocol.is_one_by_one() { 1 } else { 64 };
     let producers = Producers {

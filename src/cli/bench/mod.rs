@@ -1,9 +1,9 @@
 //! `weir bench`: how fast a broker is, measured from outside and checked.
 //!
-//! Clients are processes of their own ([`client`]); they time every message, check all that comes
-//! back, and fail the measurement where it isn't what was sent. In a closed loop a message is timed
-//! from when it is written; in an open loop (`--rate`) from when it was due, written or not, so that
-//! a stall counts for every message it delays (Tene's "coordinated omission").
+//! Clients are processes of their own ([`client`]); they time every message, check everything they
+//! receive, and fail the measurement if it differs from what was sent. In a closed loop a message
+//! is timed from when it is written; in an open loop (`--rate`) from when it was due, written or
+//! not, so that a stall counts for every message it delays (Tene's "coordinated omission").
 
 mod bare;
 mod client;
@@ -40,7 +40,7 @@ pub(super) struct Bench {
     /// Measure a broker of its own, in a temporary directory, instead of the one at --server
     #[arg(long = "self")]
     own: bool,
-    /// Where --self keeps its temporary directory: a real disk, if syncs are to mean anything
+    /// Where --self keeps its temporary directory: a real disk, for syncs to be meaningful
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// The broker
@@ -52,7 +52,7 @@ pub(super) struct Bench {
     /// How often everything is measured, on fresh topics; medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeat: u16,
-    /// Hold publishing over HTTP against a bare server that only reads the body, measured in turn
+    /// Compare publishing over HTTP with a bare server that only reads the body, measured in turn
     #[arg(long)]
     beside_bare: bool,
     /// Leave the topics in place
@@ -70,7 +70,7 @@ impl Bench {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         tokio::select! {
             done = self.work() => done,
-            // Servers of our own end, and their directories go.
+            // Servers started here end, and their directories are removed.
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
                 bail!("interrupted")
@@ -134,8 +134,8 @@ impl Bench {
         Ok(format!("{host}:{}", self.server.port_or_known_default().unwrap_or(80)))
     }
 
-    /// Every measurement's repetitions; the measurements take turns, so that what the machine does
-    /// meanwhile meets them all.
+    /// Every measurement's repetitions; the measurements take turns, so that other activity of the
+    /// machine affects them all.
     async fn measure_all(&self, all: &[Measurement]) -> anyhow::Result<Vec<Vec<Outcome>>> {
         let mut outcomes: Vec<_> = all.iter().map(|_| Vec::new()).collect();
         for repetition in 1..=usize::from(self.repeat) {
@@ -149,7 +149,7 @@ impl Bench {
         Ok(outcomes)
     }
 
-    /// Where somebody watches.
+    /// A progress bar, if standard error is a terminal.
     fn bar(&self, measurement: &Measurement, repetition: usize) -> ProgressBar {
         if !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();

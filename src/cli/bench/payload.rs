@@ -1,4 +1,4 @@
-//! Payloads that do not compress and say of themselves when they were due and whether they are whole.
+//! Payloads that do not compress and contain their due time and a checksum.
 //!
 //! ```text
 //! due u64 · number u64 · hash u64 · random bytes
@@ -17,11 +17,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Bytes of randomness that payloads are cut from.
 const POOL_BYTES: usize = 1024 * 1024;
-/// How many payloads there are for each that has a hash.
+/// One payload in this many has a hash.
 const HASHED_EVERY: u64 = 16;
 const HEAD_BYTES: usize = 24;
 const TEXT_HEAD_BYTES: usize = 2 * HEAD_BYTES;
-/// The least that has room for what a payload says.
+/// The least that has room for a payload's head.
 pub(super) const PAYLOAD_BYTES_MIN: usize = 64;
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -31,7 +31,7 @@ pub(super) fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// What all payloads of a process are cut from, each from another place.
+/// The bytes that all payloads of a process are cut from, each from another position.
 #[derive(Clone)]
 pub(super) struct Pool {
     random: Rc<[u8]>,
@@ -64,7 +64,7 @@ pub(super) struct Payloads {
 }
 
 impl Payloads {
-    /// Those of one connection; `source` tells it from others.
+    /// The payloads of one connection; `source` distinguishes it from others.
     pub(super) fn new(pool: Pool, source: u64) -> Self {
         Self { pool, number: source << 32 }
     }
@@ -98,10 +98,10 @@ fn hash(due_ns: u64, number: u64, rest: &[u8]) -> u64 {
     xxh3_64_with_seed(rest, due_ns ^ number.rotate_left(32))
 }
 
-/// Checks a payload that came back, and says when it was due.
+/// Checks a payload that came back, and returns when it was due.
 ///
 /// # Errors
-/// It is not as long as it was, or not what was sent.
+/// It has another length, or differs from what was sent.
 pub(super) fn check(payload: &[u8], bytes: usize, text: bool) -> anyhow::Result<u64> {
     let expected = if text { bytes - 2 } else { bytes };
     ensure!(payload.len() == expected, "a payload has {} bytes, not {expected}", payload.len());

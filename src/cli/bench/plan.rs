@@ -1,9 +1,9 @@
-//! What one client process does: every workload is some producers, tails and pollers over topics.
+//! The work of one client process: every workload is some producers, tails and pollers over topics.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// How messages get in.
+/// How messages are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Protocol {
@@ -35,7 +35,7 @@ impl Protocol {
     }
 }
 
-/// How a poll's answer comes.
+/// The format of a poll's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Form {
@@ -59,14 +59,14 @@ pub(super) struct Plan {
     pub(super) pollers: Pollers,
     pub(super) warm_up_ms: u64,
     pub(super) measured_ms: u64,
-    /// Tells the payloads of processes and repetitions apart.
+    /// Distinguishes the payloads of processes and repetitions.
     pub(super) seed: u64,
-    /// Which of the client processes this is, from 0.
+    /// The number of this client process, from 0.
     pub(super) process: usize,
 }
 
 impl Plan {
-    /// The topic of the `n`th of so many connections of a kind, each process having as many.
+    /// The topic of the `n`th of N connections of a kind, each process having as many.
     pub(super) fn topic_of(&self, n: usize, count: usize) -> usize {
         (self.process * count + n) % self.topics.len()
     }
@@ -80,13 +80,13 @@ pub(super) struct Producers {
     pub(super) batch: usize,
     /// Unanswered messages of one connection, at most.
     pub(super) in_flight: usize,
-    /// Messages a second of one connection (open loop); none: as fast as answers come (closed).
+    /// Messages a second of one connection (open loop); `None`: as fast as answers come (closed).
     pub(super) rate: Option<f64>,
-    /// The window counts what not every tail of this process has got.
+    /// The window counts messages that not every tail of this process has received.
     pub(super) until_delivered: bool,
-    /// Each frame goes to a topic by lot; else each connection has one.
+    /// Each frame goes to a random topic; else each connection has one.
     pub(super) by_lot: bool,
-    /// The measurement ends after so many messages of one connection, whatever the time.
+    /// The measurement ends after N messages of one connection, whatever the time.
     pub(super) messages_max: Option<u64>,
 }
 

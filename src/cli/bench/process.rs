@@ -43,14 +43,14 @@ impl Client {
 
     async fn hear(&mut self) -> anyhow::Result<Saying> {
         match self.sayings.next_line().await? {
-            Some(line) => serde_json::from_str(&line).context("what a client says"),
+            Some(line) => serde_json::from_str(&line).context("a client's line"),
             // It has said on standard error why.
             None => bail!("a client ended with {}", self.child.wait().await?),
         }
     }
 
-    /// Waits until it has sent everything and got every answer: messages by topic. `progress` hears
-    /// how many messages more there are, each time it says so.
+    /// Waits until it has sent everything and received every answer: messages by topic. `progress`
+    /// receives how many more messages there are, with each report.
     pub(super) async fn produced(
         &mut self,
         mut progress: impl FnMut(u64),
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    /// What it measured, once its consumers have everything.
+    /// Its results, once its consumers have everything.
     pub(super) async fn found(&mut self) -> anyhow::Result<Found> {
         match self.hear().await? {
             Saying::Found(found) => Ok(*found),

@@ -1,5 +1,5 @@
-//! What is measured: a broker somewhere, one of our own, or a bare server to hold it against; and
-//! what its process uses, where that is on this machine.
+//! The measured server: a given broker, one started here, or a bare server to compare with; and
+//! what its process uses, if it runs on this machine.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// What a server says once it accepts.
+/// A server's line once it accepts.
 const LISTENING: &str = "weir listening on http://";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server of our own in a temporary directory, which goes with it.
+/// A server started here in a temporary directory, which is removed with it.
 pub(super) struct OwnServer {
     child: Child,
     _directory: TempDir,
@@ -53,7 +53,7 @@ impl OwnServer {
         self.child.id()
     }
 
-    /// Ends it as it is to be ended, and removes what it wrote.
+    /// Ends it in order, and removes what it wrote.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         if let Some(pid) = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
@@ -64,19 +64,19 @@ impl OwnServer {
     }
 }
 
-/// What a process has used until now.
+/// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     pub(super) cpu_s: f64,
     /// Bytes handed to the disk.
     pub(super) written_bytes: u64,
     pub(super) resident_bytes: u64,
-    /// The most that was ever resident.
+    /// The largest resident size.
     pub(super) resident_bytes_max: u64,
 }
 
 impl Usage {
-    /// Reads it from /proc; none where there is no such thing.
+    /// Reads it from /proc; `None` if there is no /proc.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
         let stat = read("stat")?;

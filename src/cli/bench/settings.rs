@@ -1,4 +1,4 @@
-//! What is measured: a workload, and what was said about it on the command line.
+//! A measurement: a workload, and its settings from the command line.
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub(super) enum Workload {
     Poll,
     /// Producers and one tail: from when a message was due until it has arrived
     E2e,
-    /// Messages to topics by lot
+    /// Messages to random topics
     ManyTopics,
     /// Producers, tails and pollers together
     Mixed,
@@ -33,17 +33,17 @@ pub(super) enum Workload {
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(super) struct Settings {
-    /// What is measured
+    /// The workload
     #[arg(value_enum)]
     pub(super) workload: Workload,
-    /// How messages get in
+    /// How messages are published
     #[arg(long, value_enum)]
     pub(super) protocol: Option<Protocol>,
     /// Connections that publish
     #[arg(long, value_parser = count)]
     pub(super) connections: Option<usize>,
-    /// Messages of one connection that wait for their answer, at most; `tail`: that not every tail
-    /// has got; `many-topics` over sockets: of all connections
+    /// Most unanswered messages of one connection; `tail`: most that not every tail has received;
+    /// `many-topics` over sockets: of all connections
     #[arg(long, value_parser = count)]
     pub(super) in_flight: Option<usize>,
     /// Messages in a frame or request
@@ -55,7 +55,7 @@ pub(super) struct Settings {
     /// Bytes of a payload; they do not compress
     #[arg(long, default_value = "256", value_parser = size)]
     pub(super) payload_bytes: usize,
-    /// What an acknowledgement means
+    /// When a message is acknowledged
     #[arg(long, default_value = "sync", value_parser = ["sync", "os"])]
     pub(super) ack_level: String,
     /// Topics
@@ -70,7 +70,7 @@ pub(super) struct Settings {
     /// Messages a page
     #[arg(long, default_value_t = 1_000, value_parser = count)]
     pub(super) page: usize,
-    /// How pages come
+    /// The format of pages
     #[arg(long, value_enum, default_value = "ndjson")]
     pub(super) form: Form,
     /// Messages in each topic before it is polled
@@ -82,7 +82,7 @@ pub(super) struct Settings {
     /// Measured time of a repetition
     #[arg(long, default_value_t = 5.0)]
     pub(super) seconds: f64,
-    /// Time before it that doesn't count
+    /// Time before it that is not counted
     #[arg(long, default_value_t = 1.0)]
     pub(super) warm_up_seconds: f64,
 }
@@ -96,7 +96,7 @@ fn size(text: &str) -> Result<usize, String> {
     units::bytes(text).and_then(|bytes| usize::try_from(bytes).map_err(|error| error.to_string()))
 }
 
-/// What a workload is if nothing is said about it.
+/// The default settings of a workload.
 struct Defaults {
     protocol: Protocol,
     connections: usize,
@@ -164,7 +164,7 @@ impl Settings {
     /// The measurement of a server.
     ///
     /// # Errors
-    /// [`Usage`], where settings don't go together.
+    /// [`Usage`], if settings contradict each other.
     pub(super) fn measurement(
         &self,
         address: String,

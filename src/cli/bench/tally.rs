@@ -1,13 +1,13 @@
-//! What was counted and timed: a client's own, and that of many together.
+//! Counts and times: a client's own, and those of many together.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Longest time told apart from longer ones, in nanoseconds: 100 s.
+/// Longest time distinguished from longer ones, in nanoseconds: 100 s.
 const NS_MAX: u64 = 100_000_000_000;
 /// Significant digits of times.
 const DIGITS: u8 = 3;
-/// A throughput curve has a point for so many milliseconds.
+/// A throughput curve has a point for each of these milliseconds.
 pub(super) const BIN_MS: u64 = 100;
 
 /// What happened in the measured time.
@@ -25,20 +25,20 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts what happens in this time, and times the same, or, with `by_due`, what was due in it,
-    /// whenever it is done.
+    /// Counts events in this time, and times the same, or, with `by_due`, those due in it, whenever
+    /// they are done.
     pub(super) fn new(begin_ns: u64, end_ns: u64, by_due: bool) -> Self {
         let times = Histogram::new_with_bounds(1, NS_MAX, DIGITS).expect("bounds are in order");
         let bins = vec![0; (end_ns - begin_ns).div_ceil(BIN_MS * 1_000_000) as usize];
         Self { messages: 0, bytes: 0, times, bins, begin_ns, end_ns, by_due }
     }
 
-    /// A message of so many bytes was done at `now_ns`; it was due at `due_ns`.
+    /// A message of N bytes was done at `now_ns`; it was due at `due_ns`.
     pub(super) fn note(&mut self, due_ns: u64, now_ns: u64, bytes: usize) {
         self.note_many(1, due_ns, now_ns, bytes);
     }
 
-    /// So many messages of together so many bytes were done at once.
+    /// N messages of together N bytes were done at once.
     pub(super) fn note_many(&mut self, messages: u64, due_ns: u64, now_ns: u64, bytes: usize) {
         let measured = self.begin_ns..self.end_ns;
         if measured.contains(if self.by_due { &due_ns } else { &now_ns }) {
@@ -65,7 +65,7 @@ impl Tally {
     }
 }
 
-/// A [`Tally`] on its way.
+/// A [`Tally`] in transit.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Written {
     messages: u64,

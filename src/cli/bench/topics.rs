@@ -1,4 +1,4 @@
-//! The topics of a run: made before it, checked and deleted after it.
+//! The topics of a run: created before it, checked and deleted after it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use reqwest::{Client, Method};
 use serde::Deserialize;
 use serde_json::json;
 
-/// Requests under way together.
+/// Requests in flight together.
 const TOGETHER: usize = 32;
 
 pub(super) struct Topics {
@@ -23,7 +23,7 @@ struct Shown {
 }
 
 impl Topics {
-    /// Makes so many topics at this ack level.
+    /// Creates N topics at this ack level.
     pub(super) async fn make(address: &str, count: usize, ack_level: &str) -> anyhow::Result<Self> {
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
         let run = uuid::Uuid::from_u128(u128::from(super::payload::now_ns()));

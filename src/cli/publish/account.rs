@@ -1,4 +1,4 @@
-//! The account of what was sent: how much of it the broker has taken, for certain.
+//! The account of sent messages: how many the broker has certainly accepted.
 
 use anyhow::anyhow;
 
@@ -56,7 +56,7 @@ impl Account {
     ) {
         self.acknowledged += 1;
         self.duplicates += u64::from(duplicate);
-        // What was stored before may have no place any more.
+        // A message that was stored before may have no offset any more.
         self.last_offset = offset.or(self.last_offset);
         self.last_receipt = receipt.or_else(|| self.last_receipt.take());
     }
@@ -70,10 +70,10 @@ impl Account {
         }
     }
 
-    /// What to say after publishing ended so.
+    /// The report after publishing ended with this result.
     ///
     /// # Errors
-    /// What went wrong, and how far it came.
+    /// The failure, and how far publishing came.
     pub(super) fn close(self, ended: anyhow::Result<()>) -> anyhow::Result<String> {
         let Self { sent, acknowledged, refused, .. } = self;
         let unanswered = sent - acknowledged - refused;

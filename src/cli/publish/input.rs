@@ -1,4 +1,4 @@
-//! Where messages come from: an argument, files, or standard input.
+//! The sources of messages: an argument, files, or standard input.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,14 +17,14 @@ const LINES_AHEAD: usize = 1_000;
 /// A message's bytes.
 pub(super) struct Payload {
     pub(super) bytes: Vec<u8>,
-    /// The media type its file's name tells; where there is none, the content tells.
+    /// The media type by its file's name; `None` if only the content shows it.
     pub(super) content_type: Option<&'static str>,
 }
 
-/// Where a file's content comes from.
+/// The source of a file's content.
 pub(super) enum Source {
     Path(PathBuf),
-    /// Read already: while we waited for standard input the broker would not be answered.
+    /// Read already: the broker would not be answered while a read of standard input blocks.
     Stdin(Vec<u8>),
 }
 
@@ -44,7 +44,7 @@ impl Input {
     /// Files, a message each; `-` is standard input.
     ///
     /// # Errors
-    /// One that can't be opened, or standard input more than once.
+    /// A file that can't be opened, or standard input more than once.
     pub(super) fn files(paths: Vec<PathBuf>) -> anyhow::Result<Self> {
         if paths.iter().filter(|path| is_standard(path)).count() > 1 {
             let why = "--file -: is given twice, and standard input can be read once";
@@ -63,8 +63,8 @@ impl Input {
         read_stdin().map(Self::message)
     }
 
-    /// The lines of standard input, a message each. A thread of their own reads them: nothing else
-    /// can be told to stop when the broker ends while we wait for a line.
+    /// The lines of standard input, a message each. A thread of their own reads them: no other
+    /// reader can be stopped while it waits for a line after the broker has ended.
     pub(super) fn stdin_lines() -> anyhow::Result<Self> {
         let (sender, lines) = mpsc::channel(LINES_AHEAD);
         let read = move || {
@@ -86,7 +86,7 @@ impl Input {
         Ok(Self::Lines(lines))
     }
 
-    /// The next message; `None` at the end. Nothing is lost when it is not waited for.
+    /// The next message; `None` at the end. Cancelling the wait loses nothing.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<Payload>> {
         let by_content = |bytes| Payload { bytes, content_type: None };
         match self {
@@ -106,7 +106,7 @@ impl Input {
         }
     }
 
-    /// Nothing more is there yet.
+    /// No input is pending.
     pub(super) fn is_idle(&self) -> bool {
         match self {
             Self::Message(message) => message.is_none(),
@@ -122,7 +122,7 @@ fn read_stdin() -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file can be read, as far as can be said before it is.
+/// A file seems readable, as far as can be checked before the read.
 fn check(path: &Path) -> Result<(), Usage> {
     let refused = |why: &str| Usage(format!("--file {}: {why}", path.display()));
     if is_standard(path) {

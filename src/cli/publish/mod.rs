@@ -26,35 +26,35 @@ pub(super) struct Publish {
     /// The topic
     #[arg(value_parser = TopicName::new)]
     topic: TopicName,
-    /// The message; without it, every line of standard input is one. What is valid JSON is sent
-    /// as JSON, other text as text, anything else as bytes
+    /// The message; without it, every line of standard input is one. Valid JSON is sent as JSON,
+    /// other text as text, anything else as bytes
     message: Option<String>,
-    /// Publish a file as one message, `-` for standard input; may be given again for more. What it
-    /// is goes by its extension: .json, .txt, else bytes
+    /// Publish a file as one message, `-` for standard input; may be repeated. Its type follows
+    /// from its extension: .json, .txt, else bytes
     #[arg(long = "file", value_name = "FILE", conflicts_with = "message")]
     files: Vec<PathBuf>,
     /// Publish all of standard input as one message
     #[arg(long, conflicts_with_all = ["message", "files"])]
     raw: bool,
-    /// The media type, whatever the content looks like
+    /// The media type, regardless of the content
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// What the messages are about
+    /// The key of the messages
     #[arg(long)]
     key: Option<String>,
-    /// An attribute; may be given again for more
+    /// An attribute; may be repeated
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
-    /// An id of your own: sent again, the message is not stored twice. For a single message only
+    /// A message id: sent again, the message is not stored twice. For a single message only
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
-    /// How long the messages are of use, in milliseconds or as `1h30m`
+    /// How long the messages live, in milliseconds or as `1h30m`
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     ttl_ms: Option<u64>,
-    /// Messages a second, evenly spaced [default: as fast as the broker takes them]
+    /// Messages a second, evenly spaced [default: as fast as the broker accepts them]
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Number the messages under this name, going on after its last durable one
+    /// Number the messages under this name, continuing after its last durable one
     #[arg(long, value_name = "NAME", value_parser = TopicName::new)]
     producer: Option<TopicName>,
     /// Print each acknowledgement as a JSON object on a line

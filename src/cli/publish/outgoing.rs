@@ -1,4 +1,4 @@
-//! Messages as the producer socket takes them.
+//! Messages in the producer socket's form.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::model::PayloadKind;
 
 /// What all messages have in common.
 pub(super) struct Outgoing {
-    /// Where none is given, each payload tells its own.
+    /// If none is given, each payload determines its own.
     pub(super) content_type: Option<String>,
     pub(super) key: Option<String>,
     pub(super) attributes: BTreeMap<String, String>,
@@ -36,7 +36,7 @@ struct Frame<'a> {
     data: Data<'a>,
 }
 
-/// The bytes in the form that keeps every one of them.
+/// The bytes in a form that preserves each of them.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
@@ -49,7 +49,7 @@ impl Outgoing {
     /// The frame for one message.
     ///
     /// # Errors
-    /// None that could happen: everything in it is plain data.
+    /// Never: everything in it is plain data.
     pub(super) fn frame(&self, id: u64, payload: &Payload) -> serde_json::Result<String> {
         let given = self.content_type.as_deref().or(payload.content_type);
         let content_type = given.unwrap_or_else(|| by_content(&payload.bytes));
@@ -83,10 +83,10 @@ fn is_long_when_escaped(bytes: &[u8]) -> bool {
 
 fn data<'a>(content_type: &str, bytes: &'a [u8]) -> Data<'a> {
     match (PayloadKind::of(content_type), std::str::from_utf8(bytes)) {
-        // As it is, since a re-encoding could change numbers; white space around it would go.
+        // Unchanged, since a re-encoding could change numbers; white space around it would be dropped.
         (PayloadKind::Json, Ok(text)) if text.trim() == text => match serde_json::from_str(text) {
             Ok(data) => Data::Json { data },
-            // The broker says what is wrong with it.
+            // The broker reports what is wrong with it.
             Err(_) => Data::Bytes { data_base64: STANDARD.encode(bytes) },
         },
         (PayloadKind::Text, Ok(data)) if !is_long_when_escaped(bytes) => Data::Text { data },

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// How far messages may be behind their time and still catch up. Timers are not exact to less than
-/// a few milliseconds, and after a pause in the input nothing shall come in a burst: tokio's
-/// interval does the one or the other.
+/// a few milliseconds, and after a pause in the input there must be no burst: tokio's interval
+/// supports only one of the two.
 const BEHIND_MAX: Duration = Duration::from_millis(20);
 
 /// Reads a rate in messages a second.

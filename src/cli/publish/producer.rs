@@ -21,7 +21,7 @@ use crate::model::TopicName;
 /// Messages sent and not acknowledged, at most, where the broker's credit is larger.
 const UNACKED_MAX: usize = 1_000;
 
-/// What the broker says.
+/// The broker's frame.
 #[derive(Deserialize)]
 struct Frame<'a> {
     welcome: Option<Welcome>,
@@ -60,7 +60,7 @@ pub(super) struct Producer {
     outgoing: Outgoing,
     credit: Credit,
     next_id: u64,
-    /// Ids and bytes of what is sent and not answered, in the order sent.
+    /// Ids and bytes of unanswered messages, in the order sent.
     unanswered: VecDeque<(u64, usize)>,
     unanswered_bytes: usize,
     account: Account,
@@ -103,7 +103,7 @@ impl Producer {
         })
     }
 
-    /// Whether acknowledgements are printed, and who is shown how many there are.
+    /// Whether acknowledgements are printed, and the progress bar for their count.
     pub(super) fn show(&mut self, json: bool, bar: ProgressBar) {
         (self.json, self.bar) = (json, bar);
     }
@@ -112,11 +112,11 @@ impl Producer {
     pub(super) async fn publish(&mut self, input: Input, pace: Option<Pace>) -> anyhow::Result<()> {
         let sent = self.send_all(input, pace).await;
         if sent.as_ref().is_err_and(|error| error.is::<Problem>() || error.is::<Closed>()) {
-            // What the broker could not read it will not answer, and behind its close comes nothing.
+            // The broker does not answer what it could not read, and sends nothing after its close.
             return sent;
         }
-        // Also where sending failed: what was answered before that is still to be heard, and why
-        // the broker closed.
+        // Also if sending failed: earlier answers, and why the broker closed, are still to be
+        // received.
         self.hear_out().await.and(sent)
     }
 
@@ -156,7 +156,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Beyond the broker's credit it would not read us.
+    /// The broker does not read beyond its credit.
     fn has_room(&self) -> bool {
         self.unanswered.len() < self.credit.messages.clamp(1, UNACKED_MAX)
             && (self.unanswered.is_empty() || self.unanswered_bytes < self.credit.bytes)
@@ -194,7 +194,7 @@ impl Producer {
         }
         self.bar.set_position(self.account.acknowledged);
         if self.json {
-            // Without a reader, too: what was to be published still is.
+            // Without a reader, too: the input still has to be published.
             report(frame.acks.iter().map(|raw| one_line(raw.get()).into_owned()))?;
         }
         match frame.error {
@@ -203,16 +203,16 @@ impl Producer {
         }
     }
 
-    /// What to say at the end; nothing where all was said already.
+    /// The report at the end; `None` if everything was printed already.
     ///
     /// # Errors
-    /// What went wrong, with the account of what was acknowledged nevertheless.
+    /// The failure, with the account of what was acknowledged nevertheless.
     pub(super) async fn end(
         mut self,
         published: anyhow::Result<()>,
     ) -> anyhow::Result<Option<String>> {
         self.bar.finish_and_clear();
-        // Everything that was to be heard has been heard.
+        // Every answer has been received.
         let _ = self.socket.close(None).await;
         let fenced = self.account.is_fenced() || published.as_ref().is_err_and(is_fenced);
         let report = self.account.close(published);
@@ -269,7 +269,7 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> anyhow::Result<T> {
     serde_json::from_str(text).context("the broker's answer can't be read")
 }
 
-/// The text of the next frame, where it has one. Nothing is lost when it is not waited for.
+/// The text of the next frame, if it has one. Cancelling the wait loses nothing.
 async fn hear(socket: &mut Socket) -> anyhow::Result<Option<String>> {
     match socket.next().await.ok_or_else(|| anyhow!(BROKE))?.context(BROKE)? {
         Message::Text(text) => Ok(Some(text.to_string())),

@@ -1,4 +1,4 @@
-//! How far publishing has come, for somebody who watches.
+//! The progress of publishing, on a terminal.
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stdin, stdout};
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-/// A bar on standard error, if that is a terminal; none where it would stand in the way of what is
-/// typed or printed there, nor for a single message.
+/// A bar on standard error, if that is a terminal; none if it would disturb input or output there,
+/// nor for a single message.
 pub(super) fn bar(files: &[PathBuf], single: bool, json: bool) -> ProgressBar {
     let typed = files.is_empty() && stdin().is_terminal();
     if single || typed || (json && stdout().is_terminal()) {
@@ -24,6 +24,6 @@ pub(super) fn bar(files: &[PathBuf], single: bool, json: bool) -> ProgressBar {
 }
 
 fn rate(state: &ProgressState, out: &mut dyn Write) {
-    // There is nobody to tell that a bar can't be written.
+    // A failed write of the bar can't be reported.
     let _ = write!(out, "{:.0} a second", state.per_sec());
 }

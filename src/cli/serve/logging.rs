@@ -1,4 +1,4 @@
-//! What `weir serve` logs, and in which format. How lines leave the process is [`crate::log`]'s.
+//! What `weir serve` logs, and in which format. [`crate::log`] writes the lines.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, stderr};
@@ -11,23 +11,23 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use crate::cli::Usage;
 use crate::log::{self, ToStderr};
 
-/// What is logged where `WEIR_LOG` says nothing else.
+/// The default of `WEIR_LOG`.
 const LOG_FILTER: &str = "info,actix_server=warn,fjall=warn,lsm_tree=warn";
 const VARIABLE: &str = "WEIR_LOG";
 
-/// How logs are written.
+/// The format of logs.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum LogFormat {
     Text,
     Json,
 }
 
-/// Begins to log; panics are logged too, since the default report of one waits for standard error.
+/// Starts logging; panics are logged too, since the default report of one waits for standard error.
 ///
 /// # Errors
-/// `WEIR_LOG` can't be understood.
+/// `WEIR_LOG` is malformed.
 pub(super) fn start(format: LogFormat) -> Result<(), Usage> {
-    // A stage of a trace is told of when it ends, with the time it took.
+    // A stage of a trace is logged when it ends, with the time it took.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter()?)
         .with_span_events(FmtSpan::CLOSE)
@@ -63,7 +63,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     };
     let (thread, at) = (std::thread::current(), panic.location().map(ToString::to_string));
     let (thread, at) = (thread.name().unwrap_or_default(), at.unwrap_or_default());
-    // Where RUST_BACKTRACE asks for it.
+    // If RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
     match backtrace.status() {
         BacktraceStatus::Captured => tracing::error!(thread, at, what, %backtrace, "panic"),

@@ -15,14 +15,14 @@ use crate::broker;
 use crate::config::Config;
 use crate::log;
 
-/// Settings file that is used when none is named and it is there.
+/// Settings file used by default, if it exists.
 const CONFIG_FILE: &str = "broker.toml";
-/// Standard input by a path.
+/// Standard input as a path.
 const STDIN: &str = "/dev/stdin";
 
 #[derive(Args)]
 pub(super) struct Serve {
-    /// Settings file, `-` for standard input [default: broker.toml, if there is one here]
+    /// Settings file, `-` for standard input [default: broker.toml, if it exists here]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address and port to listen on; port 0 takes a free one
@@ -31,17 +31,17 @@ pub(super) struct Serve {
     /// Data directory
     #[arg(long, value_name = "DIR", value_parser = directory())]
     data: Option<PathBuf>,
-    /// Listen on an address that others can reach, though nothing is encrypted or authenticated
+    /// Listen on an address that other machines can reach, though nothing is encrypted or authenticated
     #[arg(long)]
     insecure: bool,
-    /// How logs are written to standard error
+    /// The format of logs on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        // Before anything else starts, so that no signal finds us without a handler.
+        // Before anything else starts, so that every signal has a handler.
         let stop = signals::take_over()?;
         logging::start(self.log_format)?;
         let config = self.settings()?;
@@ -78,7 +78,7 @@ impl Serve {
     }
 }
 
-/// Variables that are text; one of ours that is not is refused, where a default would take its place.
+/// Variables that are text; one of weir's that is not is refused, since its default would replace it.
 fn environment() -> Result<Vec<(String, String)>, Usage> {
     let mut environment = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -93,8 +93,8 @@ fn environment() -> Result<Vec<(String, String)>, Usage> {
     Ok(environment)
 }
 
-/// Says where clients can connect. Standard output may be closed, or a full pipe that is not read: a
-/// thread of its own waits for it, and the broker does not.
+/// Prints where clients can connect. Standard output may be closed, or a full pipe that is not
+/// read: a separate thread waits for it, and the broker does not.
 fn announce(address: SocketAddr) {
     let line = format!("weir listening on http://{address}\n");
     let write = move || {

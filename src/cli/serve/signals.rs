@@ -1,7 +1,7 @@
-//! What `weir serve` does on signals: SIGTERM and SIGINT stop it in order, SIGHUP is noted, and no
-//! other signal that people or their scripts send ends it.
+//! Signals of `weir serve`: SIGTERM and SIGINT stop it in order, SIGHUP is logged, and no other
+//! signal that users or their scripts send ends it.
 //!
-//! SIGQUIT keeps its meaning (a core dump), and so do those that say the program is at fault.
+//! SIGQUIT keeps its meaning (a core dump), and so do those that signal a fault of the program.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Signals whose default is to end the process, though they ask nothing of a broker (signal(7)): of
 /// users, timers, accounting, descriptors and power. At SIGXFSZ the write that was too large fails,
-/// which is answered as any write that fails.
+/// and is handled like any failed write.
 const IGNORED: [Signal; 10] = [
     Signal::USR1,
     Signal::USR2,
@@ -24,7 +24,7 @@ const IGNORED: [Signal; 10] = [
     Signal::XFSZ,
 ];
 
-/// Takes all signals over; what it returns completes when the broker is to stop.
+/// Handles all signals; the returned future completes when the broker is to stop.
 ///
 /// # Errors
 /// The system refused a handler.
@@ -41,7 +41,7 @@ pub(super) fn take_over() -> io::Result<impl Future<Output = ()>> {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hang_up.recv() => tracing::info!("SIGHUP: there is nothing to read again"),
+                _ = hang_up.recv() => tracing::info!("SIGHUP: there is nothing to reload"),
             }
         }
     })

@@ -1,4 +1,4 @@
-//! Which messages are wanted.
+//! Which messages to print.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// One of the keys, where there are any, and all of the attributes.
+    /// One of the keys, if any are given, and all of the attributes.
     pub(super) fn new(keys: Vec<String>, attributes: BTreeMap<String, String>) -> Self {
         Self { keys, attributes }
     }

@@ -1,4 +1,4 @@
-//! Messages as they come, from a tail socket; it comes back when the broker does.
+//! Messages as they arrive, from a tail socket; it reconnects when the broker is back.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::cli::output::note;
 use crate::cli::problem::Problem;
 use crate::model::{Gap, TopicName};
 
-/// Pause between attempts to come back, where the broker names none.
+/// Pause between attempts to reconnect, if the broker names none.
 const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct Frame<'a> {
     error: Option<Problem>,
 }
 
-/// Prints messages until there are enough.
+/// Prints messages until the count is reached.
 pub(super) async fn follow(
     server: &Server,
     topic: &TopicName,
@@ -53,13 +53,13 @@ pub(super) async fn follow(
 
 struct Follower<'a> {
     topic: &'a TopicName,
-    /// Where to go on.
+    /// The position to continue at.
     from: String,
     printer: Printer,
 }
 
 impl Follower<'_> {
-    /// Reads a tail until there is enough or it ends; why it did, where the broker said so.
+    /// Reads a tail until the count is reached or it ends; returns the broker's reason, if it gave one.
     async fn read(&mut self, mut socket: Socket) -> anyhow::Result<Option<anyhow::Error>> {
         while !self.printer.is_done() {
             match socket.next().await {
@@ -88,10 +88,10 @@ impl Follower<'_> {
         Ok(None)
     }
 
-    /// How long to wait before coming back.
+    /// How long to wait before reconnecting.
     ///
     /// # Errors
-    /// Coming back would not help.
+    /// Reconnecting would not help.
     fn pause(&self, ended: Option<anyhow::Error>) -> anyhow::Result<Duration> {
         let mut pause = RETRY;
         if let Some(error) = ended {

@@ -29,16 +29,16 @@ pub(super) struct Subscribe {
         value_parser = from
     )]
     from: String,
-    /// End after so many messages; those that are filtered out don't count
+    /// End after N messages; filtered ones don't count
     #[arg(long)]
     count: Option<u64>,
-    /// End with the message that is the topic's last one now, instead of waiting for more
+    /// End at the topic's present last message, instead of waiting for more
     #[arg(long)]
     until_now: bool,
-    /// Only messages with this key; may be given again for more keys
+    /// Only messages with this key; may be repeated for more keys
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
-    /// Only messages with this attribute; given again, they need to have each
+    /// Only messages with this attribute; if repeated, with all of them
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
     /// Print the whole message as a JSON object on a line, instead of the payload alone

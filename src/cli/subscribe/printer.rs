@@ -1,7 +1,7 @@
 //! Received messages on standard output, gaps on standard error.
 //!
-//! Invariant: a file or a program is given the bytes that were sent, whatever they are said to be; a
-//! terminal is given nothing that it would take for a command.
+//! Invariant: a file or a program gets exactly the bytes that were sent, whatever their declared
+//! type; a terminal gets nothing that it would take for a command.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::cli::output::{note, one_line, print};
 use crate::cli::terminal;
 use crate::model::{Gap, PayloadKind};
 
-/// A message, as far as anything here asks for it.
+/// A message, as far as it is used here.
 #[derive(Deserialize)]
 pub(super) struct Received<'a> {
     offset: u64,
@@ -34,7 +34,7 @@ pub(super) struct Received<'a> {
     data_base64: Option<Cow<'a, str>>,
 }
 
-/// A member that is there and null is a value too.
+/// A member that exists and is null is a value too.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -50,19 +50,19 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// Prints messages that pass, whole or their payloads alone, at most so many.
+    /// Prints messages that pass, whole or their payloads alone, at most N.
     pub(super) fn new(filter: Filter, json: bool, count: Option<u64>) -> Self {
         let terminal = stdout().is_terminal();
         Self { filter, json, terminal, left: count.unwrap_or(u64::MAX) }
     }
 
-    /// It has printed as many as it was to.
+    /// It has printed as many as asked for.
     pub(super) fn is_done(&self) -> bool {
         self.left == 0
     }
 
-    /// Prints what is wanted of messages below the offset `end`; gives the offset after the last
-    /// one that it looked at.
+    /// Prints the matching messages below the offset `end`; returns the offset after the last one
+    /// read.
     pub(super) fn messages(&mut self, raw: &[&RawValue], end: u64) -> anyhow::Result<Option<u64>> {
         let mut lines = Vec::new();
         let mut next = None;
@@ -95,7 +95,7 @@ impl Printer {
         })
     }
 
-    /// Says that these offsets hold no messages any more.
+    /// Reports that these offsets hold no messages any more.
     pub(super) fn gap(&self, gap: Gap) {
         let Gap { from, to } = gap;
         note(&format!("weir: gap: there are no messages from offset {from} to {to}"));
@@ -116,7 +116,7 @@ fn payload<'a>(raw: &'a RawValue, message: Received<'a>) -> anyhow::Result<Cow<'
     Ok(Cow::Borrowed(with_white_space(raw.get(), data.get()).as_bytes()))
 }
 
-/// A value within a message, with the white space around it: the broker writes none, so that it is the
+/// A value within a message, with the white space around it: the broker adds none, so it is the
 /// payload's own.
 fn with_white_space<'a>(message: &'a str, value: &str) -> &'a str {
     const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];

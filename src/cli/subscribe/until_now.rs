@@ -1,4 +1,4 @@
-//! What a topic holds now, read by polling up to where its head was at the first answer.
+//! A topic's present messages, read by polling up to the head of the first answer.
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ struct Page<'a> {
     messages: Vec<&'a RawValue>,
 }
 
-/// Prints messages until there are enough, or there are no more.
+/// Prints messages until the count is reached, or none are left.
 pub(super) async fn read(
     server: &Server,
     topic: &TopicName,
@@ -31,7 +31,7 @@ pub(super) async fn read(
         let place = server.topic(topic, &["messages"]).with("from", &from).with("max", "1000");
         let answer = match server.get(place).await {
             Ok(answer) => answer,
-            // Retention was faster than we.
+            // Retention has removed the offset meanwhile.
             Err(error) => match (end, gap(&error, &from)) {
                 (Some(_), Some(gap)) => {
                     printer.gap(gap);
@@ -55,7 +55,7 @@ pub(super) async fn read(
     Ok(())
 }
 
-/// The gap that a refusal of this offset tells of.
+/// The gap in a refusal of this offset.
 fn gap(error: &anyhow::Error, from: &str) -> Option<Gap> {
     let first = error.downcast_ref::<Problem>()?.first?;
     Gap::before(from.parse().ok()?, first)

@@ -1,4 +1,4 @@
-//! `weir topics`: what there is, and how it is set.
+//! `weir topics`: the topics and their settings.
 
 mod settings;
 mod table;
@@ -27,9 +27,9 @@ pub(super) enum Topics {
     List(List),
     /// Show everything about a topic
     Show(Show),
-    /// Create a topic; settings that are left out take the broker's defaults
+    /// Create a topic; omitted settings take the broker's defaults
     Create(Create),
-    /// Change some settings of a topic; the others stay as they are
+    /// Change some settings of a topic; the others are unchanged
     Change(Change),
     /// Delete topics with all their messages
     Delete(Delete),
@@ -37,7 +37,7 @@ pub(super) enum Topics {
 
 #[derive(Args)]
 pub(super) struct List {
-    /// Only topics whose names begin so
+    /// Only topics with this name prefix
     #[arg(long, default_value = "")]
     prefix: String,
     /// Print each topic as a JSON object on a line
@@ -61,7 +61,7 @@ pub(super) struct Show {
 
 #[derive(Args)]
 pub(super) struct Create {
-    /// The topic, which must not be there
+    /// The topic to create; must not exist
     #[arg(value_parser = TopicName::new)]
     name: TopicName,
     /// Print the topic as a JSON object on a line
@@ -69,7 +69,7 @@ pub(super) struct Create {
     json: bool,
     #[command(flatten)]
     server: Server,
-    // Last, since its heading would stand over what follows.
+    // Last, since its heading would cover what follows.
     #[command(flatten)]
     settings: Settings,
 }
@@ -84,7 +84,7 @@ pub(super) struct Change {
     json: bool,
     #[command(flatten)]
     server: Server,
-    // Last, since its heading would stand over what follows.
+    // Last, since its heading would cover what follows.
     #[command(flatten)]
     settings: Settings,
 }
@@ -193,7 +193,7 @@ impl Change {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Says what was done, and what the settings that were given are now.
+/// Reports the change, and the present values of the given settings.
 async fn say(
     answer: Response,
     done: &str,
@@ -214,11 +214,11 @@ async fn say(
 }
 
 impl Delete {
-    /// One that can't be deleted doesn't save the others.
+    /// A topic that can't be deleted doesn't stop the deletion of the others.
     async fn run(self) -> anyhow::Result<()> {
         let (mut left, mut reported) = (0, Ok(()));
         for name in &self.names {
-            // Without the topic, since nobody wants to hear how to create it.
+            // Without the topic, since a hint on how to create it would not help.
             let place = self.server.place(&["v1", "topics", name.as_str()]);
             match self.server.send(Method::DELETE, place, |_| {}).await {
                 Ok(_) => reported = reported.and(report([format!("deleted {name}")])),

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use crate::cli::Usage;
 use crate::config::units;
 
-/// The names are the settings' own, so that what was given makes the object that is sent. Whether
-/// a value is within its bounds, and what more there is, the broker knows.
+/// The names are the settings' own, so that the given ones make the object that is sent. The broker
+/// checks bounds and any other settings.
 #[derive(Args, Serialize)]
 #[command(next_help_heading = "Settings")]
 pub(super) struct Settings {
@@ -49,7 +49,7 @@ pub(super) struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     dedup_window_messages: Option<u64>,
     /// A JSON object of any settings the broker knows, from a file or, with `-`, from standard
-    /// input; flags beat it
+    /// input; flags override it
     #[arg(long = "settings", value_name = "FILE")]
     #[serde(skip)]
     file: Option<PathBuf>,

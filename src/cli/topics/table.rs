@@ -1,4 +1,4 @@
-//! Topics as people read them.
+//! Topics as tables.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::model::Gap;
 
-/// What people look for first; settings follow in the order of their names.
+/// The most important members first; settings follow in the order of their names.
 const FIRST: [&str; 13] = [
     "name",
     "state",
@@ -81,7 +81,7 @@ pub(super) fn details(topic: &Map<String, Value>) -> Table {
     table
 }
 
-/// A value without JSON's quotes and brackets, where they say nothing.
+/// A value without JSON's quotes and brackets, if they carry no meaning.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

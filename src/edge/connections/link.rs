@@ -1,9 +1,9 @@
 //! What a connection's stream and the requests that came over it know of each other.
 //!
 //! actix-http keeps a request going whose client has sent FIN, since it may only have ended its own
-//! half and still read. That is right where the answer comes anyway; who waits for something that
-//! may not come for long must not keep the connection of a client that has gone. So the stream says
-//! that nothing more will come, and whoever holds an answer back gives it then.
+//! half and still read. That is right if the answer comes anyway; an answer that may not come for
+//! long must not keep the connection of a client that has gone. So the stream signals that no more
+//! input will come, and a handler that holds an answer back gives it then.
 //!
 //! Invariant: everything here lives on the connection's own thread.
 
@@ -25,21 +25,21 @@ pub struct Link(Rc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The client will send nothing more.
+    /// The client will send no more.
     ended: Cell<bool>,
     on_end: Notify,
     /// A request is being answered, or the connection is a WebSocket's.
     busy: Cell<bool>,
     pieces: Cell<Pieces>,
-    /// The body of the request has not been read to its end: what comes is no head.
+    /// The body of the request has not been read to its end: input is not a head.
     body_left: Cell<bool>,
     /// A request has come before.
     used: Cell<bool>,
-    /// What has come since there was no request; the beginning of the next one's head.
+    /// Bytes received since the last request ended: the beginning of the next one's head.
     head: RefCell<Vec<u8>>,
 }
 
-/// How far an answer is that is written in several pieces.
+/// The progress of an answer that is written in several pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Pieces {
     /// None is being written.
@@ -47,7 +47,7 @@ enum Pieces {
     None,
     /// More may follow.
     Coming,
-    /// The last one has been made, and may not have been written.
+    /// The last one has been made, and may not be written yet.
     Made,
 }
 
@@ -73,7 +73,7 @@ impl Link {
         self.0.pieces.get() != Pieces::None
     }
 
-    /// All that was made so far has been written.
+    /// Everything made so far has been written.
     pub(super) fn wrote_all(&self) {
         if self.0.pieces.get() == Pieces::Made {
             self.0.pieces.set(Pieces::None);
@@ -85,7 +85,7 @@ impl Link {
         request.conn_data::<Self>().cloned().unwrap_or_default()
     }
 
-    /// Waits until the client will send nothing more.
+    /// Waits until the client will send no more.
     pub async fn ended(&self) {
         loop {
             let told = self.0.on_end.notified();
@@ -96,7 +96,7 @@ impl Link {
         }
     }
 
-    /// What `answer` gives, unless the client goes before.
+    /// The result of `answer`, unless the client leaves first.
     pub async fn unless_ended<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -105,7 +105,7 @@ impl Link {
         }
     }
 
-    /// The client will send nothing more.
+    /// The client will send no more.
     pub(super) fn end(&self) {
         self.0.ended.set(true);
         self.0.on_end.notify_waiters();
@@ -128,7 +128,7 @@ impl Link {
         self.0.used.set(true);
         let mut head = self.0.head.borrow_mut();
         head.clear();
-        // Most connections rest most of the time.
+        // Most connections are idle most of the time.
         head.shrink_to(HEAD_BYTES_KEPT);
     }
 
@@ -137,12 +137,12 @@ impl Link {
         self.0.body_left.set(false);
     }
 
-    /// It is answered; another may come, if this one has come whole.
+    /// It is answered; another may come, if this one is complete.
     pub fn answered(&self) {
         self.0.busy.set(self.0.body_left.get());
     }
 
-    /// The head of another request than the first has begun to come and is not whole.
+    /// The head of a request after the first has begun to arrive and is incomplete.
     pub(super) fn awaits_head(&self) -> bool {
         let whole = |head: &[u8]| head.windows(4).any(|end| end == b"\r\n\r\n");
         let head = self.0.head.borrow();

@@ -1,7 +1,7 @@
-//! What actix-http refuses by itself: found in what it writes, and said again as a problem object.
+//! What actix-http refuses by itself: found in its output, and replaced by a problem object.
 //!
-//! Its answers have a status, a date and nothing else; none of the broker's own is like that, since
-//! all of those say `Cache-Control`. Which field is wrong is found by reading the head once more.
+//! Its answers have a status, a date and nothing else; no answer of the broker's own is like that,
+//! since they all have `Cache-Control`. Which field is wrong is found by parsing the head once more.
 
 use std::time::SystemTime;
 
@@ -21,7 +21,7 @@ const BARE_BYTES_MAX: usize = 192;
 pub(super) struct Bare<'a> {
     /// Where it begins.
     pub(super) at: usize,
-    /// The answer before it was the connection's last one, so this is one too many.
+    /// The answer before it was the connection's last one, so this one is superfluous.
     pub(super) behind_last: bool,
     status: u16,
     date: &'a str,
@@ -59,7 +59,7 @@ fn bare(answer: &[u8]) -> Option<(u16, &str)> {
     (empty && !date.is_empty()).then_some((status, date))
 }
 
-/// Whether the last of these answers is the connection's last; `None` where they are not whole.
+/// Whether the last of these answers is the connection's last; `None` if they are incomplete.
 fn whole_answers(mut written: &[u8]) -> Option<bool> {
     let mut last = false;
     while !written.is_empty() {
@@ -99,7 +99,7 @@ pub(super) fn too_slow(link: &Link) -> Vec<u8> {
 }
 
 impl Bare<'_> {
-    /// The answer that says the same, and why.
+    /// The answer with the same status, and the reason.
     pub(super) fn problem(&self, link: &Link) -> Vec<u8> {
         let problem = match self.status {
             408 => Problem::new(Code::RequestTimeout, "the request's head did not come in time"),
@@ -133,7 +133,7 @@ fn what_is_wrong(head: &[u8]) -> Problem {
     let mut request = Request::new(&mut headers);
     match request.parse(head) {
         Err(Error::Version) => {
-            let why = "HTTP/1.1 and HTTP/1.0 are spoken here";
+            let why = "HTTP/1.1 and HTTP/1.0 are supported";
             Problem::invalid("version", why)
         }
         Err(Error::Token | Error::Status) => {

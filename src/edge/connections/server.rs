@@ -1,6 +1,6 @@
 //! The server: listens, and gives every connection a [`ClientStream`] and a place in the count.
 //!
-//! It is what `actix_web::HttpServer` sets up, but for the stream, which that one has no place for.
+//! It sets up what `actix_web::HttpServer` does, but for the stream, which cannot be replaced there.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,13 +22,13 @@ use super::{Connections, ReadingEnd, set_up};
 use crate::edge::LimitSettings;
 use crate::edge::outgoing::UNCHARGED_BYTES;
 
-/// actix-http's clock is set so often; its timeouts begin by that clock, so up to this much ago.
+/// Period of actix-http's clock; its timeouts begin by that clock, so up to this much ago.
 const HTTP_CLOCK_TICK: Duration = Duration::from_millis(500);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// A listening server that runs on so many threads, and the address it listens on. `spare` connections
-/// over the limits may be open, each until its client has been told so.
+/// A listening server that runs on N threads, and the address it listens on. `spare` connections
+/// over the limits may be open, each until its client has received the refusal.
 ///
 /// # Errors
 /// The address can't be had.
@@ -91,7 +91,7 @@ where
         })
     };
     let server = builder
-        // Those within the limits are told why they are refused; this holds where nobody asks.
+        // Connections within `spare` get a refusal; this is the backstop for those that send no request.
         .max_concurrent_connections((connections_max + spare).div_ceil(workers))
         .workers(workers)
         .disable_signals()
@@ -100,7 +100,7 @@ where
     Ok((server.run(), address))
 }
 
-/// Listens where a broker that has just ended did, and on nothing else that is in use.
+/// Listens where a broker that has just ended did, but on no port that is in use.
 fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -1,12 +1,12 @@
-//! The stream between a client and actix-http: TCP, and what actix-http has no place for.
+//! The stream between a client and actix-http: TCP, and what actix-http has no hook for.
 //!
-//! It tells the connection's [`Link`] when the client has sent its last byte, and puts a problem
-//! object in the place of answers that actix-http writes by itself, before any handler runs: those
+//! It notifies the connection's [`Link`] when the client has sent its last byte, and replaces
+//! answers that actix-http writes by itself, before any handler runs, with a problem object: those
 //! have a status and no body, and end the connection.
 //!
-//! Invariant: every other byte passes as it is. An answer is replaced only where it is certain that
-//! one begins there: at the beginning of what is written at once, or behind whole answers, and never
-//! while an answer is written in several pieces, which may hold anything.
+//! Invariant: every other byte passes unchanged. An answer is replaced only where one certainly
+//! begins: at the beginning of a write, or behind complete answers, and never while an answer is
+//! written in several pieces, which may hold anything.
 
 use std::io;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use super::link::Link;
 use super::refusal;
 
-/// After so many bytes in a row actix-http has to look at what it has; by itself it would read 128 KiB
+/// After N bytes in a row actix-http has to process what it has; by itself it would read 128 KiB
 /// first, into a buffer that it doubles for them.
 const READ_IN_A_ROW_BYTES: usize = 64 * 1024;
 
@@ -30,11 +30,11 @@ pub struct ClientStream {
     link: Link,
     /// Bytes that were read one after another.
     in_a_row: usize,
-    /// Bytes at the front of what is to be written that were looked at before.
+    /// Bytes at the front of the output that were examined before.
     seen: usize,
     refusal: Option<Refusal>,
     head_timeout: Duration,
-    /// When the head that has begun must be whole. actix-http times the first one only.
+    /// The deadline of a head that has begun. actix-http times the first one only.
     head_due: Option<Pin<Box<Sleep>>>,
 }
 
@@ -47,7 +47,7 @@ struct Refusal {
 }
 
 impl ClientStream {
-    /// A connection that was accepted, and how long a head may take to come.
+    /// An accepted connection, and how long a head may take to arrive.
     pub fn new(tcp: TcpStream, head_timeout: Duration) -> Self {
         let link = Link::default();
         Self { tcp, link, in_a_row: 0, seen: 0, refusal: None, head_timeout, head_due: None }
@@ -63,7 +63,7 @@ impl ClientStream {
         &self.link
     }
 
-    /// Ready once a head that has begun is not whole in time.
+    /// Ready once a head that has begun is overdue.
     fn head_is_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.link.awaits_head() {
             self.head_due = None;
@@ -74,7 +74,7 @@ impl ClientStream {
         due.as_mut().poll(context)
     }
 
-    /// Writes what stands in the place of a refusal; ready when it is all written.
+    /// Writes the replacement of a refusal; ready when it is all written.
     fn write_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(refusal) = &mut self.refusal else { return Poll::Ready(Ok(())) };
         while refusal.written < refusal.instead.len() {

@@ -1,4 +1,4 @@
-//! The table of error codes: API.md's, and what HTTP itself says beside it.
+//! The table of error codes: API.md's, and HTTP's own beside it.
 
 use serde::{Serialize, Serializer};
 
@@ -7,13 +7,13 @@ use serde::{Serialize, Serializer};
 pub enum Code {
     /// A name that breaks the rules for names.
     InvalidName,
-    /// A field, parameter or frame that can't be taken.
+    /// An invalid field, parameter or frame.
     InvalidRequest,
-    /// What was given for a receipt is none.
+    /// The receipt is malformed.
     InvalidReceipt,
-    /// A request for another host than this one.
+    /// The request names another host than this one.
     Forbidden,
-    /// A browser's page from elsewhere.
+    /// The page's origin is not allowed.
     OriginNotAllowed,
     /// No such topic.
     TopicNotFound,
@@ -21,15 +21,15 @@ pub enum Code {
     ReceiptNotFound,
     /// No such path.
     NotFound,
-    /// The path is there, the method isn't.
+    /// The path exists, the method doesn't.
     MethodNotAllowed,
-    /// The request did not come in time.
+    /// The request did not arrive in time.
     RequestTimeout,
-    /// A media type that isn't understood.
+    /// A media type that isn't supported.
     UnsupportedMediaType,
     /// A media type that can't be produced.
     NotAcceptable,
-    /// A name that was to be new isn't.
+    /// The name to create exists already.
     AlreadyExists,
     /// A message id that belongs to another payload.
     MessageIdConflict,
@@ -43,7 +43,7 @@ pub enum Code {
     BodyTooLarge,
     /// Headers over the broker's limit.
     HeadersTooLarge,
-    /// Too many tries in too short a time.
+    /// Too many attempts in too short a time.
     RateLimited,
     /// No room for another connection.
     TooManyConnections,
@@ -51,7 +51,7 @@ pub enum Code {
     TooManyTopics,
     /// The broker's fault.
     Internal,
-    /// The topic is being brought back.
+    /// The topic is recovering.
     Recovering,
     /// The byte budget is spent.
     Overloaded,

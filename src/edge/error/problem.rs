@@ -1,5 +1,5 @@
 //! The problem object: a body of `application/problem+json` (RFC 9457) over HTTP; over a socket it
-//! stands under `error`.
+//! is the member `error`.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -59,7 +59,7 @@ impl Problem {
         }
     }
 
-    /// A field that can't be taken, and why.
+    /// An invalid field, and why.
     pub fn invalid(field: &str, why: impl std::fmt::Display) -> Self {
         Self::new(Code::InvalidRequest, format!("`{field}`: {why}"))
     }
@@ -70,7 +70,7 @@ impl Problem {
         Self { limit: Some(limit as u64), ..Self::new(Code::MessageTooLarge, detail) }
     }
 
-    /// A message that is not kept any more, of a topic that begins here.
+    /// A message that is not kept any more, of a topic that begins at `first`.
     pub fn offset_gone(first: u64) -> Self {
         let detail = format!("the message is not kept; the first one kept is {first}");
         Self { first: Some(first), ..Self::new(Code::OffsetGone, detail) }
@@ -94,9 +94,9 @@ impl Problem {
         Self { retry_after_ms: Some(ms), ..self }
     }
 
-    /// The budget of bytes under way is spent.
+    /// The budget of bytes in flight is spent.
     pub fn overloaded() -> Self {
-        Self::new(Code::Overloaded, "too many bytes are under way to the journal")
+        Self::new(Code::Overloaded, "too many bytes are in flight to the journal")
     }
 
     /// A message id that belongs to a message with another payload.
@@ -105,7 +105,7 @@ impl Problem {
         Self::new(Code::MessageIdConflict, detail)
     }
 
-    /// The word for programs.
+    /// The code for programs.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -125,12 +125,12 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// When to come back, where that helps.
+    /// When to retry, where that helps.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after_ms.map(|ms| ms.div_ceil(1_000))
     }
 
-    /// Says when to come back, where that helps.
+    /// Says when to retry, where that helps.
     pub fn add_retry_after(&self, response: &mut HttpResponseBuilder) {
         if let Some(seconds) = self.retry_after_seconds() {
             response.insert_header((RETRY_AFTER, seconds));

@@ -1,6 +1,6 @@
-//! `GET /v1/backup`: a consistent copy of everything, as one run of bytes, while work goes on.
+//! `GET /v1/backup`: a consistent copy of everything, as a stream of bytes, while work goes on.
 //!
-//! What a slow reader has not taken has room in the budget of what goes out, and goes out bit by bit.
+//! Data that a slow reader has not taken is charged to the output budget, and goes out in pieces.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::topics::{Backup, BackupError};
 /// Parts, of up to 4 MiB each, that may wait for a slow reader.
 const WAITING_MAX: usize = 2;
 
-/// How long a reader may take nothing.
+/// How long a reader may read nothing.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// A part of the copy, with its room.
@@ -37,7 +37,7 @@ pub(super) async fn backup(
     let runtime = tokio::runtime::Handle::current();
     let outgoing = edge.outgoing.clone();
     let write = move || {
-        // A client that does not read holds nothing up for ever: retention waits for the copy.
+        // A client that does not read delays others for a bounded time only: retention waits for the copy.
         let send = |part: Part| {
             let mut patience = Patience::new(STALL_MAX);
             runtime.block_on(patience.wait(sender.send(part))).is_some_and(|sent| sent.is_ok())
@@ -50,7 +50,7 @@ pub(super) async fn backup(
         });
         if let Err(error) = written {
             tracing::error!(%error, "a backup broke off");
-            // The connection breaks off with it, and the client has no end.
+            // The connection breaks off with it, so the client sees no end marker.
             send(Err(error));
         }
     };
@@ -84,7 +84,7 @@ impl Parts {
             let part = match self.receiver.try_recv() {
                 Ok(part) => part,
                 Err(_) => {
-                    // The time that the copy takes is no fault of the reader's.
+                    // The time that the copy takes is not the reader's fault.
                     self.taker.idle();
                     self.receiver.recv().await?
                 }

@@ -1,8 +1,8 @@
 //! Request bodies, read within their limit and the byte budget.
 //!
 //! A body that finds no room waits for it a while, in line with other requests and in turn with
-//! sockets, so that it is not refused for what sockets take: first for room to come in, piece by
-//! piece, then for room on its way to the journal, as a whole.
+//! sockets, so that sockets' traffic does not cause its refusal: first for room to be read, piece
+//! by piece, then for room in flight to the journal, as a whole.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use crate::edge::error::{Code, Problem};
 use crate::edge::patience::Patience;
 use crate::model::Block;
 
-/// A body that comes whole in one piece no longer than this goes straight on its way.
+/// A body that arrives complete in one piece no longer than this needs no room to be read.
 const ONE_PIECE_BYTES: usize = 16 * 1024;
-/// A large body may wait a second longer for each so many bytes: they take that long.
+/// A large body may wait a second longer for each N bytes, since they take that long.
 const BYTES_PER_WAIT_SECOND: usize = 8 * 1024 * 1024;
 
-/// A body and the budget it takes up until it is on its way.
+/// A body and the budget it takes up until it is in flight.
 pub(super) struct Body<'e> {
     pub(super) bytes: Bytes,
     coming: Coming<'e>,
@@ -39,12 +39,12 @@ pub(super) struct Wait<'e> {
     ms: u64,
 }
 
-/// The room of a body that is coming.
+/// The room of a body that is arriving.
 struct Coming<'e> {
     edge: &'e Edge,
     permit: Option<Permit>,
-    /// One body at a time may do without room: bodies that each have some and wait for more would
-    /// wait for each other.
+    /// One body at a time needs no room: bodies that each have some and wait for more would wait
+    /// for each other.
     turn: Option<SemaphorePermit<'e>>,
 }
 
@@ -70,7 +70,7 @@ impl<'e> Wait<'e> {
         tokio::select! {
             biased;
             room = of.admit_within(bytes, whole, wait) => room.ok_or_else(Problem::overloaded),
-            // Its sender lives as long as the edge.
+            // The sender of `draining` lives as long as the edge.
             _ = draining.wait_for(|draining| *draining) => {
                 Err(Problem::new(Code::Draining, "take your message to another node"))
             }
@@ -87,7 +87,7 @@ impl Coming<'_> {
         let turn = async {
             match self.permit {
                 Some(_) => self.edge.last_upload.acquire().await.ok(),
-                // It has no room that others wait for, and can wait like them.
+                // It holds no room that others wait for, and can wait like them.
                 None => std::future::pending().await,
             }
         };
@@ -104,7 +104,7 @@ impl Coming<'_> {
 }
 
 impl Body<'_> {
-    /// Lets the block that was made of the body on its way, once there is room for it.
+    /// Sends the block made of the body on, once there is room for it.
     ///
     /// # Errors
     /// `overloaded` or `draining`: there was none in time.
@@ -139,7 +139,7 @@ pub(super) async fn read<'e>(
     if declared > limit {
         return Err(too_large());
     }
-    // What is stored is what came, so what came must be the payload itself.
+    // The received bytes are stored, so they must be the payload itself.
     let encoding = header(request, CONTENT_ENCODING.as_str())?.unwrap_or("identity");
     if !encoding.eq_ignore_ascii_case("identity") {
         let why =
@@ -150,7 +150,7 @@ pub(super) async fn read<'e>(
     let mut bytes = BytesMut::new();
     let mut patience = Patience::new(Duration::from_millis(edge.limits.body_timeout_ms));
     loop {
-        // What is there already needs no clock.
+        // A body that has arrived needs no timer.
         let piece = match payload.next().now_or_never() {
             Some(piece) => Some(piece),
             None => patience.wait(payload.next()).await,
@@ -168,7 +168,7 @@ pub(super) async fn read<'e>(
         if bytes.len() + piece.len() > limit {
             return Err(too_large());
         }
-        // By what came, not by what was announced: an upload that stalls holds nothing back.
+        // Charged by what arrived, not by what was announced: a stalled upload delays no others.
         let whole = declared.max(bytes.len() + piece.len());
         if piece.len() != declared || piece.len() > ONE_PIECE_BYTES {
             coming.add(piece.len(), whole, wait).await?;

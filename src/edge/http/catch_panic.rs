@@ -1,4 +1,4 @@
-//! A panic in a handler is that request's misfortune: answered with 500, logged, and over.
+//! A panic in a handler affects that request alone: it is answered with 500 and logged.
 
 use std::panic::AssertUnwindSafe;
 
@@ -15,7 +15,7 @@ pub async fn catch_panic(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let path = request.path().to_owned();
-    // Nothing the handler had in hand is used after its panic.
+    // Nothing that the handler held is used after its panic.
     match AssertUnwindSafe(next.call(request)).catch_unwind().await {
         Ok(answered) => answered,
         Err(_) => {

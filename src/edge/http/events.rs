@@ -1,7 +1,7 @@
 //! `GET /v1/topics/{topic}/events`: a topic's messages as Server-Sent Events (HTML standard, 9.2).
 //!
-//! The stream is the response's body: it reads on when the connection has taken what it was given,
-//! so a slow reader costs one page.
+//! The stream is the response's body: it is polled when the connection has taken the last piece, so
+//! a slow reader costs one page.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +28,14 @@ use crate::model::{Gap, NoPosition, Position};
 use crate::patterns::publish_subscribe::{self, Start};
 use crate::queue::{ReadError, ReadLimits};
 
-/// A comment comes at least so often (API.md), for those who close what is silent.
+/// A comment is sent at least this often (API.md), for intermediaries that close silent connections.
 const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
     from: Option<String>,
-    /// What clients that can set no header send in place of `Last-Event-ID`.
+    /// For clients that can't set the header `Last-Event-ID`.
     #[serde(rename = "lastEventId")]
     last_event_id: Option<String>,
 }
@@ -83,7 +83,7 @@ pub(super) async fn events(
     let link = Link::of(&request);
     let missed = beginning.gap;
     let events = Events { edge, topic, pages, missed, ended: false, place, link, _open: open };
-    // The comment lets the client know that it is connected.
+    // The comment shows the client that it is connected.
     let pieces = stream::unfold((events, true), |(mut events, first)| async move {
         let piece = if first { Some(COMMENT) } else { events.piece().await };
         Some((Ok::<_, Problem>(piece?), (events, false)))
@@ -107,7 +107,7 @@ struct Events {
     edge: Data<Edge>,
     topic: Arc<TopicHandle>,
     pages: Pages,
-    /// What the client has missed before it begins, until it has been told.
+    /// What the client has missed before it begins, until that is sent.
     missed: Option<Gap>,
     ended: bool,
     place: Place,
@@ -117,7 +117,7 @@ struct Events {
 }
 
 impl Events {
-    /// What comes next, once there is something; none when there will be nothing more.
+    /// The next piece, once there is one; `None` at the end.
     async fn piece(&mut self) -> Option<Bytes> {
         if self.ended || self.edge.is_draining() {
             return None;
@@ -146,11 +146,11 @@ impl Events {
             return Some(self.gap(*gap));
         }
         self.place.moved(self.pages.next);
-        // Nothing at all would end the answer.
+        // An empty piece would end the answer.
         Some(if piece.bytes.is_empty() { self.nothing() } else { piece.bytes })
     }
 
-    /// There is something to read, or there is after a while.
+    /// There is something to read, now or after a wait.
     async fn is_more(&mut self) -> Result<bool, ReadError> {
         let extent = self.edge.queue.extent(self.topic.id());
         if extent.is_some_and(|extent| extent.head != self.pages.next) {
@@ -161,7 +161,7 @@ impl Events {
         let (next, wait) = (self.pages.next, COMMENT_INTERVAL);
         let limits = ReadLimits { messages: 1, bytes: 1 };
         let read = publish_subscribe::poll(queue, &self.topic, next, limits, wait, draining);
-        // A stream whose client has gone holds its connection no longer.
+        // A stream whose client has gone releases its connection.
         match self.link.unless_ended(read).await {
             Some(read) => Ok(!read?.is_empty()),
             None => {
@@ -184,7 +184,7 @@ impl Events {
         self.place.moved(self.pages.next);
         let epoch = self.topic.record().epoch.0;
         let Gap { from, to } = gap;
-        // With an id, so that who comes back does not hear of it again.
+        // With an id, so that a client that reconnects does not receive it again.
         format!("event: gap\nid: {epoch}-{to}\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into()
     }
 

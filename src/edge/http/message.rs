@@ -22,8 +22,8 @@ use crate::edge::outgoing::{Taker, UNCHARGED_BYTES};
 use crate::model::{Receipt, Record, RecordError, TopicId};
 use crate::queue::{ReadBlock, ReadError, ReadLimits};
 
-/// The payload with its content type; the rest stands in `Weir-*` headers. A message never changes,
-/// so its receipt is its `ETag`: a cache has only to ask whether it is still kept.
+/// The payload with its content type; the rest is in `Weir-*` headers. A message never changes, so
+/// its receipt is its `ETag`: a cache has only to ask whether it is still kept.
 pub(super) async fn message(
     edge: Data<Edge>,
     path: Path<(String, String)>,
@@ -90,13 +90,13 @@ pub(super) async fn message(
     Ok(response.body(SizedStream::new(bytes as u64, Box::pin(pieces))))
 }
 
-/// A long payload on its way out, piece by piece. Between two pieces it is not held, but where the
-/// tail cache does, or there is room for all of it.
+/// A long payload, sent piece by piece. Between two pieces it is not held, unless the tail cache
+/// holds it, or there is room for all of it.
 struct Payload {
     edge: Data<Edge>,
     topic: TopicId,
     offset: u64,
-    /// What of it is to be given.
+    /// The part of it to send.
     left: Range<usize>,
     block: Weak<ReadBlock>,
     kept: Option<(Bytes, Permit)>,
@@ -170,7 +170,7 @@ fn describe(response: &mut HttpResponseBuilder, record: &Record<'_>) -> Result<(
     let content_type =
         HeaderValue::from_str(record.content_type).map_err(|_| RecordError::ContentType)?;
     response.insert_header((CONTENT_TYPE, content_type));
-    // A page that somebody published must not run as one of the broker's own.
+    // A published page must not run as one of the broker's own.
     response.insert_header(("x-content-type-options", "nosniff"));
     response.insert_header(("content-security-policy", "default-src 'none'; sandbox"));
     if let Some(key) = record.key {
@@ -180,7 +180,7 @@ fn describe(response: &mut HttpResponseBuilder, record: &Record<'_>) -> Result<(
         response.insert_header(("weir-message-id", encoded_id(id)));
     }
     for (name, value) in &record.attributes {
-        // Names that no header can have are no longer taken.
+        // Names that no header can have are no longer accepted.
         if let Ok(name) = HeaderName::try_from(of_attribute(name)) {
             response.append_header((name, encoded(value)));
         }

@@ -1,14 +1,13 @@
-//! What headers say of a message, on its way in and out: `Weir-Key`, `Weir-Attr-NAME`,
-//! `Weir-Ttl-Ms` and the message id.
+//! A message's headers in requests and answers: `Weir-Key`, `Weir-Attr-NAME`, `Weir-Ttl-Ms` and the
+//! message id.
 //!
 //! A header holds printable ASCII, and loses spaces at its ends (RFC 9110 §5.5), so values are
-//! percent-encoded. On the way out that is every byte that is not printable ASCII, `%` itself, and
-//! the spaces of a value that begins or ends with one. On the way in `%` with two hexadecimal
-//! digits stands for that byte and any other `%` for itself; bytes that are not ASCII may stand
-//! there as they are.
+//! percent-encoded. In answers that is every byte that is not printable ASCII, `%` itself, and the
+//! spaces of a value that begins or ends with one. In requests `%` with two hexadecimal digits is
+//! decoded and any other `%` is literal; bytes that are not ASCII are accepted as they are.
 //!
-//! Invariant: what goes out in a header, sent again in the same header, is the same value. (The
-//! message id goes out as `Weir-Message-Id` and comes in as `Idempotency-Key`.)
+//! Invariant: a header of an answer, sent again in a request, has the same value. (The message id
+//! is `Weir-Message-Id` in answers and `Idempotency-Key` in requests.)
 
 use std::borrow::Cow;
 
@@ -60,7 +59,7 @@ pub(super) fn ttl_ms(request: &HttpRequest) -> Result<Option<u64>, Problem> {
     header(request, "weir-ttl-ms")?.map(number).transpose()
 }
 
-/// `Idempotency-Key`: the message id, which may stand in quotes
+/// `Idempotency-Key`: the message id, which may be quoted
 /// (draft-ietf-httpapi-idempotency-key-header has it as a string of RFC 9651).
 pub(super) fn message_id(request: &HttpRequest) -> Result<Option<Cow<'_, str>>, Problem> {
     const NAME: &str = "idempotency-key";
@@ -102,7 +101,7 @@ pub(super) fn of_attribute(name: &str) -> String {
     format!("{ATTRIBUTE_PREFIX}{name}")
 }
 
-/// The first header that is meant for one message, and so not for a list of them.
+/// The first header that applies to one message, and so not to a list of them.
 pub(super) fn for_one_only(request: &HttpRequest) -> Option<&str> {
     let names = request.headers().keys().map(|name| name.as_str());
     let mut of_one = names.filter(|name| *name == "idempotency-key" || is_of_message(name));
@@ -113,7 +112,7 @@ fn is_of_message(name: &str) -> bool {
     matches!(name, "weir-key" | "weir-ttl-ms") || name.starts_with(ATTRIBUTE_PREFIX)
 }
 
-/// Checks that every `Weir-…` header is one that such a request may have, and there once.
+/// Checks that every `Weir-…` header is known for such a request, and not repeated.
 pub(super) fn check_names(request: &HttpRequest) -> Result<(), Problem> {
     for name in request.headers().keys().filter(|name| name.as_str().starts_with("weir-")) {
         // Messages are published by POST alone.

@@ -1,5 +1,5 @@
-//! `GET /metrics` (Prometheus' text format) and `GET /v1/status`: what goes on, for machines and
-//! for people.
+//! `GET /metrics` (Prometheus' text format) and `GET /v1/status`: the broker's state, for machines
+//! and for people.
 
 use std::fmt::Write;
 
@@ -15,25 +15,25 @@ use crate::edge::readers::Lag;
 use crate::metrics;
 use crate::queue::TopicExtent;
 
-/// What is counted, then what is so right now.
+/// Counters, then gauges.
 pub(super) async fn metrics(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     let mut out = metrics::render();
     let now = Now::of(&edge);
     for (name, help, value) in [
         ("weir_up_seconds", "Time since the start", now.up_ms / 1_000),
-        ("weir_ready", "New work is taken", u64::from(now.state == "running")),
-        ("weir_topics", "Topics there are", now.topics),
+        ("weir_ready", "New work is accepted", u64::from(now.state == "running")),
+        ("weir_topics", "Topics that exist", now.topics),
         ("weir_topics_quarantined", "Topics that are quarantined", now.quarantined.len() as u64),
         ("weir_connections", "Connections that are open", now.connections),
         ("weir_sessions", "Sockets and event streams that are open", now.sessions),
         (
             "weir_in_flight_bytes",
-            "Bytes coming in and under way to the journal",
+            "Bytes being received and in flight to the journal",
             now.in_flight_bytes,
         ),
-        ("weir_outgoing_bytes", "Bytes on their way out to readers", now.outgoing_bytes),
+        ("weir_outgoing_bytes", "Bytes in flight to readers", now.outgoing_bytes),
         ("weir_readers", "Tails and event streams", now.lag.readers),
-        ("weir_reader_lag_messages", "Messages readers have not been given", now.lag.messages),
+        ("weir_reader_lag_messages", "Messages not yet sent to readers", now.lag.messages),
         ("weir_reader_lag_messages_max", "The same of the last reader", now.lag.messages_max),
     ] {
         gauge(&mut out, name, help, [(String::new(), value)]);
@@ -71,7 +71,7 @@ fn gauge(
     }
 }
 
-/// The same in short, as JSON.
+/// A summary, as JSON.
 pub(super) async fn status(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     let now = Now::of(&edge);
     HttpResponse::Ok().json(json!({
@@ -92,7 +92,7 @@ pub(super) async fn status(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     }))
 }
 
-/// What is so at one moment.
+/// The gauges at one moment.
 struct Now {
     state: &'static str,
     up_ms: u64,

@@ -1,6 +1,6 @@
 //! HTTP: the modules mirror the paths.
 //!
-//! Every answer that is not a success is a problem object, from wherever it comes: handlers,
+//! Every answer that is not a success is a problem object, whatever its origin: handlers,
 //! extractors, unknown paths, wrong methods.
 
 mod backup;
@@ -41,7 +41,7 @@ use crate::model::TopicName;
 pub fn routes(config: &mut web::ServiceConfig) {
     let (get, post) = (web::get, web::post);
     let of_topic = |path: &str| format!("/v1/topics/{{topic}}/{path}");
-    // Paths are tried in this order: what is asked for most comes first.
+    // Paths are tried in this order: the most frequent first.
     resource(
         config,
         &of_topic("messages"),
@@ -112,7 +112,7 @@ fn resource<const N: usize>(
     config.service(resource.default_service(web::to(others)));
 }
 
-/// What pages of listed origins may do: everything (the guard keeps the others out before).
+/// CORS for pages of listed origins: everything (the guard has refused the others).
 pub fn cors(allowed_origins: Vec<String>) -> Cors {
     Cors::default()
         .allowed_origin_fn(move |origin, _| {
@@ -124,7 +124,7 @@ pub fn cors(allowed_origins: Vec<String>) -> Cors {
         .max_age(CORS_SECONDS)
 }
 
-/// How long a browser may remember what it is allowed.
+/// How long a browser may cache these permissions.
 const CORS_SECONDS: usize = 3_600;
 
 /// The topic's name in the path.

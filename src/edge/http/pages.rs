@@ -1,10 +1,10 @@
-//! A topic's messages as a run of pieces, made as the connection takes them: what polls and event
-//! streams give.
+//! A topic's messages as a run of pieces, made as the connection takes them; used by polls and
+//! event streams.
 //!
-//! Each piece has room in the budget of what goes out before it is made, and no piece is longer than
-//! that room: a long message, and a whole block's JSON, are given bit by bit. Between two pieces
-//! nothing of the messages is held, but what is in the tail cache anyway, or has room of its own
-//! while there is much: who stops reading costs one piece.
+//! Each piece has room in the output budget before it is made, and no piece is longer than that
+//! room: a long message, and a whole block's JSON, are sent in parts. Between two pieces no message
+//! is held, unless it is in the tail cache anyway, or has room of its own while there is plenty: a
+//! reader that stops costs one piece.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::metrics::{self, Way};
 use crate::model::{Gap, JournalAge, RecordError, RecordPlace};
 use crate::queue::{ReadBlock, ReadError, ReadLimits};
 
-/// Stored bytes that are read from the disk at once while there is much room.
+/// Stored bytes that are read from the disk at once while there is plenty of room.
 const READ_BYTES: u64 = 256 * 1024;
 
 /// See the module.
@@ -33,11 +33,11 @@ pub(super) struct Pages {
     way: Way,
     /// Offset of the next message.
     pub(super) next: u64,
-    /// What may still be given.
+    /// What may still be sent.
     pub(super) budget: ReadBudget,
     /// Messages from here on are not shown.
     pub(super) until: u64,
-    /// By this time it is decided what has expired; a new one with each page, unless it was planned.
+    /// The time that expiry is decided by; a new one with each page, unless it was planned.
     pub(super) now: Option<JournalAge>,
     begun: bool,
     place: Option<RecordPlace>,
@@ -47,11 +47,11 @@ pub(super) struct Pages {
     taker: Taker,
 }
 
-/// What goes out at once.
+/// The output of one step.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
-    /// Gaps that were come upon.
+    /// Gaps that were passed.
     pub(super) gaps: Vec<Gap>,
     /// Nothing follows.
     pub(super) last: bool,
@@ -86,7 +86,7 @@ impl From<Broken> for Problem {
 }
 
 impl Pages {
-    /// Begins at `next`; all there is, until told otherwise.
+    /// Begins at `next`; without a limit, unless one is set.
     pub(super) fn new(
         edge: &Data<Edge>,
         topic: &Arc<TopicHandle>,
@@ -112,18 +112,18 @@ impl Pages {
         }
     }
 
-    /// There is nothing for now.
+    /// Nothing to send for now.
     pub(super) fn idle(&mut self) {
         self.taker.idle();
         self.kept = None;
     }
 
-    /// All that was begun has been given.
+    /// Everything begun has been sent.
     pub(super) fn is_between_pages(&self) -> bool {
         self.rest.is_none()
     }
 
-    /// The next piece; it is the last where there is nothing.
+    /// The next piece; it is the last if nothing follows.
     pub(super) async fn piece(&mut self) -> Result<Piece, Broken> {
         let size = self.edge.outgoing.piece_bytes();
         if let Some(Rest::Text { .. }) = &self.rest
@@ -210,7 +210,7 @@ impl Pages {
         held.merge(room);
     }
 
-    /// The blocks from `next` on, and whether they are others' too.
+    /// The blocks from `next` on, and whether other readers share them.
     async fn blocks(&mut self, bytes: u64) -> Result<(Vec<Arc<ReadBlock>>, bool), ReadError> {
         let next = self.next;
         if let Some((kept, _)) = &self.kept {
@@ -232,13 +232,13 @@ impl Pages {
         Ok((blocks, false))
     }
 
-    /// What stands between messages.
+    /// The separator of messages.
     fn separator(&mut self) -> &'static [u8] {
         let begun = std::mem::replace(&mut self.begun, true);
         if begun && self.form == Form::Json { b"," } else { b"" }
     }
 
-    /// Gives a page, or the first bit of one that is a single long message.
+    /// Sends a page, or the first part of one that is a single long message.
     fn begin(&mut self, page: Page, now: JournalAge, size: usize, room: Permit) -> Bytes {
         if page.messages == 0 {
             return Bytes::new();
@@ -290,7 +290,7 @@ impl Pages {
             Rest::Block { block, base_offset, at } => {
                 let shown = self.shown(size, true, self.edge.queue.age());
                 let Some(block) = block.upgrade() else {
-                    // It is written anew, with room for all of it and none held meanwhile.
+                    // It is encoded anew, with room for all of it and none held meanwhile.
                     drop(room);
                     let bytes = self.block(base_offset).await?.json_bytes_max();
                     let own = self.edge.outgoing.room(Line::Requests, bytes).await;

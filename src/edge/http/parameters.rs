@@ -1,5 +1,5 @@
-//! Query parameters and headers: taken as text, then read one by one, so that an error can name
-//! the one.
+//! Query parameters and headers: accepted as text, then parsed one by one, so that an error can
+//! name the one at fault.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -22,7 +22,7 @@ pub(in crate::edge) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Resu
     query.map_err(|error| Problem::invalid("query", error))
 }
 
-/// What takes no query: an argument of its handler.
+/// A request without query parameters: an argument of its handler.
 pub(super) struct NoQuery;
 
 impl FromRequest for NoQuery {
@@ -81,7 +81,7 @@ pub(in crate::edge) fn header<'a>(
     }
 }
 
-/// A header that is a list, which may be spread over several.
+/// A header that is a list, which may span several lines.
 pub(in crate::edge) fn list_header(
     request: &HttpRequest,
     name: &str,
@@ -95,8 +95,8 @@ pub(in crate::edge) fn list_header(
     Ok((!values.is_empty()).then(|| values.join(",")))
 }
 
-/// The best of the media types a client accepts of which `known` makes something; `any` where it
-/// names none. (RFC 9110 §12.5.1; what is refused with `q=0` is left out.)
+/// The client's most preferred media type that `known` supports; `any` if the client names none.
+/// (RFC 9110 §12.5.1; types refused with `q=0` are left out.)
 pub(super) fn accepted<T>(
     request: &HttpRequest,
     any: T,
@@ -122,7 +122,7 @@ pub(in crate::edge) fn start(given: Option<&str>, default: Start) -> Result<Star
             .ok()
             .filter(|offset| *offset < u64::MAX)
             .map(Start::Offset)
-            .ok_or_else(|| Problem::invalid("from", "this offset is beyond any there can be")),
+            .ok_or_else(|| Problem::invalid("from", "this offset is beyond any possible one")),
         _ => match text.parse() {
             Ok(position) => Ok(Start::Position(position)),
             Err(NoPosition) => text.parse().map(Start::Time).map_err(|_| {

@@ -1,4 +1,4 @@
-//! Bodies that go out in several pieces, as the connection's [`Link`] is to know.
+//! Bodies that are sent in several pieces, as the connection's [`Link`] has to know.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -1,8 +1,8 @@
-//! `GET /v1/topics/{topic}/messages`: reading, where the client keeps its place.
+//! `GET /v1/topics/{topic}/messages`: reading, where the client keeps its position.
 //!
-//! An answer that fits one piece is given whole; a longer one goes out a piece at a time, as the
-//! client takes it, so that it never stands in memory as a whole. Forms that say at their beginning
-//! where to go on are planned first, and are one page, however much was asked for.
+//! An answer that fits one piece is sent whole; a longer one is sent a piece at a time, as the
+//! client takes it, so that it is never in memory as a whole. Forms that name the next position at
+//! their beginning are planned first, and are one page, however much was asked for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use crate::model::{Gap, Position};
 use crate::patterns::publish_subscribe::{self, Beginning, Start};
 use crate::queue::{ReadError, ReadLimits};
 
-/// Stored bytes of an answer that is planned, and of what is planned at once.
+/// Stored bytes of a planned answer, and of one planning step.
 const PLANNED_BYTES: u64 = 1024 * 1024;
 const PLANNED_AT_ONCE_BYTES: u64 = 256 * 1024;
 
@@ -73,7 +73,7 @@ pub(super) async fn poll(
     }
 }
 
-/// Waits for the first message that is of use, where there is none yet.
+/// Waits for the first message that can be sent, if there is none yet.
 async fn await_first(
     edge: &Data<Edge>,
     topic: &TopicHandle,
@@ -90,7 +90,7 @@ async fn await_first(
         let mut budget = ReadBudget::new(1, u64::MAX);
         let found = plan(&mut budget, &blocks, next, u64::MAX, edge.queue.age())?;
         match found.next {
-            // Messages that have all expired are passed over.
+            // Messages that have all expired are skipped.
             Some(behind) if found.messages == 0 => next = behind,
             _ => break,
         }
@@ -98,7 +98,7 @@ async fn await_first(
     Ok(())
 }
 
-/// The first form that the client likes best.
+/// The client's most preferred form.
 fn accepted_form(request: &HttpRequest) -> Result<Form, Problem> {
     let form = |range: &str| match range {
         "*/*" | "application/*" | "application/json" => Some(Form::Json),
@@ -114,7 +114,7 @@ fn accepted_form(request: &HttpRequest) -> Result<Form, Problem> {
     })
 }
 
-/// How much is looked at for a message that is of use.
+/// How much is read in search of a message that can be sent.
 const LOOK_AHEAD: ReadLimits = ReadLimits { messages: 100, bytes: 64 * 1024 };
 
 /// An answer in the making.
@@ -124,19 +124,19 @@ struct Reading {
     form: Form,
     pages: Pages,
     gaps: Vec<Gap>,
-    /// The topic's first offset and its head, as the answer says them.
+    /// The topic's first offset and its head, as the answer has them.
     extent: (u64, u64),
 }
 
 impl Reading {
-    /// Where the topic begins and ends now; an answer never goes on beyond that.
+    /// The topic's extent now; an answer never continues beyond that.
     fn extent_now(&self) -> (u64, u64) {
         let (extent, next) = (self.edge.queue.extent(self.topic.id()), self.pages.next);
         let (first, head) = extent.map_or((next, 0), |extent| (extent.first, extent.head));
         (first, head.max(next))
     }
 
-    /// Goes on behind a gap that follows, if it ends at the head or before.
+    /// Continues behind a gap that follows, if it ends at the head or before.
     fn behind_gap(&mut self, next: u64) -> u64 {
         let follows = |gap: &Gap| gap.contains(next) && gap.end() <= self.extent.1;
         let Some(gap) = self.edge.queue.gaps(self.topic.id()).into_iter().find(follows) else {
@@ -146,7 +146,7 @@ impl Reading {
         gap.end()
     }
 
-    /// What the client keeps, to go on there.
+    /// The position that the client keeps, to continue there.
     fn position(&self, next: u64) -> Position {
         Position { epoch: self.topic.record().epoch, offset: next }
     }
@@ -161,7 +161,7 @@ impl Reading {
         }
     }
 
-    /// The object, its messages last but for what is known only behind them.
+    /// The object, its messages last but for what is known only after them.
     async fn json(mut self) -> Result<HttpResponse, Problem> {
         self.extent = self.extent_now();
         let (first, head) = self.extent;
@@ -176,10 +176,10 @@ impl Reading {
         Ok(self.answer(response, begun.into_bytes(), piece))
     }
 
-    /// What is known before the messages, then those.
+    /// What is known before the messages, then the messages.
     async fn planned(mut self) -> Result<HttpResponse, Problem> {
         let from = self.pages.next;
-        // Before it is read: an answer without a message must not know of one.
+        // Before the read: an answer without a message must not know of one.
         self.extent = self.extent_now();
         let (messages, next) = self.plan().await?;
         if messages > 0 {
@@ -207,7 +207,7 @@ impl Reading {
         Ok(self.answer(response, begun, piece))
     }
 
-    /// How many messages there will be, and where to go on behind them.
+    /// How many messages there will be, and the position after them.
     async fn plan(&mut self) -> Result<(u64, u64), Problem> {
         let now = self.edge.queue.age();
         self.pages.now = Some(now);
@@ -218,7 +218,7 @@ impl Reading {
             let bytes = budget.bytes.min(PLANNED_AT_ONCE_BYTES);
             let limits = ReadLimits { messages: budget.messages, bytes };
             let blocks = match self.pages.planned_blocks(limits).await {
-                // What was planned so far can be given, and says where to go on: that will tell.
+                // The planned part can be sent and names the next position: the next poll gets the error.
                 Err(_) if messages > 0 => break,
                 read => read?,
             };
@@ -261,7 +261,7 @@ impl Reading {
         head
     }
 
-    /// The answer that begins so: whole if this is all, else piece by piece.
+    /// The answer with this beginning: whole if this is all, else piece by piece.
     fn answer(
         mut self,
         mut response: HttpResponseBuilder,
@@ -300,7 +300,7 @@ impl Reading {
         loop {
             let piece = match self.pages.piece().await {
                 Ok(piece) => piece,
-                // What was given so far is right, and says where to go on: that will tell.
+                // The pieces sent are valid and end with `next`: the next poll gets the error.
                 Err(Broken::Read(
                     ReadError::Gone { .. } | ReadError::NoSuchTopic(_) | ReadError::Damaged(_),
                 )) if self.form == Form::Json && self.pages.is_between_pages() => {
@@ -317,7 +317,7 @@ impl Reading {
         }
     }
 
-    /// The piece with what stands behind the messages, if it is the last one.
+    /// The piece with what follows the messages, if it is the last one.
     fn finished(&mut self, piece: Piece) -> Bytes {
         self.note(piece.gaps);
         if !piece.last || self.form != Form::Json {

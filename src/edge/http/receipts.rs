@@ -1,4 +1,4 @@
-//! `GET /v1/receipts/{receipt}`: what became of a message.
+//! `GET /v1/receipts/{receipt}`: the state of a message.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) async fn show(
     let until = until(query.until.as_deref())?;
     let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
     let address = request.peer_addr().map(|address| address.ip());
-    // Only what was never given out counts as a guess: a right receipt is always answered.
+    // Only a receipt that was never issued counts as a guess: a valid one is always answered.
     let guessed = |code, why: &str| {
         let Some(address) = address else { return Problem::new(code, why) };
         if let Some(wait) = edge.guesses.blocked(address) {
@@ -47,13 +47,13 @@ pub(super) async fn show(
     let unknown = || Problem::new(Code::ReceiptNotFound, UNKNOWN);
     let token = Uuid::try_parse(&path).ok().filter(|_| path.len() == Hyphenated::LENGTH);
     let token = token
-        .ok_or_else(|| guessed(Code::InvalidReceipt, "a receipt is a UUID, as it was given out"))?;
+        .ok_or_else(|| guessed(Code::InvalidReceipt, "a receipt is a UUID, as it was issued"))?;
     let Receipt { topic, sequence } =
         edge.receipts.open(token).ok_or_else(|| guessed(Code::ReceiptNotFound, UNKNOWN))?;
     let topic = edge.supervisor.directory().topic_with_id(topic).ok_or_else(unknown)?;
     if receipt::story(&edge.queue, &topic, sequence).await?.is_none() {
         let damaged = edge.queue.extent(topic.id()).is_some_and(|extent| extent.damaged);
-        let why = "the topic is damaged, and nobody has said yet what is lost";
+        let why = "the topic is damaged, and the loss has not been accepted yet";
         return Err(if damaged { Problem::new(Code::Quarantined, why) } else { unknown() });
     }
     let wait = Duration::from_millis(wait_ms);

@@ -1,10 +1,10 @@
-//! What every request is asked before anything is done for it: is there room for its connection,
-//! is its head within bounds, is it meant for us, does it come from a page that may ask, and are
+//! The checks on every request before any work is done for it: is there room for its connection, is
+//! its head within bounds, is it meant for this broker, does it come from an allowed page, and are
 //! its `Weir-…` headers known.
 //!
-//! Host and origin keep other people's web pages out. A page can make its own name resolve to a
-//! loopback address (DNS rebinding), which `Host` gives away, and it can send requests and open
-//! sockets across sites, which `Origin` gives away. Programs send no `Origin`.
+//! Host and origin keep foreign web pages out. A page can make its own name resolve to a loopback
+//! address (DNS rebinding), which `Host` reveals, and it can send requests and open sockets across
+//! sites, which `Origin` reveals. Programs send no `Origin`.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -59,7 +59,7 @@ pub async fn guard_request(
     Ok(answered.map_body(|head, body| pieces::marked(head.status, body, &link)))
 }
 
-/// What holds of every answer.
+/// Headers of every answer.
 fn finish<B: MessageBody>(response: &mut HttpResponse<B>, version: Version) {
     if !response.headers().contains_key(CACHE_CONTROL) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -72,10 +72,10 @@ fn finish<B: MessageBody>(response: &mut HttpResponse<B>, version: Version) {
     }
 }
 
-/// A body in chunks. actix-http reads on in one that nobody took, so that the connection can be
-/// used again, and that may never end.
+/// A body in chunks. actix-http continues to read one that no handler consumed, so that the
+/// connection can be used again, and it may never end.
 struct Chunks {
-    /// Nobody takes the body of such a request.
+    /// The body of such a request is never consumed.
     untaken: bool,
     reading_end: Option<ReadingEnd>,
 }
@@ -88,7 +88,7 @@ impl Chunks {
         })
     }
 
-    /// The connection ends with this answer, if the body may not have been taken.
+    /// The connection ends with this answer, if the body may not have been consumed.
     fn end_after<B>(self, response: &mut HttpResponse<B>) {
         if self.untaken || !response.status().is_success() {
             response.head_mut().set_connection_type(ConnectionType::Close);
@@ -113,11 +113,11 @@ fn check(edge: &Edge, request: &HttpRequest) -> Result<(), Problem> {
     };
     match host {
         Some(host) if is_ours(host, &edge.hosts.allowed_hosts) => {}
-        // HTTP/1.0 knew no Host, and no browser speaks it.
+        // HTTP/1.0 has no Host, and no browser speaks it.
         None if request.version() < Version::HTTP_11 => {}
         None => return Err(Problem::invalid("Host", "is missing")),
         Some(_) => {
-            let why = "`Host` is no address and none of `server.allowed_hosts`";
+            let why = "`Host` is neither an address nor one of `server.allowed_hosts`";
             return Err(Problem::new(Code::Forbidden, why));
         }
     }
@@ -142,7 +142,7 @@ fn is_ours(host: &str, allowed: &[String]) -> bool {
         return false;
     }
     let name = authority.host();
-    // Behind a bracket the parser lets anything stand.
+    // Behind a bracket the parser accepts anything.
     let rest = authority.as_str().strip_prefix(name).unwrap_or_default();
     let port = rest.strip_prefix(':').unwrap_or(rest);
     if port.bytes().any(|byte| !byte.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! What is left to be given of something that is longer than a piece.
+//! The rest of something that is longer than a piece.
 
 use std::sync::Weak;
 
@@ -8,7 +8,7 @@ use crate::edge::admission::Permit;
 use crate::model::JournalAge;
 use crate::queue::ReadBlock;
 
-/// A long message that is written anew for each piece goes out in at most about so many.
+/// A long message that is encoded anew for each piece is sent in at most about N pieces.
 const MESSAGE_PIECES: usize = 8;
 
 /// See the module.
@@ -17,7 +17,7 @@ pub(super) enum Rest {
     Block { block: Weak<ReadBlock>, base_offset: u64, at: usize },
     /// Of a text that has room of its own.
     Text { text: Bytes, room: Permit },
-    /// Of the text of the message at this offset, which is written anew each time, from this byte on.
+    /// Of the text of the message at this offset, which is encoded anew each time, from this byte on.
     Message { offset: u64, now: JournalAge, at: usize, whole: usize },
 }
 

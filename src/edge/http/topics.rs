@@ -26,7 +26,7 @@ struct ListQuery {
     after: Option<String>,
 }
 
-/// Topics by name, a page at a time; `next` is what to give as `after` for the following page.
+/// Topics by name, a page at a time; `next` is the `after` of the following page.
 pub(super) async fn list(edge: Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let query: ListQuery = query(&request)?;
     let limit = number("limit", query.limit.as_deref(), 1..=1_000, 100)?;
@@ -96,7 +96,7 @@ fn settings_change(body: &[u8]) -> Result<TopicSettingsChange, Problem> {
     }
 }
 
-/// Settings have bounds of their own each, so this holds for a change, too, whatever it changes.
+/// Settings each have bounds of their own, so this holds for any change, too.
 fn check(edge: &Edge, settings: &TopicSettings) -> Result<(), Problem> {
     settings.validate().map_err(|why| Problem::new(Code::InvalidRequest, why))?;
     let ceiling = edge.limits.message_bytes_max;

@@ -1,4 +1,4 @@
-//! How long an answer may be held back, and for what: `?until=` and `Prefer: wait` (RFC 7240).
+//! How long an answer may be held back, and for which stage: `?until=` and `Prefer: wait` (RFC 7240).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::parameters::list_header;
 use crate::edge::error::Problem;
 use crate::patterns::request_acknowledge::Until;
 
-/// Longest time an answer is held back; who wants more is given this.
+/// Longest time an answer is held back; a longer wish is cut to this.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// `until`: the stage that is waited for.
@@ -26,7 +26,7 @@ pub(super) fn until(given: Option<&str>) -> Result<Until, Problem> {
     }
 }
 
-/// What a client would like, and need not be given.
+/// A client's preference, which need not be met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Preference {
     /// `wait`: how long the answer may be held back.
@@ -38,7 +38,7 @@ impl Preference {
         Ok(list_header(request, "prefer")?.map(|text| Self::parse(&text)).unwrap_or_default())
     }
 
-    /// What can't be understood is no preference, as the standard has it.
+    /// A malformed preference counts as no preference, as the standard has it.
     fn parse(text: &str) -> Self {
         let wait = text.split(',').find_map(|preference| {
             let (name, value) = preference.split(';').next()?.split_once('=')?;
@@ -48,7 +48,7 @@ impl Preference {
         Self { wait: wait.map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX)) }
     }
 
-    /// Says what was done about it.
+    /// Names the preference that was applied.
     pub(super) fn applied(&self, response: &mut HttpResponseBuilder) {
         if let Some(wait) = self.wait {
             let name = HeaderName::from_static("preference-applied");

@@ -1,7 +1,7 @@
 //! The attributes of a message, as clients may name them (API.md, "Messages").
 //!
-//! Invariants: names are in lower case and can stand in a header, no name is there twice, and the
-//! broker's own (`weir-…`) are given by nobody else.
+//! Invariants: names are in lower case and valid in a header, no name is repeated, and only the
+//! broker sets its own (`weir-…`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::edge::error::Problem;
 
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 128;
-/// How the names begin that only the broker gives.
+/// The prefix of names that only the broker sets.
 const OWN_PREFIX: &str = "weir-";
 
 /// See the module.
@@ -19,15 +19,15 @@ const OWN_PREFIX: &str = "weir-";
 pub struct Attributes<'a>(BTreeMap<Cow<'a, str>, Cow<'a, str>>);
 
 impl<'a> Attributes<'a> {
-    /// Where an attribute stands in a message that is an object.
+    /// The path of an attribute in a message that is an object.
     pub fn member(name: &str) -> String {
         format!("attributes.{name}")
     }
 
-    /// Adds what a client named; `field` says where it did.
+    /// Adds a client's attribute; `field` is its path.
     ///
     /// # Errors
-    /// The field, and what its name may be.
+    /// The field, and the rule for its name.
     pub fn add(
         &mut self,
         name: Cow<'a, str>,
@@ -59,7 +59,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Gives the message an attribute, unless it has one of that name.
+    /// Sets an attribute of the message, unless it has one of that name.
     pub fn add_missing(&mut self, name: &'a str, value: &'a str) {
         self.0.entry(name.into()).or_insert(value.into());
     }

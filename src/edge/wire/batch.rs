@@ -1,5 +1,5 @@
-//! Many messages at once: a socket's frame, a request's batch, lines. Found here, read one by one later,
-//! so that one that is broken never hides the others.
+//! Many messages at once: a socket's frame, a request's batch, lines. Split here, parsed one by one
+//! later, so that a malformed one never hides the others.
 
 use std::marker::PhantomData;
 
@@ -20,11 +20,11 @@ pub const BATCH_MSGPACK: &str = "application/vnd.weir.messages+msgpack";
 /// A body with one JSON payload a line.
 pub const NDJSON: &str = "application/x-ndjson";
 
-/// The most messages that are looked at together, whatever the settings allow: to count what comes
-/// must not cost many times its bytes.
+/// The most messages that are counted together, whatever the settings allow: counting must not cost
+/// many times the bytes received.
 pub const BATCH_MESSAGES_CEILING: usize = 100_000;
 
-/// The mark that some programs put before text; it is no part of JSON.
+/// The byte order mark that some programs put before text; it is not part of JSON.
 pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The elements of a JSON array, up to the ceiling.
@@ -57,7 +57,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
     }
 }
 
-/// Raw messages, of which there may be so many.
+/// At most N raw messages.
 pub struct RawMessages<'a>(pub Vec<RawMessage<'a>>);
 
 impl<'a> RawMessages<'a> {
@@ -66,7 +66,7 @@ impl<'a> RawMessages<'a> {
         Ok(Self(found.into_iter().map(|raw| RawMessage::Json(raw.get())).collect()))
     }
 
-    /// The elements of the MessagePack array that is all the reader has left.
+    /// The elements of the MessagePack array that is the rest of the input.
     fn in_array(
         mut reader: Reader<'a>,
         count: u32,
@@ -178,7 +178,7 @@ fn check_count(count: usize, count_max: usize, what: &str) -> Result<(), Problem
     Ok(())
 }
 
-/// The payloads of a body of lines; what is only white space between line ends is none.
+/// The payloads of a body of lines; blank lines are skipped.
 ///
 /// # Errors
 /// There are none, or too many.
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(field(&[&[0x81], &messages[..], b"\x01"].concat()), "body", "something follows");
         assert_eq!(field(b"\x81\xa8messages\x80"), "messages", "no array");
         assert_eq!(field(b"\x80"), "messages", "is missing");
-        // An array that announces more than there is.
+        // An array that announces more elements than follow.
         assert!(RawMessages::in_binary_frame(&[0x92, 1], 2).is_err());
         assert!(RawMessages::in_binary_frame(&[0x91, 1, 1], 2).is_err(), "something follows");
     }

@@ -1,4 +1,4 @@
-//! Messages as clients send them, in whatever encoding, and the checks that make them records.
+//! Messages as clients send them, in any encoding, and the checks that make them records.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::model::{BlockBuilder, PayloadKind, Record};
 /// A message as API.md describes it ("Messages, sent").
 #[derive(Debug, Default)]
 pub struct IncomingMessage<'a> {
-    /// The sender's mark for the acknowledgement; sockets only.
+    /// The sender's id for the acknowledgement; sockets only.
     pub id: Option<Mark>,
     pub(super) data: Option<Data<'a>>,
     pub(super) data_base64: Option<Cow<'a, str>>,
@@ -27,7 +27,7 @@ pub struct IncomingMessage<'a> {
     pub(super) ttl_ms: Option<u64>,
 }
 
-/// A payload that is not base64.
+/// A payload given as a value, not as base64.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Data<'a> {
     /// The text of a JSON value.
@@ -36,7 +36,7 @@ pub(super) enum Data<'a> {
     MessagePack(&'a [u8]),
 }
 
-/// Where a message stands in what came.
+/// A message's location in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RawMessage<'a> {
     /// A JSON value.
@@ -45,7 +45,7 @@ pub enum RawMessage<'a> {
     MessagePack(&'a [u8]),
 }
 
-/// Who sent it, for what only some may send.
+/// The kind of sender, for fields that only one kind may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// A socket: `id` asks for an acknowledgement.
@@ -58,7 +58,7 @@ impl<'a> RawMessage<'a> {
     /// Reads the message.
     ///
     /// # Errors
-    /// What is wrong with it, with the field's name.
+    /// The fault, with the field's name.
     pub fn message(self, sender: Sender) -> Result<IncomingMessage<'a>, Problem> {
         let message = match self {
             Self::Json(raw) => json::message(raw)?,
@@ -70,7 +70,7 @@ impl<'a> RawMessage<'a> {
         }
     }
 
-    /// The id of a message that can't be taken as it is, if it has one.
+    /// The id of an invalid message, if it has one.
     pub fn id(self) -> Option<Mark> {
         match self {
             Self::Json(raw) => json::id_of(raw),
@@ -79,11 +79,11 @@ impl<'a> RawMessage<'a> {
     }
 }
 
-/// What a message holds, and what it is if nothing else is said.
+/// The payload of a message, and its default content type.
 struct Payload<'a> {
     bytes: Cow<'a, [u8]>,
     default_type: &'static str,
-    /// It is JSON for certain, as a message may hold it.
+    /// It is certainly JSON, as a message may hold it.
     is_json: bool,
 }
 
@@ -173,11 +173,11 @@ impl IncomingMessage<'_> {
     }
 }
 
-/// Checks a payload's size, and that it is JSON where it is declared to be. What is to be stored is
-/// given back: the same bytes, but for a byte order mark before JSON.
+/// Checks a payload's size, and that it is JSON if it is declared to be. Returns what is to be
+/// stored: the same bytes, but for a byte order mark before JSON.
 ///
 /// # Errors
-/// Too large, or no JSON that a message may hold.
+/// Too large, or not JSON that a message may hold.
 pub fn check_payload<'a>(
     content_type: &str,
     payload: &'a [u8],

@@ -17,7 +17,7 @@ use crate::edge::error::Problem;
 struct Message<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
-    /// A member that is there and null is a value too.
+    /// A member that exists and is null is a value too.
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -34,7 +34,7 @@ struct Message<'a> {
     ttl_ms: Option<u64>,
 }
 
-/// The members of an object in the order in which they stand, each as often as it does.
+/// The members of an object in the order of the text, repeated ones included.
 #[derive(Debug, Default)]
 struct Members<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
@@ -91,10 +91,10 @@ pub(super) fn message(raw: &str) -> Result<IncomingMessage<'_>, Problem> {
     })
 }
 
-/// Reads a JSON object into a struct. (Left to itself serde takes an array of the fields too.)
+/// Reads a JSON object into a struct. (By itself serde accepts an array of the fields too.)
 ///
 /// # Errors
-/// What is wrong, with the path to the field below `what`.
+/// The fault, with the path to the field below `what`.
 pub fn parse_object<'a, T: Deserialize<'a>>(what: &str, json: &'a [u8]) -> Result<T, Problem> {
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::invalid(what, "must be a JSON object"));
@@ -103,7 +103,7 @@ pub fn parse_object<'a, T: Deserialize<'a>>(what: &str, json: &'a [u8]) -> Resul
     serde_json::from_slice(json).map_err(|error| {
         let mut again = serde_json::Deserializer::from_slice(json);
         match serde_path_to_error::deserialize::<_, T>(&mut again) {
-            // `?` stands for a member that can't be told.
+            // `?` is a member that can't be determined.
             Err(located) if !matches!(located.path().to_string().as_str(), "." | "?") => {
                 Problem::invalid(&located.path().to_string(), located.inner())
             }
@@ -112,7 +112,7 @@ pub fn parse_object<'a, T: Deserialize<'a>>(what: &str, json: &'a [u8]) -> Resul
     })
 }
 
-/// The id of a message that can't be taken as it is, if it has one.
+/// The id of an invalid message, if it has one.
 pub(super) fn id_of(raw: &str) -> Option<Mark> {
     #[derive(Deserialize)]
     struct OnlyId<'a> {

@@ -1,13 +1,13 @@
 //! JSON text, token by token: what its grammar allows and a message may not hold, and what
-//! MessagePack has no form for.
+//! MessagePack can't represent.
 //!
-//! The text is known to be JSON in UTF-8 (serde_json has read it); here it is gone through without
+//! The text is known to be JSON in UTF-8 (serde_json has read it); here it is scanned without
 //! recursion and nothing is built.
 
-/// Most arrays and objects within each other (API.md, "Messages"): what common readers take.
+/// Most arrays and objects within each other (API.md, "Messages"): what common readers accept.
 pub(super) const DEPTH_MAX: usize = 100;
 
-/// The mark that some programs put before UTF-8 text, and JSON's grammar does not have.
+/// The byte order mark that some programs put before UTF-8 text; JSON's grammar does not have it.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The bytes without a byte order mark before them.
@@ -18,9 +18,9 @@ pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
 /// Checks what JSON's grammar leaves open: depth, and surrogates in pairs.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault.
 pub(super) fn check(json: &[u8]) -> Result<(), String> {
-    // Nearly all there is, found by two passes that cost next to nothing.
+    // Decides nearly all texts, with two passes that cost next to nothing.
     if !json.contains(&b'\\') && !may_be_deep(json) {
         return Ok(());
     }
@@ -44,20 +44,20 @@ pub(super) fn check(json: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// There are so many opening brackets, strings included, that it may be nested too deep.
+/// There are enough opening brackets, strings included, that it may be nested too deep.
 fn may_be_deep(json: &[u8]) -> bool {
     // As many close them.
     if json.len() <= 2 * DEPTH_MAX {
         return false;
     }
-    // `[` and `{` differ in this bit alone. What is added up in a byte the compiler adds up in vectors.
+    // `[` and `{` differ in this bit alone. The compiler vectorises sums in a byte.
     let is_opening = |byte: &u8| u8::from(byte | 0x20 == b'{');
     let in_piece = |piece: &[u8]| usize::from(piece.iter().map(is_opening).sum::<u8>());
     json.chunks(usize::from(u8::MAX)).map(in_piece).sum::<usize>() > DEPTH_MAX
 }
 
-/// MessagePack can say this value exactly: every whole number has at most 64 bits, every other one
-/// is what the nearest double is written as, and nothing is nested deeper than [`DEPTH_MAX`].
+/// MessagePack can represent this value exactly: every whole number has at most 64 bits, every
+/// other one is the shortest form of a double, and nothing is nested deeper than [`DEPTH_MAX`].
 pub(super) fn fits_messagepack(json: &[u8]) -> bool {
     let mut depth = Depth::default();
     Tokens { rest: json }.all(|token| match token {
@@ -67,12 +67,12 @@ pub(super) fn fits_messagepack(json: &[u8]) -> bool {
     })
 }
 
-/// A piece of JSON text; literals, commas and colons tell nothing here.
+/// A piece of JSON text; literals, commas and colons don't matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     Open,
     Close,
-    /// What stands between the quotes.
+    /// The text between the quotes.
     Text(&'a [u8]),
     Number(&'a [u8]),
 }
@@ -96,7 +96,7 @@ struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Takes so many bytes off.
+    /// Takes N bytes off.
     fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(count);
         self.rest = rest;
@@ -144,7 +144,7 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// An escape stands for half of a pair, and the other half does not follow.
+/// An escape is half of a pair, and the other half does not follow.
 fn has_lone_surrogate(raw: &[u8]) -> bool {
     let mut rest = raw;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
@@ -196,7 +196,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// `None` where the exponent is beyond any a double has.
+    /// `None` if no double has the exponent.
     fn of(number: &str) -> Option<Self> {
         let (negative, number) = match number.strip_prefix('-') {
             Some(positive) => (true, positive),

@@ -1,4 +1,4 @@
-//! A client's own mark for a message, which its acknowledgement repeats.
+//! A client's own id for a message, which its acknowledgement repeats.
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -12,7 +12,7 @@ pub enum Mark {
     Negative(i64),
     /// Any other number that came in MessagePack.
     Float(f64),
-    /// Any other number that came in JSON; said again to the letter there.
+    /// Any other number that came in JSON; repeated to the letter there.
     Decimal(Box<RawValue>),
     /// A string.
     Text(Box<str>),
@@ -21,13 +21,13 @@ pub enum Mark {
 /// Longest id of a message on a socket, in bytes.
 const ID_BYTES_MAX: usize = 128;
 
-/// What an id may be.
+/// The rule for an id.
 pub(super) fn what_an_id_is() -> String {
     format!("must be a number or a string of at most {ID_BYTES_MAX} bytes")
 }
 
 impl Mark {
-    /// The mark in a JSON message, if it is one.
+    /// The id in a JSON message, if it is valid.
     pub(super) fn from_json(id: &RawValue) -> Option<Self> {
         let json = id.get();
         match json.as_bytes().first() {
@@ -42,12 +42,12 @@ impl Mark {
         }
     }
 
-    /// A string as a mark, if it is short enough.
+    /// A string as an id, if it is short enough.
     pub(super) fn from_text(text: &str) -> Option<Self> {
         (text.len() <= ID_BYTES_MAX).then(|| Self::Text(text.into()))
     }
 
-    /// The number, where it is a whole one.
+    /// The number, if it is whole.
     pub fn number(&self) -> Option<u64> {
         match self {
             Self::Number(number) => Some(*number),

@@ -1,12 +1,12 @@
-//! How messages look outside: JSON and MessagePack, in and out.
+//! The encodings of messages: JSON and MessagePack, incoming and outgoing.
 //!
-//! `json` and `msgpack` find messages in what came, `incoming` checks them and makes them records;
+//! `json` and `msgpack` find messages in the input, `incoming` checks them and makes them records;
 //! `outgoing` writes records as clients receive them.
 //!
-//! Invariants: what is stored is the payload's bytes, never a re-encoding of them; a payload that
-//! is declared JSON is JSON that common readers take (`json_text`), checked when it comes in, so
-//! that it can be embedded as it is when it goes out; what a client declares (a length, a count)
-//! costs nothing before it has come.
+//! Invariants: the payload's bytes are stored, never a re-encoding of them; a payload that is
+//! declared JSON is JSON that common readers accept (`json_text`), checked on input, so that it can
+//! be embedded unchanged on output; what a client declares (a length, a count) costs nothing before
+//! the bytes have arrived.
 
 mod attributes;
 mod batch;
@@ -30,7 +30,7 @@ pub use json::parse_object;
 pub use mark::Mark;
 pub use outgoing::{Form, Gaps, Page, Plan, ReadBudget, Shown, messages_frame, plan};
 
-/// In which of its two encodings a frame of `weir.v1` is written.
+/// The encoding of a frame of `weir.v1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
     /// A text frame.
@@ -72,7 +72,7 @@ impl Serialize for ReceiptToken {
     }
 }
 
-/// With the names of members, as JSON has it.
+/// With the names of members, as in JSON.
 pub fn to_msgpack(content: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();

@@ -1,7 +1,7 @@
 //! MessagePack as clients send it (github.com/msgpack/msgpack/blob/master/spec.md): tokens, and the
 //! messages that are made of them.
 //!
-//! Read token by token from the bytes that came, so that a declared length costs nothing and deep
+//! Parsed token by token from the received bytes, so that a declared length costs nothing and deep
 //! nesting no stack.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use super::incoming::{Data, IncomingMessage};
 use super::mark::{Mark, what_an_id_is};
 use crate::edge::error::Problem;
 
-/// Bytes that are no MessagePack, or end too early.
+/// Bytes that are not MessagePack, or end too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no MessagePack, or ends too early")]
 pub struct Malformed;
@@ -24,7 +24,7 @@ impl From<Malformed> for Problem {
     }
 }
 
-/// One value, or the head of one that holds others.
+/// One value, or the head of one that contains others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Token<'a> {
     Nil,
@@ -34,9 +34,9 @@ pub(super) enum Token<'a> {
     Float(f64),
     Text(&'a [u8]),
     Bin(&'a [u8]),
-    /// So many values follow.
+    /// N values follow.
     Array(u32),
-    /// So many pairs of values follow.
+    /// N pairs of values follow.
     Map(u32),
     Extension,
 }
@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
         self.rest.split_off(..count).ok_or(Malformed)
     }
 
-    /// A big-endian number of so many bytes.
+    /// A big-endian number of N bytes.
     fn number(&mut self, bytes: usize) -> Result<u64, Malformed> {
         Ok(self.bytes(bytes)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The bytes of the next value with all it holds.
+    /// The bytes of the next value with everything in it.
     pub(super) fn value(&mut self) -> Result<&'a [u8], Malformed> {
         let begun = self.rest;
         let mut left = 1u64;
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads one message, which is all that `raw` holds.
+/// Reads one message, which is all of `raw`.
 pub(super) fn message(raw: &[u8]) -> Result<IncomingMessage<'_>, Problem> {
     let mut reader = Reader::new(raw);
     let malformed = |error: Malformed| Problem::invalid("message", error);
@@ -190,7 +190,7 @@ fn read_member<'a>(
     value: &'a [u8],
 ) -> Result<(), Problem> {
     let mut reader = Reader::new(value);
-    // As in JSON, where what is optional may be null; data may be null itself.
+    // As in JSON, where optional members may be null; data may be null itself.
     if reader.token() == Ok(Token::Nil) && !matches!(name, "id" | "data" | "attributes") {
         return Ok(());
     }
@@ -237,7 +237,7 @@ fn mark(value: &[u8]) -> Result<Mark, Problem> {
     mark.ok_or_else(|| Problem::invalid("id", what_an_id_is()))
 }
 
-/// The id of a message that can't be taken as it is, if it has one.
+/// The id of an invalid message, if it has one.
 pub(super) fn id_of(raw: &[u8]) -> Option<Mark> {
     let mut reader = Reader::new(raw);
     let Ok(Token::Map(members)) = reader.token() else { return None };
@@ -291,7 +291,7 @@ mod tests {
     fn a_value_of_any_depth_is_passed_over_without_a_stack() {
         let deep = [vec![0x91; 1_000_000], vec![0xc0]].concat();
         assert_eq!(Reader::new(&deep).value().map(<[u8]>::len), Ok(deep.len()));
-        // 2^32 values are announced and none comes.
+        // 2^32 values are announced and none follows.
         assert_eq!(Reader::new(&[0xdd, 255, 255, 255, 255]).value(), Err(Malformed));
     }
 

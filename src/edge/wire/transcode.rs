@@ -7,7 +7,7 @@ use super::json_text::{self, DEPTH_MAX};
 use super::msgpack::{Reader, Token};
 use crate::edge::error::Problem;
 
-/// A MessagePack value as the JSON text that says the same.
+/// A MessagePack value as the equivalent JSON text.
 ///
 /// # Errors
 /// It has no JSON form, or one longer than `bytes_max`.
@@ -92,8 +92,8 @@ impl ToJson<'_> {
     }
 }
 
-/// Appends JSON text as a MessagePack value that says exactly the same; `None`, and nothing, where
-/// there is none (it is nested too deep, or holds a number that no integer or double is).
+/// Appends JSON text as the MessagePack value that is exactly equal; returns `None`, and appends nothing,
+/// if there is none (it is nested too deep, or holds a number that is neither integer nor double).
 pub(crate) fn append_json(out: &mut Vec<u8>, json: &[u8]) -> Option<()> {
     if !json_text::fits_messagepack(json) {
         return None;

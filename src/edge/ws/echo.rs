@@ -1,5 +1,5 @@
 //! `GET /v1/debug/echo`, in builds with the feature `faults` only: a socket that sends back what it
-//! is sent, through the same guard, fragments and session as all sockets, so that their handling
+//! receives, through the same guard, fragments and session as all sockets, so that their handling
 //! of RFC 6455 can be tested from outside.
 
 use actix::Actor;

@@ -8,11 +8,11 @@ use crate::edge::error::{Code, Problem};
 /// How a session ends.
 #[derive(Debug)]
 pub(super) enum Ending {
-    /// The client said goodbye, and is to be answered.
+    /// The client sent Close, and is to be answered.
     Goodbye(Option<CloseReason>),
-    /// The client will send no more; what it may still read is written, then the connection ends.
+    /// The client will send no more; pending output is written, then the connection ends.
     Gone,
-    /// We close it.
+    /// The broker closes it.
     Close(CloseCode, &'static str),
 }
 
@@ -23,10 +23,10 @@ impl Ending {
     /// Another socket took the producer's name.
     pub(super) const FENCED: Self = Self::Close(CloseCode::Policy, "producer-fenced");
 
-    /// The client does not speak as it should.
+    /// The client breaks the subprotocol.
     pub(super) const TOO_MANY_ERRORS: Self = Self::Close(CloseCode::Policy, "too many errors");
 
-    /// Nothing more can be done here, because of this.
+    /// This error ends the session.
     pub(super) fn because(problem: &Problem) -> Self {
         let code = match problem.code() {
             _ if problem.is_temporary() => CloseCode::Again,
@@ -40,11 +40,11 @@ impl Ending {
     const TOO_LARGE: Self = Self::Close(CloseCode::Size, "the frame is larger than is allowed");
     /// Text that is not UTF-8.
     pub(super) const NOT_UTF8: Self = Self::Close(CloseCode::Invalid, "text is not UTF-8");
-    /// There is no room for a message that is coming.
+    /// There is no room for a message that is arriving.
     pub(super) const OVERLOADED: Self = Self::Close(CloseCode::Again, "overloaded");
-    /// A message took too long to come whole.
+    /// A message took too long to be complete.
     pub(super) const UNFINISHED: Self = Self::Close(CloseCode::Policy, "a message came too slowly");
-    /// A message's fragments are too many or too much.
+    /// A message has too many fragments or bytes.
     pub(super) const FRAGMENTS_TOO_LARGE: Self =
         Self::Close(CloseCode::Size, "fragments are more than is allowed");
 
@@ -61,7 +61,7 @@ impl Ending {
     pub(super) fn broken(error: &ProtocolError) -> Self {
         match error {
             ProtocolError::Overflow => Self::TOO_LARGE,
-            // actix-web-actors tells text that isn't UTF-8 only by the text of the error.
+            // actix-web-actors shows text that isn't UTF-8 only by the text of the error.
             ProtocolError::Io(io) if io.to_string().contains("utf-8") => Self::NOT_UTF8,
             _ => Self::PROTOCOL,
         }

@@ -8,17 +8,17 @@ use actix_web::web::{Bytes, BytesMut};
 use super::unfinished::Unfinished;
 use crate::edge::admission::Admission;
 
-/// A message that has come whole.
+/// A complete message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Whole {
     Text(Bytes),
     Binary(Bytes),
 }
 
-/// Why fragments are not taken.
+/// Why fragments are refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// Together they are more than is allowed.
+    /// Together they exceed a limit.
     TooLarge,
     /// There is no room for them now.
     Overloaded,
@@ -41,12 +41,12 @@ impl Fragments {
         Self { bytes_max, count_max, bytes: BytesMut::new(), count: 0, text: false, unfinished }
     }
 
-    /// When the message that is coming began.
+    /// When the incomplete message began.
     pub(super) fn unfinished_since(&self) -> Option<Instant> {
         self.unfinished.since()
     }
 
-    /// Adds a fragment; the message, if it was the last one.
+    /// Adds a fragment; returns the message, if it was the last one.
     pub(super) fn add(&mut self, item: Item) -> Result<Option<Whole>, Refused> {
         let (bytes, last) = match item {
             Item::FirstText(bytes) => {

@@ -1,15 +1,15 @@
 //! The guard between a socket's bytes and actix-web-actors' reader.
 //!
-//! That reader takes whatever its stream yields into a buffer without bound, and the codec looks
-//! at a frame's size only when the whole frame is there. So the guard reads the frame headers as
-//! the bytes pass (RFC 6455 §5.2), refuses a declared length over the limit at once and what breaks the standard, and yields
-//! no more than a budget of bytes until the session has taken the frames it already got. A frame
-//! that has begun is let through to its end, since it can't be taken before; its length has been
-//! checked. A frame larger than the budget is held here until it is whole: the codec would reserve
-//! memory for its declared length at once, whether the bytes ever come or not.
+//! That reader takes whatever its stream yields into a buffer without bound, and the codec checks a
+//! frame's size only when the whole frame is there. So the guard parses the frame headers as the
+//! bytes pass (RFC 6455 §5.2), refuses a declared length over the limit and any breach of the
+//! standard at once, and yields no more than a budget of bytes until the session has taken the frames
+//! it already got. A frame that has begun passes to its end, since it can't be taken before; its
+//! length has been checked. A frame larger than the budget is held here until it is complete: the
+//! codec would reserve memory for its declared length at once, whether the bytes ever arrive or not.
 //!
-//! A refused frame and a connection that breaks are ends of the stream here: given an error, that
-//! reader would throw away the whole frames it still holds.
+//! A refused frame and a broken connection are ends of the stream here: on an error that reader
+//! would discard the complete frames it still holds.
 //!
 //! Invariants: bytes yielded and not taken ≤ budget + one frame; what a frame cost on the wire is
 //! counted exactly (a drift of a few bytes a frame grows into megabytes); while the session is
@@ -36,24 +36,24 @@ pub(crate) struct Budget {
     frame_bytes_max: usize,
     bytes_max: usize,
     in_hand: Cell<usize>,
-    /// Wire bytes of the frames that were yielded whole and not taken, oldest first.
+    /// Wire bytes of the frames that were yielded complete and not taken, oldest first.
     frames: RefCell<VecDeque<usize>>,
     paused: Cell<bool>,
     unheard: Cell<bool>,
     refused: Cell<Option<Refusal>>,
-    /// The large frame that is coming.
+    /// The large frame that is arriving.
     unfinished: RefCell<Unfinished>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Budget {
-    /// Lets frames up to `frame_bytes_max` through, `bytes_max` bytes at a time.
+    /// Yields frames up to `frame_bytes_max`, `bytes_max` bytes at a time.
     #[cfg(any(test, fuzzing, feature = "exposed"))]
     pub(crate) fn new(frame_bytes_max: usize, bytes_max: usize) -> Rc<Self> {
         Self::charging(frame_bytes_max, bytes_max, None)
     }
 
-    /// The same, frames that are held until they are whole being charged to a budget.
+    /// The same; frames that are held until they are complete are charged to a budget.
     pub(super) fn charging(
         frame_bytes_max: usize,
         bytes_max: usize,
@@ -79,26 +79,26 @@ impl Budget {
         self.wake();
     }
 
-    /// Stops reading the socket, or goes on.
+    /// Stops reading the socket, or continues.
     pub(crate) fn pause(&self, paused: bool) {
         if self.paused.replace(paused) && !paused {
             self.wake();
         }
     }
 
-    /// Stops reading the socket while the client does not take what it is answered, or goes on.
+    /// Stops reading the socket while the client does not read its answers, or continues.
     pub(super) fn unheard(&self, unheard: bool) {
         if self.unheard.replace(unheard) && !unheard {
             self.wake();
         }
     }
 
-    /// The socket is not being read, by our own choice.
+    /// The socket is not being read, by the broker's choice.
     pub(super) fn is_paused(&self) -> bool {
         self.paused.get() || self.unfinished.borrow().is_waiting()
     }
 
-    /// When a frame began that is held until it is whole.
+    /// When a frame began that is held until it is complete.
     pub(super) fn unfinished_since(&self) -> Option<Instant> {
         self.unfinished.borrow().since()
     }
@@ -115,7 +115,7 @@ impl Budget {
     }
 }
 
-/// Where in the stream of frames the guard is.
+/// The guard's position in the stream of frames.
 #[derive(Debug)]
 enum Place {
     /// Within a frame's header, of which these bytes are known.
@@ -126,7 +126,7 @@ enum Place {
 
 const FRAME_START: Place = Place::Header { bytes: [0; HEADER_BYTES_MAX], known: 0 };
 
-/// The length of a frame that is held until it is whole, as long as there is no room for it.
+/// The length of a frame that is held until it is complete, as long as there is no room for it.
 fn needs_room(place: &Place, budget: &Budget) -> Option<usize> {
     let Place::Payload { header, left } = place else { return None };
     let large = header.payload_bytes > budget.bytes_max as u64 && *left > 0;
@@ -140,14 +140,14 @@ pub(crate) struct FrameGuard<S> {
     place: Place,
     /// Read and not yielded yet.
     held: Bytes,
-    /// A frame larger than the budget, as far as it has come.
+    /// A frame larger than the budget, as far as it has arrived.
     large: BytesMut,
-    /// The payload of a close frame, as far as it has come.
+    /// The payload of a close frame, as far as it has arrived.
     close: Vec<u8>,
 }
 
-/// What may leave [`FrameGuard::held`] now: first bytes for the reader, then bytes of a large
-/// frame that is not whole yet.
+/// What may leave [`FrameGuard::held`] now: first bytes for the reader, then bytes of a large frame
+/// that is incomplete.
 struct Passed {
     ready: usize,
     large: usize,

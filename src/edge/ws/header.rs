@@ -1,7 +1,7 @@
-//! The header of a WebSocket frame (RFC 6455 §5.2), and what a client's frames must be.
+//! The header of a WebSocket frame (RFC 6455 §5.2), and the rules for a client's frames.
 //!
-//! The codec behind the guard lets through what the standard says must end the connection:
-//! reserved bits, long or fragmented control frames, unmasked frames, senseless close frames.
+//! The codec behind the guard accepts frames for which the standard demands that the connection
+//! ends: reserved bits, long or fragmented control frames, unmasked frames, malformed close frames.
 
 /// The longest frame header: 2 bytes, 8 of length, 4 of mask.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
@@ -11,7 +11,7 @@ const CONTROL_BYTES_MAX: u64 = 125;
 
 const CLOSE: u8 = 0x8;
 
-/// Why a frame is not taken.
+/// Why a frame is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It is larger than is allowed.
@@ -22,7 +22,7 @@ pub(crate) enum Refusal {
     NotUtf8,
 }
 
-/// A frame header that has come whole.
+/// A complete frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     first: u8,
@@ -35,7 +35,7 @@ pub(super) struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// The header at the beginning of these bytes, once enough of it is there.
+    /// The header at the beginning of these bytes, once enough of it has arrived.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (first, second) = (*bytes.first()?, *bytes.get(1)?);
         let masked = second & 0x80 != 0;
@@ -59,7 +59,7 @@ impl FrameHeader {
         self.first & 0x0f
     }
 
-    /// Checks what can be told before the payload has come.
+    /// Checks what can be checked before the payload has arrived.
     pub(super) fn check(&self, payload_bytes_max: u64) -> Result<(), Refusal> {
         let (fin, reserved_bits) = (self.first & 0x80 != 0, self.first & 0x70);
         let known = matches!(self.opcode(), 0x0..=0x2 | 0x8..=0xa);
@@ -76,7 +76,7 @@ impl FrameHeader {
         Ok(())
     }
 
-    /// Checks a close frame's payload, as it came: a status code and a reason in UTF-8, or nothing
+    /// Checks a close frame's payload, as received: a status code and a reason in UTF-8, or nothing
     /// (§5.5.1, §7.4).
     pub(super) fn check_close(&self, payload: &[u8]) -> Result<(), Refusal> {
         let unmasked: Vec<u8> =

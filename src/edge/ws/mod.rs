@@ -1,12 +1,12 @@
-//! WebSocket: the only place that knows actix-web-actors.
+//! WebSocket: the only module that uses actix-web-actors.
 //!
-//! That crate is deprecated and has holes (DESIGN §5), which are closed here: `guard` stands
-//! before its reader, which would buffer without bound; `fragments` puts messages together within
-//! limits; `session` keeps what both kinds of session have in common.
+//! That crate is deprecated and has holes (DESIGN §5), which are closed here: `guard` precedes its
+//! reader, which would buffer without bound; `fragments` assembles messages within limits;
+//! `session` has what both kinds of session have in common.
 //!
-//! Invariants: a session is the connection's response body and so never restarts; it stops
-//! reading once its credit is spent (the frames in hand then are the most it keeps beyond that),
-//! and nothing is written to it while its client does not read.
+//! Invariants: a session is the connection's response body and so never restarts; it stops reading
+//! once its credit is spent (the frames in hand then are the most it keeps beyond that), and
+//! nothing is written to it while its client does not read.
 
 #[cfg(feature = "faults")]
 mod echo;
@@ -41,10 +41,10 @@ use crate::model::{AppendError, TopicName};
 use crate::patterns::publish_subscribe::Start;
 use crate::topics::Claimed;
 
-/// What is spoken on a socket.
+/// A socket's subprotocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
-    /// Objects and arrays, in JSON or MessagePack; spoken where nothing else is asked for.
+    /// Objects and arrays, in JSON or MessagePack; the default.
     V1,
     /// Each frame is one payload.
     RawV1,
@@ -58,7 +58,7 @@ impl Protocol {
         }
     }
 
-    /// The first one the client offers that is spoken here.
+    /// The first one of the client's that is supported.
     fn offered(request: &HttpRequest, spoken: &[Self]) -> Result<Self, Problem> {
         let Some(offered) = list_header(request, SEC_WEBSOCKET_PROTOCOL.as_str())? else {
             return Ok(Self::V1);
@@ -66,7 +66,7 @@ impl Protocol {
         let known = |offered: &str| spoken.iter().find(|spoken| spoken.name() == offered.trim());
         offered.split(',').find_map(known).copied().ok_or_else(|| {
             let names: Vec<_> = spoken.iter().map(|spoken| spoken.name()).collect();
-            let why = format!("spoken here: {}", names.join(", "));
+            let why = format!("supported: {}", names.join(", "));
             Problem::invalid("Sec-WebSocket-Protocol", why)
         })
     }
@@ -109,7 +109,7 @@ pub(super) async fn open_producer(
     upgrade(&edge, session, protocol, &request, payload)
 }
 
-/// The topic, made anew where a deletion was in flight, and a claim on the producer's name in it.
+/// The topic, created anew if a deletion was in flight, and a claim on the producer's name in it.
 async fn claim(
     edge: &Edge,
     name: &TopicName,
@@ -144,7 +144,7 @@ pub(super) async fn open_tail(
     let from = start(query.from.as_deref(), Start::Latest)?;
     let name = checked(&edge, &path, &request)?;
     let topic = edge.supervisor.ensure_topic(&name).await?;
-    // Where "latest" is has to be settled before the client is told that it is connected.
+    // "latest" has to be resolved before the client sees that it is connected.
     let from = from.resolve_within(&edge.queue, &topic).await?;
     let session = |door| TailSession::new(edge.clone(), topic, from, door);
     upgrade(&edge, session, protocol, &request, payload)
@@ -162,7 +162,7 @@ pub(super) async fn open_echo(
     upgrade(&edge, |door| echo::EchoSession { door }, protocol, &request, payload)
 }
 
-/// What both sockets ask before anything is created.
+/// The checks of both sockets before anything is created.
 fn checked(edge: &Edge, path: &str, request: &HttpRequest) -> Result<TopicName, Problem> {
     if edge.is_draining() {
         return Err(Problem::new(Code::Draining, "connect to another node"));

@@ -1,8 +1,8 @@
 //! The producer socket: messages in, acknowledgements out.
 //!
-//! All messages of one wake-up go on as one block; what is under way stands in a
-//! [`SendWindow`], which sends again what an actor's death gave back. Beyond its credit, or while
-//! the broker's byte budget is spent, the socket is not read.
+//! All messages of one wake-up are sent on as one block; blocks in flight are in a [`SendWindow`],
+//! which resends what an actor's death returned. Beyond its credit, or while the broker's byte
+//! budget is spent, the socket is not read.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,10 +40,10 @@ use intake::{Intake, Received};
 use one_way::OneWay;
 pub(super) use welcome::Named;
 
-/// Bytes at which a block goes on without waiting for the end of the wake-up.
+/// Bytes at which a block is sent on without waiting for the end of the wake-up.
 const BLOCK_BYTES: usize = 256 * 1024;
 
-/// The end of a wake-up: hand over what was collected.
+/// The end of a wake-up: send the collected messages on.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Flush;
@@ -63,7 +63,7 @@ pub(super) struct ProducerSession {
     door: Door,
     protocol: Protocol,
     intake: Intake,
-    /// What the client was last told an acknowledgement is worth.
+    /// The guarantee of an acknowledgement that the client was last notified of.
     durability: Durability,
     flush_due: bool,
     /// A block that waits for room in the byte budget; nothing overtakes it.
@@ -73,7 +73,7 @@ pub(super) struct ProducerSession {
     one_way: OneWay,
     unacked_messages: usize,
     unacked_bytes: usize,
-    /// Set once nothing more is taken: how to end when all is answered.
+    /// Set once nothing more is accepted: how to end when all is answered.
     ending: Option<Ending>,
     /// A named producer's last durable id when the socket was opened.
     resume_after: Option<u64>,
@@ -144,7 +144,7 @@ impl ProducerSession {
         }
     }
 
-    /// Hands the collected messages over, as far as the byte budget lets them in.
+    /// Sends the collected messages on, as far as the byte budget admits them.
     fn flush(&mut self, context: &mut WebsocketContext<Self>) {
         self.flush_due = false;
         if self.waiting.is_some() {
@@ -193,7 +193,7 @@ impl ProducerSession {
         context.spawn(answer.into_actor(self).map(move |answer, session, context| {
             match answer {
                 Ok(Ok(appended)) => session.on_stored(place, appended, context),
-                // Never handed over, or refused because one before it was not.
+                // Never sent on, or refused because one before it was not.
                 Err(_) | Ok(Err(AppendError::OutOfTurn)) => {
                     let resend = session.window.came_back(place);
                     session.resend(resend, context);
@@ -224,7 +224,7 @@ impl ProducerSession {
         self.end_when_settled(context);
     }
 
-    /// Sends again once there is a producer to send to.
+    /// Resends once there is a producer to send to.
     fn resend(&mut self, resend: Resend, context: &mut WebsocketContext<Self>) {
         let Some(first) = resend.first().map(|(place, _)| *place) else { return };
         let ready = self.producer.ready();
@@ -266,7 +266,7 @@ impl ProducerSession {
                 send(self, context, frame);
             }
         }
-        // What stands before it is under way still, and is answered first.
+        // Blocks before it are still in flight, and are answered first.
         self.on_end(Ending::because(&problem), context);
     }
 
@@ -281,7 +281,7 @@ impl ProducerSession {
         }
     }
 
-    /// Ends as decided, once everything taken has been answered.
+    /// Ends as decided, once everything accepted has been answered.
     fn end_when_settled(&mut self, context: &mut WebsocketContext<Self>) {
         let settled = self.window.is_empty() && self.waiting.is_none() && self.intake.is_empty();
         if let Some(ending) = self.ending.take_if(|_| settled) {
@@ -331,10 +331,10 @@ impl Session for ProducerSession {
         self.take(Received::Binary(bytes), context);
     }
 
-    /// What was taken is handed over and answered first.
+    /// Accepted messages are sent on and answered first.
     fn on_end(&mut self, ending: Ending, context: &mut Self::Context) {
         self.door.ended = true;
-        // A goodbye that comes while we wait is answered by our own close frame.
+        // A Close that arrives during the wait is answered by our own close frame.
         self.ending.get_or_insert(ending);
         self.flush(context);
         self.read_or_pause();

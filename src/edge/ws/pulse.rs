@@ -1,8 +1,8 @@
-//! A socket's pulse: its pings, and how long its client has been silent or a message unfinished.
+//! A socket's pulse: its pings, and how long its client has been silent or a message incomplete.
 //!
-//! Invariant: time in which the broker did not run (SIGSTOP, a debugger, a machine that had no turn for
-//! it) is nobody's silence. It shows in a beat that comes late: what lies between the moment at which
-//! the beat was due and the one at which it came counts for no wait.
+//! Invariant: time in which the broker did not run (SIGSTOP, a debugger, a machine that gave it no
+//! time) counts as silence of no client. It shows in a beat that comes late: the time between the
+//! moment at which the beat was due and the one at which it came counts for no wait.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ pub(super) enum Beat {
     Behind,
     /// The client is gone.
     Silent,
-    /// A message takes too long to come.
+    /// A message takes too long to arrive.
     Unfinished,
 }
 
-/// What has been going on since when.
+/// A wait and its beginning.
 #[derive(Clone, Copy, Debug)]
 struct Wait {
     since: Instant,
@@ -45,9 +45,9 @@ impl Wait {
 #[derive(Debug)]
 pub(super) struct Pulse {
     pub(super) interval: Duration,
-    /// A client that has sent nothing at all, pongs included, for so long is gone.
+    /// A client that has sent nothing at all, pongs included, for this long is gone.
     silence_max: Duration,
-    /// How long a message may take to come.
+    /// How long a message may take to arrive.
     unfinished_max: Duration,
     silence: Wait,
     unfinished: Option<Wait>,
@@ -79,13 +79,13 @@ impl Pulse {
         (self.due, self.last_beat) = (now + self.interval, now);
     }
 
-    /// The client was heard, or could not be.
+    /// The client sent something, or was not being read.
     pub(super) fn heard(&mut self, now: Instant) {
         self.silence = Wait::since(now);
     }
 
-    /// A beat. `unfinished_since` is when the message that is coming began, if one is; a client that is
-    /// not being read can't be heard.
+    /// A beat. `unfinished_since` is when the incomplete message began, if there is one; a client
+    /// that is not being read can't show that it lives.
     pub(super) fn beat(
         &mut self,
         now: Instant,

@@ -1,7 +1,7 @@
-//! What every WebSocket session has in common: its door, its pulse, its end.
+//! What every WebSocket session has in common: its handshake, its pulse, its end.
 //!
-//! A session is written as a [`Session`]: it is given whole messages, and told when to drain. The
-//! functions here turn actix-web-actors' frames into those calls.
+//! A session is written as a [`Session`]: it receives whole messages, and is notified when to
+//! drain. The functions here turn actix-web-actors' frames into those calls.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -20,17 +20,17 @@ use crate::edge::Edge;
 use crate::edge::connections::ReadingEnd;
 use crate::edge::wire::Frame;
 
-/// Bytes that are passed over while a client that we close has not said goodbye. What it sent before
-/// it heard from us is up to what the buffers of both systems hold; were it left unread, the kernel
-/// would reset the connection, and the client would not see its last acknowledgements.
+/// Most bytes discarded while a client has not answered our Close. What it sent before it
+/// received ours is up to what the buffers of both systems hold; if that were left unread, the
+/// kernel would reset the connection, and the client would not see its last acknowledgements.
 const DISCARDED_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How long a client that we close may send nothing before it has said goodbye.
+/// How long a client may send nothing before it has answered our Close.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
-/// How long it may go on sending before it has.
+/// How long it may continue to send before it has.
 const GOODBYE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes of frames a session is given before it has taken the ones it has.
 pub(crate) const IN_HAND_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of answers behind which nothing more is read before they are taken.
+/// Bytes of answers beyond which reading stops until they are taken.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// A session's side of the connection.
@@ -38,15 +38,15 @@ pub(super) struct Door {
     budget: Rc<Budget>,
     fragments: Fragments,
     pulse: Pulse,
-    /// Nothing more is taken.
+    /// Nothing more is accepted.
     pub(super) ended: bool,
-    /// We have said goodbye, and wait for the client's.
+    /// We have sent Close, and wait for the client's.
     closing: bool,
     /// What was written since the connection last had room.
     answer_bytes: usize,
-    /// Bytes that came after we had said goodbye.
+    /// Bytes that arrived after we had sent Close.
     discarded: usize,
-    /// What the client sends can't be read any more.
+    /// The client's input can't be read any more.
     deaf: bool,
     draining: watch::Receiver<bool>,
     reading_end: Option<ReadingEnd>,
@@ -85,12 +85,12 @@ impl Door {
         }
     }
 
-    /// Nothing is read any more, not even a goodbye.
+    /// Nothing is read any more, not even a Close.
     pub(super) fn stop_hearing(&mut self) {
         self.deaf = true;
     }
 
-    /// We have said goodbye: nothing is sent any more.
+    /// We have sent Close: nothing is sent any more.
     pub(super) fn is_closing(&self) -> bool {
         self.closing
     }
@@ -104,9 +104,9 @@ impl Door {
         self.budget.clone()
     }
 
-    /// Stops reading the socket, or goes on.
+    /// Stops reading the socket, or continues.
     pub(super) fn pause(&mut self, paused: bool) {
-        // While we don't read we can't hear a pong either.
+        // While reading is stopped no pong can arrive either.
         self.pulse.heard(Instant::now());
         self.budget.pause(paused);
     }
@@ -127,7 +127,7 @@ impl Ending {
     pub(super) fn carry_out<S: Session>(self, session: &mut S, context: &mut WebsocketContext<S>) {
         let door = session.door();
         if door.closing {
-            // We have said goodbye, and say it once.
+            // We have sent Close, and send it once.
             return;
         }
         door.ended = true;
@@ -141,12 +141,12 @@ impl Ending {
                 context.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
                 let refused = door.budget.refused();
                 if refused == Some(Refusal::TooLarge) {
-                    // Nothing is read any more, but what was acknowledged before is to be seen:
-                    // actix-http passes over what still comes for a second.
+                    // Nothing is read any more, but earlier acknowledgements must arrive:
+                    // actix-http discards further input for a second.
                     return context.stop();
                 }
                 if door.deaf || refused.is_some() {
-                    // No answer will be heard, and RFC 6455 (§7.1.7) has a broken connection end.
+                    // No answer can arrive, and RFC 6455 (§7.1.7) has a broken connection end.
                     return door.leave(context);
                 }
                 door.closing = true;
@@ -177,12 +177,12 @@ pub(super) trait Session:
     /// A whole binary message.
     fn on_binary(&mut self, bytes: &[u8], context: &mut WebsocketContext<Self>);
 
-    /// Nothing more will be taken: finish what was, then end as it says.
+    /// Nothing more is accepted: finish what was, then end as it says.
     fn on_end(&mut self, ending: Ending, context: &mut WebsocketContext<Self>);
 }
 
 /// Writes a frame. Once many answers wait, the socket is not read until the connection has taken
-/// them: small frames can ask for large answers.
+/// them: small frames can cause large answers.
 pub(super) fn send<S: Session>(session: &mut S, context: &mut WebsocketContext<S>, frame: Frame) {
     let door = session.door();
     let waited = door.answer_bytes;
@@ -223,7 +223,7 @@ pub(super) fn started<S: Session>(session: &mut S, context: &mut WebsocketContex
             Beat::Ping => context.ping(b""),
             Beat::Behind => {}
             Beat::Unfinished => session.on_end(Ending::UNFINISHED, context),
-            // Nobody is there to read a close frame.
+            // No client is left to read a close frame.
             Beat::Silent => context.stop(),
         }
     });
@@ -244,7 +244,7 @@ pub(super) fn take_frame<S: Session>(
 ) {
     let door = session.door();
     if door.ended {
-        // What stands behind a close frame, or came while we were ending, is not taken.
+        // Frames behind a close frame, or during the end, are ignored.
         if frame.is_ok() {
             door.budget.took_frame();
         }
@@ -270,8 +270,8 @@ pub(super) fn take_frame<S: Session>(
         }
     };
     door.budget.took_frame();
-    // A panic would take the connection away without a word. What it leaves half done goes with
-    // the session; what was not acknowledged its client sends again.
+    // A panic would end the connection silently. What it leaves half done is dropped with the
+    // session; the client resends what was not acknowledged.
     let caught = catch_unwind(AssertUnwindSafe(|| dispatch(session, frame, context)));
     if caught.is_err() {
         Ending::Close(CloseCode::Error, "internal").carry_out(session, context);

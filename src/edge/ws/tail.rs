@@ -1,9 +1,8 @@
 //! The tail socket: a topic's messages pushed as they are committed.
 //!
-//! It is told that there is more (or finds out when it starts) and pulls blocks from the queue,
-//! one frame at a time; the next frame is pulled only when the connection has taken the one
-//! before, so a slow reader costs one frame of memory, which has room in the budget of what goes
-//! out.
+//! It is notified of new messages (or finds them when it starts) and pulls blocks from the queue,
+//! one frame at a time; the next frame is pulled only when the connection has taken the one before,
+//! so a slow reader costs one frame of memory, which has room in the output budget.
 
 use std::sync::Arc;
 
@@ -34,7 +33,7 @@ pub(super) struct TailSession {
     edge: Data<Edge>,
     topic: Arc<TopicHandle>,
     door: Door,
-    /// What the client has missed before it begins, until it has been told.
+    /// What the client has missed before it begins, until that is sent.
     missed: Option<Gap>,
     /// Offset of the next message to send.
     next: u64,
@@ -69,7 +68,7 @@ impl TailSession {
         }));
     }
 
-    /// Sends the next frame, if there is something to send and nothing on its way.
+    /// Sends the next frame, if there is something to send and no frame in flight.
     fn pull(&mut self, context: &mut WebsocketContext<Self>) {
         if self.busy || self.door.ended {
             return;
@@ -78,7 +77,7 @@ impl TailSession {
         let (id, next) = (self.topic.id(), self.next);
         if let Some(blocks) = self.edge.queue.read_cached(id, next, FRAME) {
             let bytes: usize = blocks.iter().map(|block| block.json_bytes_max()).sum();
-            // What little a connection may collect needs no room.
+            // The little that a connection may collect needs no room.
             if bytes <= UNCHARGED_BYTES {
                 return self.push(Ok(blocks), None, true, context);
             }
@@ -89,7 +88,7 @@ impl TailSession {
         self.pull_with_room(self.edge.outgoing.piece_bytes(), context);
     }
 
-    /// Waits for so much room, then reads and sends. Nothing is held meanwhile.
+    /// Waits for N bytes of room, then reads and sends. Nothing is held meanwhile.
     fn pull_with_room(&mut self, bytes: usize, context: &mut WebsocketContext<Self>) {
         let (id, next) = (self.topic.id(), self.next);
         let (queue, outgoing) = (self.edge.queue.clone(), self.edge.outgoing.clone());
@@ -161,7 +160,7 @@ impl TailSession {
             self.taker.gave(room, bytes);
             self.pull_when_taken(context);
         } else if self.is_at_head() {
-            // There is nothing to pull, and we are told when there is.
+            // There is nothing to pull; a notification comes when there is.
             self.busy = false;
         } else {
             self.pull_when_taken(context);
@@ -191,7 +190,7 @@ impl TailSession {
         Ok(shown.page(&mut budget, blocks, self.next, None)?)
     }
 
-    /// The gap that reaches up to the head, if that is what we stand before.
+    /// The gap that reaches up to the head, if that is what comes next.
     fn gap_at_head(&self) -> Result<Page, Problem> {
         let gaps = self.edge.queue.gaps(self.topic.id());
         let gap = gaps.into_iter().find(|gap| gap.contains(self.next));
@@ -202,7 +201,7 @@ impl TailSession {
         self.edge.queue.extent(self.topic.id()).is_some_and(|extent| extent.head == self.next)
     }
 
-    /// Goes on when the connection polls us again, which it does when it has room to write.
+    /// Continues when the connection polls us again, which it does when it has room to write.
     fn pull_when_taken(&mut self, context: &mut WebsocketContext<Self>) {
         let taken = tokio::task::yield_now();
         context.spawn(taken.into_actor(self).map(|(), session, context| {
@@ -233,7 +232,7 @@ fn gap_frame(Gap { from, to }: Gap) -> String {
     format!(r#"{{"gap":{{"from":{from},"to":{to}}}}}"#)
 }
 
-/// What a page's frame will have, about.
+/// The approximate size of a page's frame.
 fn frame_bytes(page: &Page) -> usize {
     let block = page.block.as_ref().and_then(|block| block.json());
     block.map_or(page.body.len(), |json| json.frame().len())

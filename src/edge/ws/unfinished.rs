@@ -1,8 +1,8 @@
-//! What a socket holds of a message that has not come whole: a frame or its fragments.
+//! What a socket holds of an incomplete message: a frame or its fragments.
 //!
-//! Its bytes are admitted as they come, from a budget of their own, so that messages which are never
-//! finished can't take the room of those that are; and since when it has been coming is known, so
-//! that it doesn't for ever.
+//! Its bytes are admitted as they arrive, from a budget of their own, so that messages which are
+//! never completed can't take the room of complete ones; the time of its beginning is kept, so that
+//! it can be ended.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use crate::edge::admission::{Admission, Line, Permit};
 
 /// See the module.
 pub(super) struct Unfinished {
-    /// None where nothing is charged, in tests of the parts around it.
+    /// `None` if nothing is charged, in tests of the parts around it.
     budget: Option<Admission>,
     permit: Option<Permit>,
     waiting: Option<Pin<Box<dyn Future<Output = Permit>>>>,
@@ -33,7 +33,7 @@ impl Unfinished {
         Self { budget, permit: None, waiting: None, since: None, bytes: 0 }
     }
 
-    /// More of the message has come; false when there is no room for it.
+    /// More of the message has arrived; false when there is no room for it.
     pub(super) fn add(&mut self, bytes: usize) -> bool {
         self.since.get_or_insert_with(Instant::now);
         self.bytes += bytes;
@@ -58,7 +58,7 @@ impl Unfinished {
         Poll::Ready(())
     }
 
-    /// There is room for the message that is coming.
+    /// There is room for the incomplete message.
     pub(super) fn is_reserved(&self) -> bool {
         self.budget.is_none() || self.permit.is_some()
     }
@@ -68,12 +68,12 @@ impl Unfinished {
         self.waiting.is_some()
     }
 
-    /// The message has come whole.
+    /// The message is complete.
     pub(super) fn finish(&mut self) {
         (self.permit, self.since, self.bytes) = (None, None, 0);
     }
 
-    /// When the message that is coming began.
+    /// When the incomplete message began.
     pub(super) fn since(&self) -> Option<Instant> {
         self.since
     }

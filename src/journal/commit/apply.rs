@@ -1,4 +1,4 @@
-//! From requests to a commit: the machine fills a unit, the commit takes it whole.
+//! From requests to a commit: the machine fills a unit, the commit includes it whole.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::journal::unit::{Unit, UnitAppend};
 use crate::model::{OwnerId, StreamId};
 
 impl<M: Machine> Writer<M> {
-    /// Takes what the machine wants to go with the commit.
+    /// Adds the machine's part of every commit.
     pub(super) fn begin_commit(&mut self, commit: &mut Gathered<M>) -> Result<(), JournalError> {
         let mut unit = self.take_unit();
         let streams = &self.streams;
@@ -53,7 +53,7 @@ impl<M: Machine> Writer<M> {
             }
             // Nothing of the unit is kept; the dropped reply says that it was never handed over.
             Err(_) => {
-                tracing::error!(?turn, "a request panicked; what it is about is given up");
+                tracing::error!(?turn, "a request panicked; its owner is given up");
                 self.machine.panicked(turn);
             }
         }
@@ -73,7 +73,7 @@ impl<M: Machine> Writer<M> {
         self.unit = unit;
     }
 
-    /// Takes a unit into a commit, whole.
+    /// Adds a unit to a commit, whole.
     pub(super) fn take(
         &mut self,
         unit: &mut Unit,

@@ -1,14 +1,14 @@
 //! Stopping before the disk is full.
 //!
-//! fjall ends for good at the first write that finds no room, so publishing is refused while there is
-//! still room for what was taken: what is in memory and has yet to be written as tables, and
+//! fjall ends for good at the first write that finds no room, so publishing is refused while there
+//! is still room for what was accepted: what is in memory and has yet to be written as tables, and
 //! `storage.free_bytes_min` (an eighth of the file system, if that is less) to spare. Reads,
-//! deletions and retention go on. Where others have filled the disk they live on the
-//! [reserve](Reserve), which is given up before a write may need it. Publishing goes on by itself
+//! deletions and retention continue. If other programs have filled the disk these use the
+//! [reserve](Reserve), which is released before a write may need it. Publishing resumes by itself
 //! once there is room again.
 //!
-//! A file system can refuse room that it says is free (a quota). That shows when the reserve can't be
-//! made whole; publishing is refused then, too.
+//! A file system can refuse room that it reports as free (a quota). That shows when the reserve
+//! can't be completed; publishing is refused then, too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use rustix::fs::StatVfs;
 use crate::journal::reserve::Reserve;
 use crate::journal::{AppendRefused, JournalError, StorageSettings};
 
-/// How old a look at the disk may be.
+/// How old a measurement of the disk may be.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// How many bytes may be written before the next look.
+/// How many bytes may be written before the next measurement.
 const LOOK_AGAIN_BYTES: usize = 4 * 1024 * 1024;
 /// What should be free for the next write, beside what is being written as tables.
 const WORKING_BYTES: u64 = 1 << 20;
@@ -39,7 +39,7 @@ pub(in crate::journal) struct DiskSpace {
     path: PathBuf,
     free_bytes_min: u64,
     reserve: Reserve,
-    /// The reserve could not be made whole, though there seemed to be room.
+    /// The reserve could not be completed, though there seemed to be room.
     refused_room: bool,
     looked: Option<Instant>,
     written: usize,
@@ -48,8 +48,8 @@ pub(in crate::journal) struct DiskSpace {
 }
 
 impl DiskSpace {
-    /// To be made before the store is opened; gives up what opening it may need. `wal_bytes` is what
-    /// becomes tables then.
+    /// To be made before the store is opened; releases what opening it may need. `wal_bytes` is
+    /// what becomes tables then.
     pub(in crate::journal) fn new(settings: &StorageSettings, wal_bytes: u64) -> Self {
         let path = settings.path.clone();
         let total = look(&path).map_or(0, |found| total_bytes(&found));
@@ -74,21 +74,21 @@ impl DiskSpace {
         self.written += bytes;
     }
 
-    /// Bytes that were free at the last look.
+    /// Bytes that were free at the last measurement.
     pub(super) fn free_bytes(&self) -> u64 {
         self.free
     }
 
-    /// Gives up some of the reserve if the next write may need it. `flushing` is what is being written as
-    /// tables.
+    /// Releases some of the reserve if the next write may need it. `flushing` is what is being
+    /// written as tables.
     pub(super) fn make_room_to_write(&mut self, flushing: u64) {
         let Ok(found) = look(&self.path) else { return };
         let working = WORKING_BYTES.min(total_bytes(&found) / WORKING_SHARE);
         self.make_room_on(&found, working.saturating_add(flushing));
     }
 
-    /// Gives up some of the reserve where less than this is free. What is given up without need, others
-    /// may take.
+    /// Releases some of the reserve if less than this is free. Other programs may take what is
+    /// released without need.
     pub(super) fn make_room(&mut self, needed: u64) {
         if let Ok(found) = look(&self.path) {
             self.make_room_on(&found, needed);
@@ -105,7 +105,7 @@ impl DiskSpace {
         }
     }
 
-    /// Why nothing more can be taken now, if so. Looks at the disk when the last look is old.
+    /// Why nothing more can be accepted now, if so. Measures the disk when the last measurement is old.
     pub(super) fn refusal(&mut self, unflushed: u64) -> Option<AppendRefused> {
         let recent = self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN_AFTER);
         if !recent || self.written >= LOOK_AGAIN_BYTES {
@@ -118,7 +118,7 @@ impl DiskSpace {
 
     fn look(&mut self, unflushed: u64) {
         let was_full = self.refusal.is_some();
-        // A file system that does not tell is not a full one.
+        // A file system that does not report it is not full.
         self.refusal = look(&self.path).ok().and_then(|found| self.judge(&found, unflushed));
         match &self.refusal {
             Some(why) if !was_full => tracing::error!(%why, "publishing is refused"),

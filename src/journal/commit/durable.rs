@@ -1,4 +1,4 @@
-//! How far the journal is safe: syncing, saying so, beginning and leaving it in order.
+//! How far the journal is durable: syncing, recording that, starting and stopping cleanly.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +34,8 @@ impl<M: Machine> Writer<M> {
         Extent { age_ms: self.age.now_ms(), ..Extent::of(&self.positions) }
     }
 
-    /// Writes down what recovery found out, before anything is served: the machine's unit and, if it
-    /// `examined` what there is, every tail, all in one commit, so that it is found out once. `stale`
+    /// Records what recovery found, before anything is served: the machine's unit and, if it
+    /// `examined` the content, every tail, all in one commit, so that it is found once. `stale`
     /// pages were not built on.
     pub(in crate::journal) fn begin(
         &mut self,
@@ -55,7 +55,7 @@ impl<M: Machine> Writer<M> {
         self.commit(commit)
     }
 
-    /// Puts it that what there is has been examined. The tails of `paged` go out with this batch.
+    /// Records that the content has been examined. The tails of `paged` are written with this batch.
     pub(super) fn put_examined(
         &mut self,
         stale: &[(StreamId, PageStart)],
@@ -77,8 +77,8 @@ impl<M: Machine> Writer<M> {
         self.pages.iter_mut().flat_map(|queue| queue.take_all(held)).collect()
     }
 
-    /// Writes tails out, so that no chunk is known to memory alone; with `all`, those of streams that
-    /// the machine does not cover, too.
+    /// Writes tails out, so that no chunk is known to memory alone; with `all`, those of streams
+    /// that the machine does not cover, too.
     pub(super) fn write_tails(&mut self, all: bool) -> Result<(), JournalError> {
         let tails = self.take_tails(all);
         self.write_pages(tails, all)
@@ -98,7 +98,7 @@ impl<M: Machine> Writer<M> {
         Ok(())
     }
 
-    /// Gives back what was reserved, leaves the next start nothing to read, and syncs.
+    /// Releases what was reserved, leaves the next start nothing to read, and syncs.
     pub(super) fn close(&mut self) -> Result<(), JournalError> {
         let mut commit = Gathered::new(self.now(), 0);
         let mut unit = self.take_unit();

@@ -1,11 +1,11 @@
-//! What waits for the writer, and whose turn it is.
+//! The writer's queue, and the order of turns.
 //!
 //! Requests are taken owner by owner in turn, so that a flood on one topic delays the others by a
-//! round, not by all that it has sent (round robin as in fair queueing, Nagle, RFC 970). What is asked
-//! about one owner keeps its order, which is what fences, producers' ids, lanes and changes of
-//! settings rely on; what is asked about the journal as a whole goes first, a stop last.
+//! round, not by all that it has sent (round robin as in fair queueing, Nagle, RFC 970). Requests
+//! about one owner keep their order, which fences, producers' ids, lanes and changes of settings
+//! rely on; requests about the journal as a whole go first, a stop last.
 //!
-//! Invariants: an owner is in the ring once while something of it waits, and not at all otherwise;
+//! Invariants: an owner is in the ring once while a request of it waits, and not at all otherwise;
 //! nothing is dropped.
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub(super) struct FairQueue<R> {
     stop: Option<Command<R>>,
 }
 
-/// What waits of one owner. Mostly that is one request, which needs no list.
+/// The waiting requests of one owner. Mostly that is one, which needs no list.
 struct Waiting<R> {
     next: Command<R>,
     rest: VecDeque<Command<R>>,
@@ -39,7 +39,7 @@ impl<R> Default for FairQueue<R> {
 }
 
 impl<R: Request> FairQueue<R> {
-    /// Lets a command wait; `turn` says whose turn a request takes.
+    /// Queues a command; `turn` gives the turn that a request takes.
     pub(super) fn enter(&mut self, command: Command<R>, turn: impl FnOnce(&R) -> Turn) {
         let owner = match &command {
             Command::Ask(request) => match turn(request) {
@@ -63,7 +63,7 @@ impl<R: Request> FairQueue<R> {
         }
     }
 
-    /// The command whose turn it is, and whose turn that was.
+    /// The next command, and the turn that it had.
     pub(super) fn next(&mut self) -> Option<(Turn, Command<R>)> {
         if let Some(command) = self.first.pop_front() {
             return Some((Turn::First, command));
@@ -91,7 +91,7 @@ impl<R: Request> FairQueue<R> {
         matches!(self.first.front(), Some(Command::Housekeeping(..) | Command::Snapshot(_)))
     }
 
-    /// Nothing can be done any more.
+    /// No command can be processed any more.
     pub(super) fn refuse(&mut self, error: &JournalError) {
         while let Some((_, command)) = self.next() {
             command.refuse(error);

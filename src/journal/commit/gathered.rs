@@ -20,18 +20,18 @@ pub(super) struct Gathered<M: Machine> {
     pub(super) need: SyncNeed,
     /// State and extents; the last value of each key.
     pub(super) written: Written,
-    /// The furthest of each stream.
+    /// The highest one of each stream.
     pub(super) trims: FxHashMap<StreamId, u64>,
     pub(super) deleted: Vec<OwnerId>,
     pub(super) replies: Vec<M::Reply>,
-    /// A start has examined what there is: every tail goes out with this commit, and these pages,
-    /// which were not built on, go.
+    /// A start has examined the content: every tail is written with this commit, and these pages,
+    /// which were not built on, are removed.
     pub(super) examined: Option<Vec<(StreamId, PageStart)>>,
     pub(super) stop: Option<oneshot::Sender<Result<(), JournalError>>>,
 }
 
 impl<M: Machine> Gathered<M> {
-    /// A commit that is expected to take about so many requests.
+    /// A commit that is expected to have about N requests.
     pub(super) fn new(now: Now, expected: usize) -> Self {
         Self {
             packer: Packer::with_capacity(expected),
@@ -58,7 +58,7 @@ impl<M: Machine> Gathered<M> {
             && self.examined.is_none()
     }
 
-    /// Forgets the state that was to be written of an owner that is deleted.
+    /// Forgets the pending state of an owner that is deleted.
     pub(super) fn forget(&mut self, owner: OwnerId) {
         self.written.state.retain(|key, _| key.owner() != owner);
         self.written.extents.retain(|stream, _| OwnerId::from(*stream) != owner);

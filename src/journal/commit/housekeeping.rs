@@ -1,4 +1,4 @@
-//! What reclaiming asks of the writer: commits of their own.
+//! Reclaiming's requests to the writer: commits of their own.
 
 use std::sync::atomic::Ordering;
 
@@ -40,17 +40,17 @@ impl<M: Machine> Writer<M> {
                 self.write_alone(false, |batch, _| put_reclaimed(batch, &reclaimed))
             }
             Housekeeping::Floor(log, floor, forgotten) => {
-                // What is below it goes with a flush of the log's memtable.
+                // Keys below it are removed with a flush of the log's memtable.
                 self.space.make_room_to_write(self.shared.store.unflushed_bytes());
                 self.positions.log_mut(log).floor_sequence = floor.0;
-                // What can't be taken back has to be durable, and with it is all that came before.
+                // A drop can't be undone, so it has to be durable, with everything before it.
                 self.write_alone(true, |batch, _| {
                     forgotten.iter().for_each(|owner| batch.remove_state(&keys::deleted(*owner)));
                 })
             }
             Housekeeping::NoteAge => self.write_alone(false, |_, _| {}),
         };
-        // An asker that is gone needs no answer.
+        // A requester that has gone needs no answer.
         let _ = reply.send(done.clone());
         done
     }
@@ -81,7 +81,7 @@ impl<M: Machine> Writer<M> {
         Ok(())
     }
 
-    /// Has the machine sweep what is idle.
+    /// Has the machine sweep idle state.
     fn sweep(&mut self) -> Result<(), JournalError> {
         let mut commit = Gathered::new(self.now(), 0);
         let mut unit = self.take_unit();
@@ -95,7 +95,7 @@ impl<M: Machine> Writer<M> {
     }
 
     fn move_blocks(&mut self, mut moved: Vec<Moved>) -> Result<(), JournalError> {
-        // A stream may have been deleted meanwhile; its blocks are not to come back.
+        // A stream may have been deleted meanwhile; its blocks must not come back.
         moved.retain(|moved| self.streams.contains_key(&moved.stream));
         if moved.is_empty() {
             return Ok(());
@@ -117,7 +117,7 @@ impl<M: Machine> Writer<M> {
         Ok(())
     }
 
-    /// The moved blocks, and their pages as they are from now on.
+    /// The moved blocks, and their pages after the move.
     fn put_moved(
         &self,
         batch: &mut StoreBatch<'_>,
@@ -150,7 +150,7 @@ impl<M: Machine> Writer<M> {
     }
 }
 
-/// Blocks that were stored before, in order, as a chunk of another place: only their places are new.
+/// Stored blocks, in order, as a chunk at another position: only their positions are new.
 fn encode_again(place: Place, commit: u64, moved: &[Moved]) -> Chunk {
     let moment = moved.first().map_or(Moment::default(), |first| Moment {
         published_at: first.header.published_at,

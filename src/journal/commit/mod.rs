@@ -1,9 +1,9 @@
 //! The one thread that writes: group commit.
 //!
-//! It takes all that waits (up to about [`COMMIT_MESSAGES`] messages or [`COMMIT_BYTES`] bytes),
-//! lets the machine turn it into units (`apply`), commits these as one batch (`write`), syncs once if
-//! any of them needs that, and answers all. While a sync runs, the next commit gathers; the
-//! [pacing](CommitPacing) of commits tells when more is just coming, and owners take turns
+//! It takes all that waits (up to about [`COMMIT_MESSAGES`] messages or [`COMMIT_BYTES`] bytes), lets
+//! the machine turn it into units (`apply`), commits these as one batch (`write`), syncs once if any
+//! of them needs that, and answers all. While a sync runs, the next commit gathers; the
+//! [pacing](CommitPacing) of commits predicts whether more is about to arrive, and owners take turns
 //! (`fair_queue`). Only units that may wait for their sync need a clock, and the watermark file.
 //!
 //! Invariants: replies are given in the order of their requests; every commit is numbered and
@@ -60,7 +60,7 @@ const COMMIT_BYTES: usize = 1024 * 1024;
 /// before fjall's own brake holds them.
 const UNFLUSHED_MEMTABLES_MAX: u64 = 32;
 
-/// What the writer is made with.
+/// The writer's parts.
 pub(super) struct WriterParts<M: Machine> {
     pub(super) shared: Arc<Shared>,
     pub(super) machine: M,
@@ -87,12 +87,12 @@ pub(super) struct Writer<M: Machine> {
     watermark: Watermark,
     space: DiskSpace,
     lock: DirectoryLock,
-    /// When it looked at its surroundings last.
+    /// When it last checked its surroundings.
     ticked: Instant,
     streams: FxHashMap<StreamId, Arc<StreamState>>,
     /// Streams that the commit in the making deletes.
     going: HashMap<OwnerId, Arc<StreamState>>,
-    /// What the last commit said.
+    /// Result of the last commit.
     positions: Positions,
     /// When what was committed without a sync must be synced at the latest.
     sync_at: Option<Instant>,
@@ -192,7 +192,7 @@ impl<M: Machine> Writer<M> {
             match self.next_command() {
                 Ok((_, Command::Housekeeping(work, reply))) => self.housekeep(work, reply)?,
                 Ok((_, Command::Snapshot(reply))) => {
-                    // A copy holds what pages know of, and must not miss anything.
+                    // A copy holds what pages refer to, and must not miss anything.
                     self.write_tails(true)?;
                     let _ = reply.send(Ok(self.shared.store.snapshot()));
                 }
@@ -200,7 +200,7 @@ impl<M: Machine> Writer<M> {
                     let mut commit = self.gather(turn, command)?;
                     let stop = commit.stop.take();
                     self.commit(commit)?;
-                    // Commits that write nothing must not put off what is due.
+                    // Commits that write nothing must not postpone deadlines.
                     self.on_time()?;
                     if let Some(reply) = stop {
                         let closed = self.close();
@@ -229,14 +229,14 @@ impl<M: Machine> Writer<M> {
         self.waiting.next().ok_or(RecvTimeoutError::Timeout)
     }
 
-    /// Takes everything in that has come.
+    /// Takes every request that has arrived.
     fn take_in(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             self.waiting.enter(command, |request| self.machine.turn(request));
         }
     }
 
-    /// Takes what waits, up to a commit's measure.
+    /// Takes waiting requests, up to a commit's size.
     fn gather(
         &mut self,
         turn: Turn,

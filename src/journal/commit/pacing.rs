@@ -1,11 +1,11 @@
-//! When a commit that has gathered little should wait for what is just coming.
+//! When a commit that has gathered little should wait for more that is about to arrive.
 //!
-//! Clients that wait for an answer send again once they have it, all of them within some microseconds.
-//! A writer that takes the first of these at once commits it alone, and the others wait for two syncs
-//! instead of one. So a commit that has gathered less than the one before it waits for the rest, a
-//! part of the time that a commit takes. Lone messages don't wait, but for the first one after a larger
-//! commit. (PostgreSQL's `commit_delay` with `commit_siblings` is the same thought with fixed
-//! numbers.)
+//! Clients that wait for an answer send again once they have it, all of them within some
+//! microseconds. A writer that takes the first of these at once commits it alone, and the others
+//! wait for two syncs instead of one. So a commit that has gathered less than the one before it
+//! waits for the rest, a part of the time that a commit takes. Lone messages don't wait, but for
+//! the first one after a larger commit. (PostgreSQL's `commit_delay` with `commit_siblings` is the
+//! same idea with fixed numbers.)
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const PART: u32 = 4;
 /// The most to wait, however slow the disk is.
 const WAIT_MAX: Duration = Duration::from_micros(200);
 
-/// What the last commits were like, and whether the next one should wait for more.
+/// Statistics of the last commits, and whether the next one should wait for more.
 #[derive(Debug, Default)]
 pub(super) struct CommitPacing {
     messages: u64,
@@ -23,10 +23,10 @@ pub(super) struct CommitPacing {
 }
 
 impl CommitPacing {
-    /// A commit of so many messages, by so many requests, took this long.
+    /// A commit of N messages, by N requests, took this long.
     pub(super) fn note(&mut self, messages: u64, requests: usize, took: Duration) {
         (self.messages, self.requests) = (messages, requests);
-        // One slow sync is not what the next one will be like.
+        // One slow sync does not predict the next one.
         self.took = if self.took.is_zero() { took } else { (self.took * 7 + took) / 8 };
     }
 
@@ -40,7 +40,7 @@ impl CommitPacing {
         self.requests
     }
 
-    /// More is to be expected, and worth waiting for.
+    /// More is expected, and worth waiting for.
     pub(super) fn expects_more(&self, gathered: u64, since: Instant) -> bool {
         gathered < self.messages && since.elapsed() < (self.took / PART).min(WAIT_MAX)
     }

@@ -1,4 +1,4 @@
-//! Packs what one commit takes into chunks.
+//! Packs a commit's blocks into chunks.
 //!
 //! All blocks that are appended to one stream in a commit become one block on disk, as far as they
 //! fit a chunk; that is what keeps the index small when many producers send one message each.
@@ -44,7 +44,7 @@ pub(super) struct Packed {
 }
 
 impl Packer {
-    /// One that is expected to take about so many blocks.
+    /// A packer for about N blocks.
     pub(super) fn with_capacity(expected: usize) -> Self {
         let open = FxHashMap::with_capacity_and_hasher(expected, FxBuildHasher);
         Self { groups: Vec::with_capacity(expected), open }

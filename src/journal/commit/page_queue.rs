@@ -1,4 +1,4 @@
-//! Which tails have to go out as pages, and when: bounds what recovery has to read. One a log.
+//! Which tails have to be written as pages, and when: bounds what recovery has to read. One a log.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ pub(super) struct PageQueue {
     waiting: BTreeSet<(Sequence, StreamId)>,
     /// Those that must stay tails.
     held: BTreeSet<(Sequence, StreamId)>,
-    /// Tails that begin before this go out.
+    /// Tails that begin before this are written.
     due_before: Option<Sequence>,
     bytes_since: u64,
 }
@@ -21,8 +21,8 @@ impl PageQueue {
     const AGE_CHUNKS: u64 = 2_048;
     /// Bytes of chunks after which a tail is old.
     const AGE_BYTES: u64 = 64 * 1024 * 1024;
-    /// Tails for which these hold; with more of them tails may grow as much older, so that a page
-    /// does not hold ever less.
+    /// The number of tails for which these hold; with more of them tails may grow as much older, so
+    /// that a page does not hold ever less.
     const TAILS: u64 = 32 * 1024;
     /// At most that much older.
     const OLDER_MAX: u64 = 4;
@@ -34,13 +34,13 @@ impl PageQueue {
         self.waiting.insert((first, stream));
     }
 
-    /// A stream's tail that began with this sequence is gone.
+    /// A stream's tail that began with this sequence was removed.
     pub(super) fn remove(&mut self, first: Sequence, stream: StreamId) {
         self.waiting.remove(&(first, stream));
         self.held.remove(&(first, stream));
     }
 
-    /// A stream's tail that began with this sequence is not to go out.
+    /// A stream's tail that began with this sequence must stay a tail.
     pub(super) fn hold(&mut self, first: Sequence, stream: StreamId) {
         self.waiting.remove(&(first, stream));
         self.held.insert((first, stream));
@@ -58,7 +58,7 @@ impl PageQueue {
         }
     }
 
-    /// Takes off the streams whose tails are to be written out with the next commit.
+    /// Takes the streams whose tails are to be written with the next commit.
     pub(super) fn take_due(&mut self) -> Vec<StreamId> {
         let due_before = self.due_before.unwrap_or_default();
         let mut due = Vec::new();
@@ -72,7 +72,7 @@ impl PageQueue {
         due
     }
 
-    /// Takes off every stream with a tail that may go out; with `held`, the others too.
+    /// Takes every stream with a tail that may be written; with `held`, the others too.
     pub(super) fn take_all(&mut self, held: bool) -> Vec<StreamId> {
         let mut taken = std::mem::take(&mut self.waiting);
         if held {
@@ -81,7 +81,7 @@ impl PageQueue {
         taken.into_iter().map(|(_, stream)| stream).collect()
     }
 
-    /// The first sequence that holds a block no page knows.
+    /// The first sequence with a block that is in no page.
     pub(super) fn first_unpaged(&self) -> Option<Sequence> {
         let firsts = [self.waiting.first(), self.held.first()];
         firsts.into_iter().flatten().map(|(first, _)| *first).min()

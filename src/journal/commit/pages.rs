@@ -1,4 +1,4 @@
-//! The writer and the index: which tails go out with a commit, and what it adds to them.
+//! The writer and the index: which tails are written with a commit, and what it adds to them.
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -36,8 +36,8 @@ impl Written {
 }
 
 impl<M: Machine> Writer<M> {
-    /// Streams whose tails are to be written out with this commit: the old ones, and those that
-    /// this commit would make longer than a page.
+    /// Streams whose tails are to be written with this commit: the old ones, and those that this
+    /// commit would make longer than a page.
     pub(super) fn due_pages(&mut self, packed: &[Packed]) -> Vec<StreamId> {
         let mut due: Vec<_> = self.pages.iter_mut().flat_map(PageQueue::take_due).collect();
         for Packed { chunk, blocks } in packed {
@@ -57,9 +57,9 @@ impl<M: Machine> Writer<M> {
         due
     }
 
-    /// Puts tails into a batch as pages, where the machine covers what their blocks did; the others
-    /// are left out of `streams` and stay tails. With `all` they are put as pages, too, but their
-    /// streams' extents stay behind, so that the first start of a copy reads the blocks again.
+    /// Puts tails into a batch as pages, if the machine covers the effects of their blocks; the
+    /// others are left out of `streams` and stay tails. With `all` they are put as pages, too, but
+    /// their streams' extents stay behind, so that the first start of a copy reads the blocks again.
     pub(super) fn put_pages(
         &mut self,
         streams: &mut Vec<StreamId>,
@@ -102,19 +102,19 @@ impl<M: Machine> Writer<M> {
         covered
     }
 
-    /// Has the machine put what the stream's blocks did into the commit's state.
+    /// Has the machine put the effects of the stream's blocks into the commit's state.
     pub(super) fn cover(&mut self, stream: StreamId, first: u64, written: &mut Written) -> bool {
         let mut unit = self.take_unit();
         let streams = &self.streams;
         let last = |stream: StreamId| last_number(streams, stream);
         let covered = self.machine.cover(stream, first, &last, &mut unit);
-        // All requests of the commit have been applied, so this is the newest there is.
+        // All requests of the commit have been applied, so this is the newest state.
         written.state.extend(unit.state.drain(..));
         self.put_back_unit(unit);
         covered
     }
 
-    /// Shows a commit that has returned to readers.
+    /// Makes a completed commit visible to readers.
     pub(super) fn enter_into_index(&mut self, packed: &[Packed], paged: &[StreamId]) {
         for stream in paged {
             let Some(known) = self.streams.get(stream) else { continue };
@@ -147,8 +147,8 @@ impl<M: Machine> Writer<M> {
         }
     }
 
-    /// Hands streams that a commit has deleted to reclaiming. Their blocks of that very commit are in
-    /// no index and count for nothing.
+    /// Hands streams that a commit has deleted to reclaiming. Their blocks of that very commit are
+    /// in no index and are not counted.
     pub(super) fn note_deleted(&mut self, deleted: &[OwnerId]) {
         let ends = log_ends(&self.positions);
         for owner in deleted {

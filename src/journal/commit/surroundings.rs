@@ -1,4 +1,4 @@
-//! What the writer looks at beside its commands: deadlines, the disk, the directory, the time.
+//! What the writer checks beside its commands: deadlines, the disk, the directory, the time.
 //!
 //! Invariant: a commit is answered only while the directory is the one that was locked.
 
@@ -9,16 +9,16 @@ use super::Writer;
 use crate::journal::machine::{Machine, Now};
 use crate::journal::{AppendRefused, JournalError};
 
-/// How often an idle writer looks at its surroundings; a kill costs the journal's age at most this.
+/// How often an idle writer checks its surroundings; a kill costs the journal's age at most this.
 const TICK: Duration = Duration::from_millis(200);
 
 impl<M: Machine> Writer<M> {
-    /// When to look around should nothing come before.
+    /// When to check next if no command arrives.
     pub(super) fn tick_at(&self) -> Instant {
         self.ticked + TICK
     }
 
-    /// Does what was due while nothing came.
+    /// Does what fell due while no command arrived.
     pub(super) fn on_time(&mut self) -> Result<(), JournalError> {
         let now = Instant::now();
         if self.sync_at.is_some_and(|at| at <= now) {
@@ -33,7 +33,7 @@ impl<M: Machine> Writer<M> {
         Ok(())
     }
 
-    /// Looks at the disk and the directory, and writes down how old the journal is.
+    /// Checks the disk and the directory, and records the journal's age.
     fn tick(&mut self) -> Result<(), JournalError> {
         self.ticked = Instant::now();
         if !self.lock.holds_all() {
@@ -68,7 +68,7 @@ impl<M: Machine> Writer<M> {
         refusal
     }
 
-    /// What a commit's requests are decided by.
+    /// The moment that a commit's requests are decided by.
     pub(super) fn now(&mut self) -> Now {
         let (age_ms, time) = (self.age.now_ms(), self.clock.now());
         Now { age_ms, time, full: self.look_at_space() }

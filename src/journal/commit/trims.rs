@@ -1,4 +1,4 @@
-//! Moving low watermarks: what a unit gives up, and what reclaiming found to be too old.
+//! Moving low watermarks: offsets that a unit gives up, and those that reclaiming found too old.
 
 use rustc_hash::FxHashMap;
 
@@ -13,7 +13,7 @@ use crate::journal::store::StoreBatch;
 use crate::model::StreamId;
 
 impl<M: Machine> Writer<M> {
-    /// What units give up, as trims.
+    /// Offsets that units give up, as trims.
     pub(super) fn trims(
         &self,
         wanted: &FxHashMap<StreamId, u64>,
@@ -28,8 +28,8 @@ impl<M: Machine> Writer<M> {
         Ok(trims)
     }
 
-    /// Puts low watermarks, where the machine covers what the blocks below them did; the others are
-    /// left out of `trims`.
+    /// Puts low watermarks, if the machine covers the effects of the blocks below them; the others
+    /// are left out of `trims`.
     pub(super) fn put_trims(
         &mut self,
         trims: &mut Vec<Trim>,
@@ -39,7 +39,7 @@ impl<M: Machine> Writer<M> {
         trims.retain(|Trim { stream, from, first, bytes_before, pages, .. }| {
             let Some(known) = self.streams.get(stream) else { return false };
             if known.read_index().extent.first != *from {
-                // Another trim was faster.
+                // Another trim has moved it further.
                 return false;
             }
             let paged = written.extents.get(stream).copied();
@@ -54,7 +54,7 @@ impl<M: Machine> Writer<M> {
         });
     }
 
-    /// Shows readers the low watermarks that are durable now.
+    /// Makes durable low watermarks visible to readers.
     pub(super) fn trimmed(&mut self, trims: &[Trim]) {
         for Trim { stream, first, bytes_before, gone, .. } in trims {
             let Some(known) = self.streams.get(stream) else { continue };
@@ -75,14 +75,15 @@ impl<M: Machine> Writer<M> {
             }
         }
         if !trims.is_empty() {
-            // What went needs no page any more. The floor that follows is durable before anything goes.
+            // Removed blocks need no page any more. The floor that follows is durable before
+            // anything is dropped.
             self.show_indexed();
         }
     }
 }
 
-/// Where the stream ends as far as pages and the low watermark tell: what the tail holds beyond them
-/// is read again by a start.
+/// The stream's end as far as pages and the low watermark show: what the tail holds beyond them is
+/// read again by a start.
 fn end_of_known(index: &StreamIndex, first: u64) -> Extent {
     let mut extent = index.extent;
     let mut left = index.tail.iter().filter(|entry| !entry.is_below(first));

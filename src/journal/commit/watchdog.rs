@@ -1,11 +1,11 @@
-//! Notices a store that neither works nor fails.
+//! Notices a store that hangs.
 //!
 //! fjall makes a writer wait while memtables are not written out, and waits for ever when the
 //! worker that should write them has died (3.1.13: `Keyspace::local_backpressure` does not look at
-//! the poison flag). So the writer says when it enters the store and when it is back, and a thread
-//! of its own complains when it stays away for too long.
+//! the poison flag). So the writer records when it enters the store and when it is back, and a
+//! thread of its own reports it when it stays away for too long.
 //!
-//! Invariant: it complains once, and never about a writer that is not in the store.
+//! Invariant: it reports once, and never a writer that is not in the store.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ struct Work {
 }
 
 impl Work {
-    /// The process did not run for so long (SIGSTOP, say): the store has not had that time either.
+    /// The process did not run for this long (SIGSTOP, say): the store had no time either.
     fn excuse(&mut self, late: Duration) {
         self.since = self.since.map(|since| (since + late).min(Instant::now()));
     }
@@ -72,7 +72,7 @@ impl Watchdog {
         Ok(Self(shared))
     }
 
-    /// The writer goes into the store.
+    /// The writer enters the store.
     pub(super) fn enter(&self) -> InStore<'_> {
         self.0.work().since = Some(Instant::now());
         InStore(&self.0)
@@ -127,7 +127,7 @@ mod tests {
                 .unwrap();
         drop(watchdog.enter());
         drop(watchdog);
-        // Its thread ends and lets go of the channel without a word.
+        // Its thread ends and drops the channel silently.
         assert_eq!(complained.recv(), Err(mpsc::RecvError));
     }
 }

@@ -1,4 +1,4 @@
-//! Making a commit real, and showing what it did.
+//! Writing a commit, and publishing its effects.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use crate::journal::unit::SyncNeed;
 use crate::metrics;
 use crate::model::{Log, Sequence};
 
-/// What one look at the tables counts for, at most.
+/// What one measurement of the tables counts for, at most.
 const TURN_MAX: Duration = Duration::from_millis(100);
 
 impl<M: Machine> Writer<M> {
@@ -27,7 +27,7 @@ impl<M: Machine> Writer<M> {
     pub(super) fn commit(&mut self, mut commit: Gathered<M>) -> Result<(), JournalError> {
         if commit.is_empty() {
             self.pacing.note_none();
-            // What is answered may rest on an earlier commit that is not synced yet.
+            // The answers may rest on an earlier commit that is not synced yet.
             if commit.need == SyncNeed::Now && self.sync_at.is_some() {
                 self.sync()?;
             }
@@ -125,13 +125,13 @@ impl<M: Machine> Writer<M> {
         })
     }
 
-    /// The first sequence of each log with a block that no page knows, but for those of the commit in
-    /// the making.
+    /// The first sequence of each log with a block that is in no page, but for those of the commit
+    /// in the making.
     pub(super) fn first_unpaged(&self) -> [Option<u64>; 2] {
         Log::ALL.map(|log| self.pages[log as usize].first_unpaged().map(|first| first.0))
     }
 
-    /// Lets reclaiming know up to where pages know all that is needed.
+    /// Notifies reclaiming of the sequence up to which pages have all that is needed.
     pub(super) fn show_indexed(&self) {
         for (log, first) in Log::ALL.into_iter().zip(self.first_unpaged()) {
             let indexed = first.unwrap_or(self.positions.log(log).next_sequence);
@@ -150,13 +150,13 @@ impl<M: Machine> Writer<M> {
             }
             let begun = Instant::now();
             std::thread::sleep(Duration::from_millis(1));
-            // A process that was stopped (SIGSTOP) gives nobody the time to write tables.
+            // A process that was stopped (SIGSTOP) has had no time to write tables.
             waited += begun.elapsed().min(TURN_MAX);
         }
         Ok(())
     }
 
-    /// Commits a batch. `indexed` is what [`Writer::first_unpaged`] says.
+    /// Commits a batch. `indexed` is the result of [`Writer::first_unpaged`].
     pub(super) fn write(
         &mut self,
         mut batch: StoreBatch<'_>,
@@ -172,7 +172,7 @@ impl<M: Machine> Writer<M> {
         };
         for log in Log::ALL {
             let of_log = positions.log_mut(log);
-            // What this batch appends is in no page yet.
+            // The blocks this batch appends are in no page yet.
             of_log.indexed_sequence = indexed[log as usize].unwrap_or(of_log.next_sequence);
             of_log.next_sequence = ends[log as usize].0;
         }

@@ -1,9 +1,9 @@
 //! The chunk: what one journal record holds.
 //!
 //! A chunk is the value under a sequence in one of the two logs. It packs the blocks of one commit
-//! up to about [`CHUNK_BYTES`]; a larger block stands alone. `format.md` has its bytes.
+//! up to about [`CHUNK_BYTES`]; a larger block has a chunk alone. `format.md` has its bytes.
 //!
-//! Invariant: a chunk that [`directory`] takes was written under that very sequence of that log.
+//! Invariant: a chunk that [`directory`] accepts was written under that very sequence of that log.
 
 use std::ops::Range;
 
@@ -113,7 +113,7 @@ impl Bodies<'_> {
     }
 }
 
-/// What a chunk says of itself.
+/// A chunk's directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
     /// The commit that wrote it.
@@ -125,10 +125,10 @@ pub(crate) struct Directory {
 /// Why a directory can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// The bytes are not what was written.
+    /// The bytes differ from what was written.
     #[error("{0}")]
     Damaged(&'static str),
-    /// They are, and mean what this version does not know.
+    /// They are intact, and have a meaning that this version does not know.
     #[error("{0}")]
     LaterVersion(&'static str),
 }
@@ -171,7 +171,7 @@ pub(crate) fn directory(place: Place, value: &[u8]) -> Result<Directory, Unreada
     Ok(Directory { commit, blocks })
 }
 
-/// Checks that a block's body is in its chunk as it was written.
+/// Checks that a block's body is in its chunk as written.
 pub(crate) fn verify(chunk: &[u8], entry: &IndexEntry) -> Result<(), &'static str> {
     let body = chunk.get(range(entry)).ok_or("block reaches past its chunk")?;
     if crc32c::crc32c(body) != entry.crc {

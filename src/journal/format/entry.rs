@@ -84,7 +84,7 @@ pub(in crate::journal) fn encode(
     }
 }
 
-/// `None` when the bytes are no entry.
+/// `None` when the bytes are malformed.
 pub(in crate::journal) fn decode(rest: &mut &[u8], moment: Moment) -> Option<ChunkEntry> {
     let shape = rest.try_get_u8().ok()?;
     if shape & !(KIND_BITS | HAS_INGEST | HAS_EXTRAS) != 0 {
@@ -124,7 +124,7 @@ pub(in crate::journal) fn decode(rest: &mut &[u8], moment: Moment) -> Option<Chu
     is_possible(&header, bytes).then_some(ChunkEntry { stream, header, bytes, crc })
 }
 
-/// True of all that we write; but anybody can work out a checksum.
+/// True of every entry the broker writes; but a checksum can be forged.
 fn is_possible(header: &BlockHeader, bytes: u32) -> bool {
     let ends = |base: u64, count: u32| base.checked_add(count.into()).is_some();
     let has_room = match header.kind {

@@ -1,7 +1,7 @@
-//! The fields that only few blocks have: (tag, length, value), so that later versions can add some.
+//! Optional fields that few blocks have: (tag, length, value), so that later versions can add some.
 //!
-//! Invariants: a field that is critical and not known here is refused; any other is passed over; what
-//! [`encode`] wrote, [`decode`] gives back.
+//! Invariants: a field that is critical and not known here is refused; any other is skipped; what
+//! [`encode`] wrote, [`decode`] returns.
 
 use bytes::{Buf, BufMut, Bytes};
 

@@ -1,4 +1,4 @@
-//! What the journal's bytes mean: one file a format, each with its reader.
+//! The meaning of the journal's bytes: one file a format, each with its reader.
 //!
 //! `format.md` beside this module describes all of them. Nothing here does I/O.
 

@@ -1,4 +1,4 @@
-//! Where the journal is, written with every commit.
+//! The journal's positions, written with every commit.
 //!
 //! The value under the journal's key `positions` in `meta`; since it is in every batch of fjall's
 //! WAL, the WAL can be put in order and checked for holes by it before fjall reads it (see
@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut};
 
 use crate::model::{Log, Timestamp};
 
-/// The key it stands under: a word of owner 0.
+/// Its key: a word of owner 0.
 pub(in crate::journal) const KEY: &[u8] = b"\0\0\0\0positions";
 
 /// Length of its value.
@@ -23,7 +23,7 @@ pub(in crate::journal) struct LogPositions {
     pub(in crate::journal) next_sequence: u64,
     /// Chunks before this one are wholly known to index pages.
     pub(in crate::journal) indexed_sequence: u64,
-    /// Chunks before this one may be gone: no stream needs them.
+    /// Chunks before this one may be dropped: no stream needs them.
     pub(in crate::journal) floor_sequence: u64,
 }
 
@@ -31,13 +31,13 @@ pub(in crate::journal) struct LogPositions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::journal) struct Positions {
     /// The journal's own random number. Clients can't know it, so nothing they send can pass for a
-    /// commit, wherever damage has it looked for.
+    /// commit, wherever a search after damage finds it.
     pub(in crate::journal) journal: u64,
-    /// Commits there are, this one included.
+    /// Number of commits, this one included.
     pub(in crate::journal) commits: u64,
     /// Commits that a sync had proven durable when this one was made.
     pub(in crate::journal) durable_commits: u64,
-    /// What is missing before this commit is known and dealt with.
+    /// Losses before this commit are known and dealt with.
     pub(in crate::journal) examined_commits: u64,
     /// Each log's, in the order of [`Log::ALL`].
     pub(in crate::journal) logs: [LogPositions; 2],
@@ -82,7 +82,7 @@ impl Positions {
         out
     }
 
-    /// `None` when the bytes are not what was written.
+    /// `None` when the bytes are malformed.
     pub(in crate::journal) fn decode(mut value: &[u8]) -> Option<Self> {
         if value.len() != BYTES || value.get_u32_le() != crc32c::crc32c(value) {
             return None;

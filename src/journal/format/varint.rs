@@ -29,7 +29,7 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-/// Takes a number; `None` where the bytes are not the shortest form of one.
+/// Takes a number; `None` if the bytes are not the shortest form of one.
 #[inline]
 pub(crate) fn take(rest: &mut &[u8]) -> Option<u64> {
     // Most are of one byte.

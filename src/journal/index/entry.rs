@@ -1,4 +1,4 @@
-//! Where one block is, and what a reader has to know of it.
+//! Where one block is, and what a reader needs to know of it.
 
 use crate::model::{BlockHeader, BlockKind, Epoch, Sequence, Timestamp};
 

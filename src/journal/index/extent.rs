@@ -46,7 +46,7 @@ impl Extent {
         out
     }
 
-    /// `None` when the bytes are no extent.
+    /// `None` when the bytes are malformed.
     pub(in crate::journal) fn decode(mut rest: &[u8]) -> Option<Self> {
         let log = match rest.try_get_u8().ok()? {
             0 => Log::Blocks,

@@ -1,13 +1,13 @@
 //! Where a stream's blocks are.
 //!
-//! Every block has an [`IndexEntry`] until a page is written, and behind that if readers or receipts
-//! may ask for it. The newest entries of a stream are in its tail,
-//! in memory; a tail goes out as a [`Page`] when it is full or its oldest entry has grown old in chunks
-//! or bytes (`commit::page_queue`), so that recovery has little to read and memory holds little.
+//! Every block has an [`IndexEntry`] until a page is written, and after that if readers or receipts
+//! may ask for it. The newest entries of a stream are in its tail, in memory; a tail is written as
+//! a [`Page`] when it is full or its oldest entry has grown old in chunks or bytes
+//! (`commit::page_queue`), so that recovery has little to read and memory holds little.
 //!
 //! Invariants: a stream's entries rise in number, offsets and time; an entry leaves the tail only
-//! after the page that holds it is committed, so a reader that misses in the tail finds the page.
-//! What stands between entries that do not follow each other is for the stream's owner to say.
+//! after the page that holds it is committed, so a reader that misses in the tail finds the page. The
+//! meaning of offsets between entries that do not follow each other is up to the stream's owner.
 
 mod entry;
 mod extent;
@@ -70,12 +70,12 @@ impl StreamIndex {
         }
     }
 
-    /// The tail's entries as a page; `None` where it has none to be kept.
+    /// The tail's entries as a page; `None` if it has none to keep.
     pub(in crate::journal) fn page(&self) -> Option<Page> {
         self.page_of(IndexEntry::is_indexed)
     }
 
-    /// All of the tail as a page, with what is not to be kept for long.
+    /// All of the tail as a page, with entries that need not be kept for long.
     pub(in crate::journal) fn whole_page(&self) -> Option<Page> {
         self.page_of(|_| true)
     }

@@ -17,7 +17,7 @@ pub(in crate::journal) const PAGE_ENTRIES: usize = 256;
 
 const VERSION: u8 = 3;
 const HEADER_BYTES: usize = 5;
-/// Stands behind the owner in a page's key, where state has its tag.
+/// Follows the owner in a page's key, where state has its tag.
 const KEY_TAG: u8 = 0;
 const KEY_BYTES: usize = 21;
 
@@ -62,7 +62,7 @@ impl Page {
         key
     }
 
-    /// The stream and beginning that a key names; `None` for a key of another kind.
+    /// The stream and beginning in a key; `None` for a key of another kind.
     pub(in crate::journal) fn parse_key(key: &[u8]) -> Option<(StreamId, PageStart)> {
         let (stream, rest) = key.split_first_chunk::<4>()?;
         let (base_offset, number) = rest.strip_prefix(&[KEY_TAG])?.split_first_chunk::<8>()?;

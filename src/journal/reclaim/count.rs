@@ -1,4 +1,4 @@
-//! Counting what was there when the journal was opened.
+//! Counting the live blocks of a journal that was opened.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,15 @@ use crate::journal::machine::Request;
 use crate::model::{OwnerId, StreamId};
 
 impl<R: Request> Reclaimer<R> {
-    /// Counts the blocks that pages know; those of tails were counted when they were recovered.
+    /// Counts the blocks in pages; those of tails were counted when they were recovered.
     pub(super) fn count(&mut self) {
         for item in self.shared.store.pages() {
             let (stream, page) = match item {
                 Ok(found) => found,
                 Err(error) => {
-                    // What it knows of is not counted, so nothing may be dropped.
+                    // Its blocks are not counted, so nothing may be dropped.
                     self.may_drop = false;
-                    tracing::error!(%error, "no disk space is given back while this is so");
+                    tracing::error!(%error, "no disk space is reclaimed until this is repaired");
                     continue;
                 }
             };

@@ -1,4 +1,4 @@
-//! Which blocks of a stream are to go: too old, too many bytes, or given up.
+//! Which blocks of a stream to remove: too old, too many bytes, or given up.
 
 use std::sync::atomic::Ordering;
 
@@ -12,17 +12,17 @@ use crate::model::StreamId;
 /// Blocks given up with one step, so that memory stays bounded and the writer is not held up.
 const STEP_BLOCKS: usize = 4_096;
 
-/// What a look at a stream gave.
+/// The result of a look at a stream.
 #[derive(Debug, Default)]
 pub(in crate::journal) struct Walked {
     pub(in crate::journal) trim: Option<Trim>,
-    /// There may be more to go.
+    /// There may be more to remove.
     pub(in crate::journal) more: bool,
     /// Age of the first block that stays.
     oldest_age_ms: Option<u64>,
 }
 
-/// What a stream has to give up by its limits.
+/// What a stream has to remove by its limits.
 pub(super) fn expire(
     store: &Store,
     stream: StreamId,
@@ -55,8 +55,8 @@ pub(super) fn expire(
     Ok(walked)
 }
 
-/// Walks a stream's blocks from the low watermark on, as long as `goes`, which is given the bytes that
-/// have gone before.
+/// Walks a stream's blocks from the low watermark on, as long as `goes`, which gets the bytes of
+/// the blocks before.
 pub(in crate::journal) fn walk(
     store: &Store,
     stream: StreamId,
@@ -77,7 +77,7 @@ pub(in crate::journal) fn walk(
                 continue;
             }
             if entry.count == 0 {
-                // It goes with the next message.
+                // It is removed with the next message.
                 between.push(entry);
                 continue;
             }
@@ -104,14 +104,14 @@ pub(in crate::journal) fn walk(
 }
 
 /// A stream's entries from the page that holds `first` on, with the page's beginning; those of the
-/// tail at last, without one.
+/// tail last, without one.
 fn entries(
     store: &Store,
     stream: StreamId,
     state: &StreamState,
     first: u64,
 ) -> Result<impl Iterator<Item = (Option<PageStart>, Vec<IndexEntry>)> + use<>, JournalError> {
-    // The tail first: what leaves it meanwhile is met twice rather than never.
+    // The tail first: entries that leave it meanwhile are met twice rather than never.
     let tail: Vec<_> = state.read_index().tail.iter().copied().collect();
     let tail_number = tail.first().map_or(u64::MAX, |entry| entry.number);
     let page = store.page_at(stream, first)?;

@@ -1,11 +1,11 @@
-//! Reclaiming: what streams need not keep any more goes, and its space comes back.
+//! Reclaiming: drops what streams need not keep any more, and returns its space.
 //!
-//! A thread of its own looks at every stream now and then. What is too old or too much by the
-//! stream's limits moves its low watermark (`expire`); what no stream needs at a log's beginning is
-//! dropped from the disk, whole tables at a time. Long-lived blocks between short-lived ones hold
-//! that up in `blocks`, so when its tables take more than 1.4 times what is kept (and a little) the
-//! oldest ones are copied forward (`relocate`), as far as the disk has room for copies; in `short`
-//! nothing is ever copied. What deleted owners leave is removed on the way.
+//! A thread of its own looks at every stream periodically. Blocks that are too old or too many by
+//! the stream's limits move its low watermark (`expire`); what no stream needs at a log's beginning
+//! is dropped from the disk, whole tables at a time. Long-lived blocks between short-lived ones
+//! hold that up in `blocks`, so when its tables take more than 1.4 times what is kept (and a
+//! little) the oldest ones are copied forward (`relocate`), as far as the disk has room for copies;
+//! in `short` nothing is ever copied. Remains of deleted owners are removed on the way.
 //!
 //! Invariants: every change of the journal is a commit of the writer's; nothing is dropped before
 //! the floor under it is durable; ages count the journal's use, not the machine's clock (`age`).
@@ -35,13 +35,13 @@ use super::shared::{Shared, StreamState};
 use crate::model::{Log, OwnerId, Sequence, StreamId};
 use expire::{Walked, expire};
 
-/// How often the journal's age is written down while nothing else is.
+/// How often the journal's age is recorded while nothing else is written.
 const NOTE_AGE_EVERY: Duration = Duration::from_secs(60);
 /// Room that tables may take beyond their share: less is not worth a flush.
 const SLACK_BYTES: u64 = 16 * 1024 * 1024;
-/// Bytes written after which it looks at once, so that the disk keeps within its bound.
+/// Bytes written after which it looks at once, so that disk use stays within its bound.
 const LOOK_AFTER_BYTES: u64 = 32 * 1024 * 1024;
-/// How often it looks whether so much was written.
+/// How often it checks whether that much was written.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Most streams trimmed with one commit.
 const TRIMS_A_COMMIT: usize = 256;
@@ -55,7 +55,7 @@ pub(super) struct Deleted {
     pub(super) log: Log,
     /// Its pages are counted.
     pub(super) counted: bool,
-    /// Its low watermark: what lies before it was taken off the count when it went.
+    /// Its low watermark: blocks before it were taken off the count when they were removed.
     pub(super) first: u64,
     /// Entries that were in no page when it was deleted.
     pub(super) tail: Vec<IndexEntry>,
@@ -141,7 +141,7 @@ impl<R: Request> Reclaimer<R> {
                 if more || trims.len() == TRIMS_A_COMMIT {
                     self.ask(Housekeeping::Trim(std::mem::take(&mut trims)))?;
                 }
-                // A stream that is gone, or that its machine does not cover, stays where it is.
+                // A stream that is deleted, or not covered by its machine, stays as it is.
                 if !more || state.read_index().extent.first == before {
                     break;
                 }
@@ -207,7 +207,7 @@ impl<R: Request> Reclaimer<R> {
                 return Ok(());
             }
             if oldest.end > indexed {
-                // What a tail knows can't be moved; once it is in a page it can.
+                // A block known to a tail only can't be moved; once it is in a page it can.
                 if std::mem::replace(&mut tails_written, true) {
                     return Ok(());
                 }
@@ -222,14 +222,14 @@ impl<R: Request> Reclaimer<R> {
             let before = floor(self);
             self.drop_dead(Log::Blocks)?;
             if floor(self) == before {
-                // Something there can't be moved, say since it is damaged.
+                // A block there can't be moved, say since it is damaged.
                 return Ok(());
             }
         }
     }
 
-    /// A copy takes its bytes in the WAL and again in a table. On a full disk what retention drops has
-    /// to make room for it first; the room kept back is not for copies.
+    /// A copy takes its bytes in the WAL and again in a table. On a full disk retention has to make
+    /// room for it first; the reserve is not for copies.
     fn has_room_for(&self, copied: u64) -> bool {
         let free = self.shared.free_bytes.load(Ordering::Relaxed);
         free >= copied.saturating_mul(2).saturating_add(SLACK_BYTES)

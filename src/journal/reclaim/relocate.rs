@@ -1,8 +1,8 @@
-//! Copying forward: what is still needed of the oldest part of `blocks` is written anew at its end,
+//! Copying forward: blocks still needed in the oldest part of `blocks` are written anew at its end,
 //! so that the oldest part can be dropped. Nothing is copied in `short`.
 //!
-//! A block's header and checksum stay as they are; only its place changes, and with it its entry in
-//! its index page.
+//! A block's header and checksum stay unchanged; only its position changes, and with it its entry
+//! in its index page.
 
 use std::ops::Range;
 
@@ -20,12 +20,12 @@ impl<R: Request> Reclaimer<R> {
         let mut moved = Vec::new();
         for n in segment {
             let place = Place { log: Log::Blocks, sequence: Sequence(n) };
-            // What can't be read is damage; a read of it says so.
+            // A block that can't be read is damaged; a read of it reports that.
             let Ok(Some(chunk)) = self.shared.store.chunk(place) else { continue };
             let Ok(directory) = chunk::directory(place, &chunk) else { continue };
             for found in directory.blocks {
                 let readable = chunk::verify(&chunk, &found.entry).is_ok();
-                // A block whose page can't be read stays where it is, and holds up what is behind it.
+                // A block whose page can't be read stays where it is, and blocks dropping what follows.
                 let page = self.needed_in(&found).ok().flatten();
                 if let Some(page) = page.filter(|_| readable) {
                     let body = chunk::body(&chunk, &found.entry);
@@ -55,8 +55,8 @@ impl<R: Request> Reclaimer<R> {
         self.ask(Housekeeping::Move(batch))
     }
 
-    /// The beginning of the index page that knows a block at this very place; `None` when no stream
-    /// needs it.
+    /// The beginning of the index page that has a block at this very position; `None` when no
+    /// stream needs it.
     fn needed_in(&self, found: &Found) -> Result<Option<PageStart>, JournalError> {
         let Found { stream, entry, .. } = found;
         let Some(state) = self.shared.stream(*stream) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! How many bytes of blocks are still kept, by where in a log they are.
+//! How many bytes of blocks are still kept, by their position in a log.
 //!
 //! A log's sequences are counted off in segments of [`SEGMENT_CHUNKS`]. The writer adds what it writes
 //! and takes off what is trimmed; what is below the first segment with something live can be dropped
@@ -26,12 +26,12 @@ impl SegmentUsage {
         }
     }
 
-    /// A block is not needed any more, or is now elsewhere.
+    /// A block is not needed any more, or was moved.
     pub(in crate::journal) fn remove(&mut self, sequence: Sequence, weight: u64) {
         let segment = sequence.0 / SEGMENT_CHUNKS;
         let live = self.live.entry(segment).or_default();
         let Some(left) = live.checked_sub(weight) else {
-            // Better to keep a segment for ever than to drop what is needed.
+            // Better to keep a segment for ever than to drop needed blocks.
             tracing::error!(segment, "a segment gives up more than it has; it is kept");
             *live = u64::MAX / 2;
             return;
@@ -54,7 +54,7 @@ impl SegmentUsage {
         Sequence(first * SEGMENT_CHUNKS)
     }
 
-    /// The oldest segment with something live, and how many bytes of it are.
+    /// The oldest segment with live bytes, and how many.
     pub(super) fn oldest(&self) -> Option<(Range<u64>, u64)> {
         let (segment, live) = self.live.first_key_value()?;
         Some((segment * SEGMENT_CHUNKS..(segment + 1) * SEGMENT_CHUNKS, *live))

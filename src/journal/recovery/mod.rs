@@ -1,13 +1,12 @@
-//! Finding out where the journal is: streams, their ends, the tails that no page knows, and what is
-//! lost.
+//! Finding the journal's state: streams, their ends, the tails that are in no page, and losses.
 //!
-//! Mostly there is nothing to it: one pass over the small state, which holds each stream's extent, and
-//! the directories of the few chunks after `indexed_sequence`, in the order of their commits. Where
+//! Normally this is short: one pass over the small state, which holds each stream's extent, and the
+//! directories of the few chunks after `indexed_sequence`, in the order of their commits. Where
 //! `salvage` found holes, the chunks are read again from before the first of them, and what is
 //! missing is reported to the machine ([`Findings`]), which knows what it means.
 //!
-//! Invariants: what is found out is committed and synced before anything is served; a chunk that
-//! does not match its checksums is never served; memory is bounded by the tails (a page a stream).
+//! Invariants: findings are committed and synced before anything is served; a chunk that does not
+//! match its checksums is never served; memory is bounded by the tails (a page a stream).
 
 mod scan;
 
@@ -28,39 +27,39 @@ use scan::Scan;
 
 /// The most messages one commit can hold: a full one and one more block of the largest frame.
 const COMMIT_MESSAGES_MAX: u64 = 102_000;
-/// Offsets that a stream goes on behind when what an import lost at its end can't be known.
+/// Offsets that a stream skips when the loss of an import at its end can't be known.
 const IMPORT_SUSPECT_OFFSETS: u64 = 1 << 20;
 
-/// What is in the journal.
+/// The journal's content.
 pub(super) struct Recovered {
     pub(super) streams: Vec<(StreamId, StreamIndex)>,
     /// Deleted owners that chunks may still hold blocks of.
     pub(super) deleted: HashMap<OwnerId, Deleted>,
     pub(super) positions: Positions,
     pub(super) findings: Findings,
-    /// Something was missing or could not be kept in memory: it has to be written down what is there.
+    /// Something was missing or could not be kept in memory: the findings have to be written.
     pub(super) examined: bool,
     /// Pages that are not to be built on.
     pub(super) stale_pages: Vec<(StreamId, PageStart)>,
 }
 
-/// A stream as far as it is known.
+/// What is known of a stream.
 #[derive(Default)]
 pub(super) struct RecoveredStream {
     pub(super) index: StreamIndex,
-    /// Offsets that are missing or unreadable and were not known to be.
+    /// Offsets that are newly found to be missing or unreadable.
     missing: Vec<Gap>,
-    /// What its owner knows to hold no message.
+    /// Offsets that its owner knows to hold no message.
     holes: Vec<Gap>,
     /// Pages that are not to be built on.
     stale_pages: BTreeMap<PageStart, ()>,
 }
 
-/// What the small state says.
+/// The small state's content.
 struct Loaded {
     streams: HashMap<StreamId, RecoveredStream>,
     deleted: HashMap<OwnerId, Deleted>,
-    /// What an import could not bring.
+    /// What an import could not read.
     imported: Option<keys::ImportFindings>,
 }
 
@@ -77,7 +76,7 @@ pub(super) fn recover<M: Machine>(
     let mut loaded = load(store, machine)?;
     let commits_found = positions.commits;
     positions.commits = positions.commits.max(salvaged.durable_commits);
-    // All that was found is durable by now: salvage has synced what may not have been.
+    // Everything found is durable by now: salvage has synced what may not have been.
     positions.durable_commits = positions.commits;
     positions.next_owner = positions.next_owner.max(marks.next_owner());
     for log in Log::ALL {
@@ -174,7 +173,7 @@ fn load<M: Machine>(store: &Store, machine: &mut M) -> Result<Loaded, JournalErr
     Ok(loaded)
 }
 
-/// Takes over what an import could not bring.
+/// Takes over the losses of an import.
 fn take_imported(
     findings: &mut Findings,
     streams: &mut HashMap<StreamId, RecoveredStream>,
@@ -209,7 +208,7 @@ impl RecoveredStream {
         next
     }
 
-    /// The head is not before the low watermark: blocks may have gone before any page knew them.
+    /// The head is not before the low watermark: blocks may have been removed before any page had them.
     fn begin_head(&mut self) {
         let extent = &mut self.index.extent;
         extent.head = extent.head.max(extent.first);

@@ -1,4 +1,4 @@
-//! Reading chunks again: the tails that no page knows, and what is missing between them.
+//! Reading chunks again: the tails that are in no page, and what is missing between them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,11 +27,11 @@ pub(super) struct Scan<'a, M> {
     positions: &'a mut Positions,
     /// By log: chunks that are missing or unreadable.
     lost: [Lost; 2],
-    /// Where each stream's last block was seen.
+    /// The last known position of each stream.
     last_seen: HashMap<StreamId, Sequence>,
-    /// Streams that no owner has spoken of yet.
+    /// Streams that no owner has described yet.
     orphans: HashSet<StreamId>,
-    /// Pages were written whose streams' extents don't speak of them yet.
+    /// Pages were written that their streams' extents don't cover yet.
     paged: bool,
     /// Where streams ended by pages that are not built on: offset and block number.
     known_end: HashMap<StreamId, (u64, u64)>,
@@ -53,7 +53,7 @@ impl Lost {
     }
 }
 
-/// A chunk whose directory is right.
+/// A chunk with an intact directory.
 struct Read {
     chunk: Bytes,
     directory: Directory,
@@ -84,15 +84,15 @@ impl<'a, M: Machine> Scan<'a, M> {
         }
     }
 
-    /// What is lost, by log, where each stream was seen last, and whether tails have to be written out
-    /// before anything else is.
+    /// Losses by log, the last known position of each stream, and whether tails have to be written
+    /// before anything else.
     pub(super) fn finish(self) -> ([Lost; 2], HashMap<StreamId, Sequence>, bool) {
         (self.lost, self.last_seen, self.paged)
     }
 
-    /// Lets every stream continue where its extent says; where there are holes, after the last page up
-    /// to which nothing is missing, since a page may have gone with a hole. What such a page knew is
-    /// read again from chunks: it was in none of the pages before the hole.
+    /// Lets every stream continue at the end of its extent; where there are holes, after the last
+    /// page up to which nothing is missing, since a page may have been lost in a hole. The entries
+    /// of such a page are read again from chunks: they were in none of the pages before the hole.
     pub(super) fn resume(&mut self, holes: &[Hole]) -> Result<(), JournalError> {
         for (id, stream) in self.streams.iter_mut() {
             let known = self.machine.known(*id);
@@ -107,7 +107,7 @@ impl<'a, M: Machine> Scan<'a, M> {
         }
         for log in Log::ALL {
             let before = |hole: &Hole| hole.before.map_or(0, |at| at.log(log).indexed_sequence);
-            // The floor, too, may have been raised by a commit that is gone.
+            // The floor, too, may have been raised by a commit that is lost.
             let first = self.store.first_sequence(log)?.map_or(0, |first| first.0);
             let of_log = self.positions.log_mut(log);
             let from = holes.iter().map(before).min().unwrap_or(0);
@@ -133,14 +133,14 @@ impl<'a, M: Machine> Scan<'a, M> {
                     ingest_head = last.ingest_base + u64::from(last.ingest_count);
                     stream.begin_head();
                 } else {
-                    // Not to be built on, but it knows what there was.
+                    // Not to be built on, but it shows what existed.
                     stream.stale_pages.extend(page.start().map(|start| (start, ())));
                     self.known_end.insert(*id, (last.end_offset(), last.number));
                 }
             }
             let extent = &stream.index.extent;
             self.machine.rewind(*id, extent.number, extent.head, ingest_head);
-            // An extent may be of a commit that is there though pages before it are not.
+            // An extent may be of a commit that survived though pages before it did not.
             let end = self.known_end.entry(*id).or_default();
             *end = (end.0.max(written.head), end.1.max(written.number));
         }
@@ -179,7 +179,7 @@ impl<'a, M: Machine> Scan<'a, M> {
             self.machine.adopt(id, &BlockHeader::default());
         }
         for (id, stream) in self.streams.iter_mut() {
-            // The head is not before what was given up at the end.
+            // The head is not before offsets that were given up at the end.
             let number = stream.index.extent.number;
             stream.index.skip_to(self.machine.known(*id).head, number);
         }
@@ -190,7 +190,7 @@ impl<'a, M: Machine> Scan<'a, M> {
         self.positions.log(log).next_sequence
     }
 
-    /// A chunk with a right directory; else it is lost.
+    /// A chunk with an intact directory; else it is lost.
     fn read(&mut self, log: Log, n: u64) -> Result<Option<Read>, JournalError> {
         if n % PROGRESS_CHUNKS == PROGRESS_CHUNKS - 1 {
             tracing::info!(chunk = n, of = self.end(log), "reading the journal again");
@@ -233,7 +233,7 @@ impl<'a, M: Machine> Scan<'a, M> {
         let seen = self.last_seen.entry(*id).or_insert(entry.sequence);
         *seen = entry.sequence.max(*seen);
         if entry.number <= stream.index.extent.number {
-            // Known by a page; the machine may still have to be told.
+            // Known by a page; the machine may still need to be notified.
             return self.machine.replay(*id, header);
         }
         let readable = chunk::verify(chunk, entry).is_ok();
@@ -278,7 +278,7 @@ impl<'a, M: Machine> Scan<'a, M> {
 }
 
 impl RecoveredStream {
-    /// The next block begins here: what is missing before it was announced, or is damage.
+    /// The next block begins here: a hole before it was announced, or is damage.
     fn expect_at(&mut self, offset: u64, number: u64) {
         if let Some(missing) = Gap::before(self.next_readable(), offset) {
             self.miss(missing);

@@ -1,11 +1,11 @@
-//! What fjall's trees say they consist of, checked before fjall believes it.
+//! The lists of tables in fjall's trees, checked before fjall relies on them.
 //!
 //! A tree is a folder: `current` names a version file and its checksum, the version file lists the
 //! tables with theirs (lsm-tree 3, `src/version/`), each table is one file under `tables`. fjall
 //! checks none of these checksums when it opens, and it deletes a keyspace that its own catalogue
 //! (tree 0) does not name: so that tree is checked whole, and of the others what costs little.
 //!
-//! Nothing is changed here; what is wrong is named by its file.
+//! Nothing is changed here; damage is reported by its file.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use bytes::Buf;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
-/// A file of fjall's that is not what was written.
+/// A file of fjall's that differs from what was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path:?}: {what}")]
 pub(in crate::journal) struct BadFile {
@@ -36,7 +36,7 @@ pub(in crate::journal) struct Table {
 /// The trees of a database, each with its tables.
 ///
 /// # Errors
-/// The first file that can't be what fjall wrote.
+/// The first file that fjall can't have written.
 pub(in crate::journal) fn trees(database: &Path) -> Result<Vec<(u64, Vec<Table>)>, BadFile> {
     let keyspaces = database.join("keyspaces");
     let entries = std::fs::read_dir(&keyspaces).map_err(|e| bad(&keyspaces, e))?;
@@ -51,8 +51,8 @@ pub(in crate::journal) fn trees(database: &Path) -> Result<Vec<(u64, Vec<Table>)
     Ok(trees)
 }
 
-/// Checks what is cheap to check: every tree's lists, that the tables are there, and fjall's own
-/// catalogue whole.
+/// Checks what is cheap to check: every tree's lists, that the tables exist, and all of fjall's own
+/// catalogue.
 ///
 /// # Errors
 /// The first file that is missing or damaged.
@@ -72,7 +72,7 @@ pub(in crate::journal) fn check(database: &Path) -> Result<(), BadFile> {
 /// Checks a table's every byte.
 ///
 /// # Errors
-/// The table can't be read, or is not what was written.
+/// The table can't be read, or differs from what was written.
 pub(in crate::journal) fn check_table(table: &Table) -> Result<(), BadFile> {
     let failed = |error| bad(&table.path, error);
     let mut file = BufReader::with_capacity(1 << 20, File::open(&table.path).map_err(failed)?);

@@ -1,14 +1,14 @@
 //! Before fjall opens: its files are checked, its WAL is repaired, and what was lost is reported.
 //!
-//! fjall drops the rest of a WAL after a byte it does not understand, without a word, refuses the
-//! whole directory on most others, and refuses even a torn tail that was never synced (DESIGN §4).
-//! So the WAL is read first by `wal`, `plan` decides, and where something is wrong the file is
-//! written anew with every batch that is whole. What was durable and is missing is reported as
-//! [`Hole`]s; `recovery` finds out what they took with them.
+//! fjall silently drops the rest of a WAL after a byte it does not understand, refuses the whole
+//! directory on most others, and refuses even a torn tail that was never synced (DESIGN §4). So the
+//! WAL is read first by `wal`, `plan` decides, and if something is wrong the file is written anew
+//! with every batch that is complete. Durable commits that are missing are reported as [`Hole`]s;
+//! `recovery` finds out what they took with them.
 //!
-//! Invariants: a file that is changed is kept as it was under `DIR/aside` first; nothing is ever
-//! deleted; at any moment a crash leaves either the old file or the new one; what survived beyond
-//! the durable watermark is written again and synced, since after a failed sync the kernel may
+//! Invariants: a file is copied to `DIR/aside` before it is changed; nothing is ever deleted; at
+//! any moment a crash leaves either the old file or the new one; batches beyond the durable
+//! watermark that survived are written again and synced, since after a failed sync the kernel may
 //! take pages for clean that never reached the disk.
 
 pub(super) mod manifest;
@@ -33,10 +33,10 @@ use super::JournalError;
 use super::files::sync_folder;
 use super::watermark::Marks;
 
-/// Where files go that were found damaged, in the data directory.
+/// The folder for files that were found damaged, in the data directory.
 pub(super) const ASIDE: &str = "aside";
 
-/// What the WAL said.
+/// The WAL's state.
 #[derive(Debug, Default)]
 pub(super) struct Salvaged {
     /// Durable commits that are missing.
@@ -45,10 +45,10 @@ pub(super) struct Salvaged {
     pub(super) durable_commits: u64,
 }
 
-/// Puts the WAL of the database in `DIR/journal` right, by what the watermark files say.
+/// Repairs the WAL of the database in `DIR/journal`, by the watermark files.
 ///
 /// # Errors
-/// A file can't be read or written, or nothing in the WAL is ours.
+/// A file can't be read or written, or the WAL has no batch of this journal.
 pub(super) fn salvage(directory: &Path, marks: &Marks) -> Result<Salvaged, JournalError> {
     let paths = wal_files(&directory.join("journal"))?;
     let mut found = Vec::new();
@@ -97,12 +97,12 @@ fn numbered_wal_files(database: &Path) -> Result<Vec<(u64, PathBuf)>, JournalErr
     Ok(files)
 }
 
-/// What the WAL's older files take on the disk, whose content becomes tables when fjall opens; 0 where
+/// What the WAL's older files take on the disk, whose content becomes tables when fjall opens; 0 if
 /// there are none.
 pub(super) fn older_wal_bytes(directory: &Path) -> u64 {
     let files = wal_files(&directory.join("journal")).unwrap_or_default();
     let older = files.split_last().map_or(&[][..], |(_, older)| older);
-    // Most of a file is a hole that fjall keeps in advance.
+    // Most of a file is a hole that fjall preallocates.
     let found = older.iter().filter_map(|path| std::fs::metadata(path).ok());
     found.map(|file| file.blocks() * 512).sum()
 }
@@ -125,7 +125,7 @@ fn put_right(
     }
     let end = kept.last().map_or(0, |kept| kept.batch.range.end);
     if kept.is_empty() && !found.pieces.is_empty() {
-        // No file is left empty: that would look like one whose content is gone.
+        // No file is left empty: that would look like one whose content was lost.
         aside.keep(path)?;
         return std::fs::remove_file(path)
             .and_then(|()| sync_folder(path))
@@ -154,7 +154,7 @@ fn write_again(path: &Path, range: Range<usize>) -> Result<(), JournalError> {
     rewrite().map_err(|e| failed(path, e))
 }
 
-/// Writes the batches that stay as a file of their own, which then takes the old one's place.
+/// Writes the batches that stay as a file of their own, which then replaces the old one.
 fn write_anew(path: &Path, kept: &[Kept]) -> Result<(), JournalError> {
     let bytes = read(path)?;
     let mut content = Vec::with_capacity(bytes.len());
@@ -172,7 +172,7 @@ fn write_anew(path: &Path, kept: &[Kept]) -> Result<(), JournalError> {
     write().map_err(|e| failed(path, e))
 }
 
-/// Keeps files as they were.
+/// Copies files unchanged.
 struct Aside {
     folder: PathBuf,
     stamp: u128,
@@ -189,7 +189,7 @@ impl Aside {
         self.keep_from(path, 0)
     }
 
-    /// Keeps what stands from this byte on, where nothing before it changes: a full disk may have no room
+    /// Copies what follows this byte, if nothing before it changes: a full disk may have no room
     /// for more.
     fn keep_from(&mut self, path: &Path, from: usize) -> Result<(), JournalError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -236,7 +236,7 @@ fn data_end(file: &File) -> io::Result<u64> {
             Ok(data) => end = seek(file, SeekFrom::Hole(data))?,
             // Nothing but a hole up to the end.
             Err(Errno::NXIO) => break,
-            // A file system that does not tell.
+            // A file system that does not report holes.
             Err(_) => return Ok(len),
         }
     }
@@ -253,7 +253,7 @@ fn report(plan: &Plan, aside: &Aside) {
     }
     if plan.cut_batches > 0 {
         let batches = plan.cut_batches;
-        tracing::warn!(batches, "commits that were never durable stood behind a hole and are gone");
+        tracing::warn!(batches, "commits that were never durable followed a hole and are dropped");
     }
     for hole in &plan.holes {
         let (from, to) = hole.commits.clone().into_inner();

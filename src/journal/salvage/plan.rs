@@ -3,7 +3,7 @@
 //! Plain decisions over what a scan found, no files. A commit counts from 1; the durable
 //! watermark `durable` says that commits 1 to `durable` were proven safe.
 //!
-//! Invariants: no whole batch at or before the watermark is given up; what stays beyond it has no
+//! Invariants: no complete batch at or before the watermark is dropped; what stays beyond it has no
 //! hole, so that a loss of power takes a suffix and nothing else.
 
 use std::collections::BTreeMap;
@@ -24,12 +24,12 @@ pub(super) struct Kept {
     pub(super) seqno: u64,
 }
 
-/// Commits that were durable and are not in the WAL.
+/// Commits that were durable and are missing from the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct Hole {
     /// The commits missing.
     pub(in crate::journal) commits: RangeInclusive<u64>,
-    /// What stood before them, if anything does.
+    /// The commit before them, if any.
     pub(in crate::journal) before: Option<Positions>,
 }
 
@@ -47,8 +47,8 @@ pub(super) struct Plan {
     pub(super) cut_batches: usize,
 }
 
-/// Makes the plan. `durable` is what the watermark file says; the batches may know more. `journal`
-/// is the journal's number, if that is known: batches of another one are none.
+/// Makes the plan. `durable` is from the watermark file; the batches may know more. `journal` is
+/// the journal's number, if that is known: batches of another one are ignored.
 pub(super) fn plan(files: &[FoundFile], durable: u64, journal: Option<u64>) -> Plan {
     let journal = journal.or_else(|| most_common_journal(files));
     let batches = || {
@@ -68,20 +68,20 @@ pub(super) fn plan(files: &[FoundFile], durable: u64, journal: Option<u64>) -> P
         let commits = batch.positions.commits;
         let before = plan.last;
         if before.is_some_and(|last| commits <= last.commits) {
-            // Nothing of ours writes a commit twice: an old page that came back.
+            // The broker never writes a commit twice: an old page reappeared.
             plan.cut_batches += 1;
             continue;
         }
         let expected = before.map_or(commits, |last| last.commits + 1);
         if commits > expected {
             plan.missing(expected..=commits - 1, before);
-            // What follows a hole beyond the watermark must go, else the loss were no suffix.
+            // Batches behind a hole beyond the watermark must be dropped, else the loss were no suffix.
             cut |= commits - 1 > durable;
         } else if before.is_none()
             && first_is_damaged(files)
             && batch.positions.examined_commits < commits
         {
-            // What stood before the first whole batch can't be told: all there may have been.
+            // The commits before the first complete batch are unknown: every earlier one may have existed.
             let examined = batch.positions.examined_commits;
             plan.missing(examined + 1..=commits - 1, None);
         }
@@ -100,7 +100,7 @@ pub(super) fn plan(files: &[FoundFile], durable: u64, journal: Option<u64>) -> P
     plan
 }
 
-/// Where nothing tells the journal's number: the one that most batches have.
+/// If no file has the journal's number: the one that most batches have.
 fn most_common_journal(files: &[FoundFile]) -> Option<u64> {
     let mut counts = BTreeMap::new();
     for piece in files.iter().flat_map(|file| &file.pieces) {
@@ -111,8 +111,8 @@ fn most_common_journal(files: &[FoundFile]) -> Option<u64> {
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(journal, _)| journal)
 }
 
-/// Something stood before the first whole batch. A file in which nothing does, before one with
-/// batches, was emptied: fjall deletes files it needs no more, and `salvage` leaves none empty.
+/// Something preceded the first complete batch. A file without content, before one with batches,
+/// was emptied: fjall deletes files it needs no more, and `salvage` leaves none empty.
 fn first_is_damaged(files: &[FoundFile]) -> bool {
     let is_batch = |piece: &Piece| matches!(piece, Piece::Batch(_));
     let first = files.iter().position(|file| file.pieces.iter().any(is_batch));
@@ -128,9 +128,9 @@ impl Plan {
     }
 }
 
-/// The start marker is not covered by fjall's checksum, and fjall passes over a batch whose seqno
-/// is too low. Seqnos rise strictly, so one that doesn't fit its neighbours is replaced by the
-/// lowest one that does; that is right whether or not the batch's tables were written out.
+/// The start marker is not covered by fjall's checksum, and fjall ignores a batch whose seqno is
+/// too low. Seqnos rise strictly, so one that doesn't fit its neighbours is replaced by the lowest
+/// one that does; that is right whether or not the batch's tables were written out.
 fn mend_seqnos(files: &mut [Vec<Kept>]) {
     /// More than this between neighbours is a flipped bit.
     const JUMP_MAX: u64 = 1 << 32;
@@ -139,7 +139,7 @@ fn mend_seqnos(files: &mut [Vec<Kept>]) {
     for (n, kept) in files.iter_mut().flatten().enumerate() {
         let next = raw.get(n + 1).copied();
         let rises = before.is_none_or(|b| kept.seqno > b && kept.seqno - b < JUMP_MAX);
-        // A next one that is itself out of order says nothing about this one.
+        // A next one that is itself out of order proves nothing about this one.
         let next_fits = |next: u64| before.is_none_or(|b| next > b + 1 && next - b < JUMP_MAX);
         let below_next = next.is_none_or(|next| kept.seqno < next || !next_fits(next));
         if !rises || !below_next {

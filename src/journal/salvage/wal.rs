@@ -9,12 +9,12 @@
 //! clear  u8 = 4 · keyspace u64
 //! ```
 //!
-//! little endian; the hash covers the items only. fjall stops at the first byte it does not
-//! understand and drops the rest, or refuses the whole file. This reader goes on at the next batch
-//! that is whole, takes a batch whose start marker alone is damaged, and says what it passed over.
+//! little endian; the hash covers the items only. fjall stops at the first byte it does not understand
+//! and drops the rest, or refuses the whole file. This reader continues at the next complete batch,
+//! accepts a batch of which only the start marker is damaged, and reports what it skipped.
 //!
 //! Invariants: a [`Batch`] holds exactly what was written, and our [`Positions`] with it (every
-//! commit of ours has them). Nothing is written here.
+//! commit of the journal has them). Nothing is written here.
 
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ const TRAILER: &[u8; 4] = b"FJL\x03";
 const START_BYTES: usize = 13;
 const END_BYTES: usize = 13;
 
-/// A batch that is whole.
+/// A complete batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct Batch {
     /// All of it, in its file.
@@ -46,7 +46,7 @@ pub(in crate::journal) struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum Piece {
     Batch(Batch),
-    /// Bytes that are no batch.
+    /// Bytes that belong to no batch.
     Damage(Range<usize>),
 }
 
@@ -80,7 +80,7 @@ pub(in crate::journal) fn scan(file: &[u8]) -> Vec<Piece> {
     pieces
 }
 
-/// Where the next whole batch begins: behind a trailer, or where a start marker could be.
+/// Where the next complete batch begins: behind a trailer, or where a start marker could be.
 fn next_batch(file: &[u8], at: usize, used: usize) -> usize {
     let behind_trailer = |p: usize| file[..p].ends_with(TRAILER);
     let start_marker = |p: usize| file[p] == 1 && matches!(file.get(p + START_BYTES), Some(2 | 4));
@@ -105,7 +105,7 @@ fn batch_at(file: &[u8], at: usize) -> Option<Batch> {
     let mut end = rest.get(..END_BYTES)?;
     let (end_tag, hash) = (end.get_u8(), end.get_u64_le());
     let hash_differs = (xxh3_64(&file[items_at..items_end]) ^ hash).count_ones();
-    // Two wrong bits of 64 are damage to the hash: items that are damaged give any hash at all.
+    // Two wrong bits of 64 mean a damaged hash: damaged items give any hash at all.
     if hash_differs > 2 {
         return None;
     }

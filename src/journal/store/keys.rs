@@ -5,7 +5,7 @@ use bytes::{Buf, BufMut};
 use crate::journal::state::{self, StateKey};
 use crate::model::{Gap, OwnerId, Sequence, StreamId};
 
-/// What the database holds; written once.
+/// The database's format; written once.
 pub(super) const FORMAT_KEY: &[u8] = b"\0\0\0\0format";
 pub(super) const FORMAT: &[u8] = b"weir journal 3";
 
@@ -17,7 +17,7 @@ pub(in crate::journal) fn extent(stream: StreamId) -> StateKey {
     StateKey::new(stream.into(), state::EXTENT, b"")
 }
 
-/// The key under which an import leaves what it could not bring.
+/// The key under which an import leaves its losses.
 pub(in crate::journal) fn findings() -> StateKey {
     StateKey::word(FINDINGS)
 }
@@ -29,7 +29,7 @@ pub(in crate::journal) fn deleted(owner: OwnerId) -> StateKey {
     StateKey::new(OwnerId::JOURNAL, rest[0], &rest[1..])
 }
 
-/// What a key is for.
+/// The purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum KeyKind {
     /// The format or the positions, which have no checksum of this kind.
@@ -42,7 +42,7 @@ pub(in crate::journal) enum KeyKind {
     State,
 }
 
-/// What a key is for.
+/// The purpose of a key.
 pub(in crate::journal) fn kind(key: &StateKey) -> KeyKind {
     if key.owner() != OwnerId::JOURNAL {
         let is_extent = key.tag() == state::EXTENT && key.rest().is_empty();
@@ -70,7 +70,7 @@ pub(in crate::journal) fn decode_ends(mut value: &[u8]) -> [Sequence; 2] {
     [(); 2].map(|()| Sequence(value.try_get_u64_le().unwrap_or(u64::MAX)))
 }
 
-/// What an import could not bring: offsets by stream, and sequences that were unreadable.
+/// The losses of an import: offsets by stream, and sequences that were unreadable.
 pub(in crate::journal) type ImportFindings = (Vec<(StreamId, Gap)>, Option<[u64; 2]>);
 
 /// Writes [`ImportFindings`].

@@ -4,14 +4,14 @@
 //! - `index`: each stream's pages, and state that is looked up when it is needed.
 //! - `meta`: state that is read at each start.
 //!
-//! `format.md` has all keys and values. What is set here and why is in DESIGN §4: few keyspaces and at
-//! least two workers, small memtables, no WAL compression. fjall 3.1.13 can deadlock its own workers
-//! (fewer workers or smaller memtables make it likely; with these it was not seen in three minutes of
-//! full load, with memtables of 1 MiB it was); the writer notices and stops. No other file works with
-//! fjall, but `wal`, `manifest` and `raw` know its formats; [`JournalError`] wraps its error.
+//! `format.md` has all keys and values. The settings here and their reasons are in DESIGN §4: few
+//! keyspaces and at least two workers, small memtables, no WAL compression. fjall 3.1.13 can deadlock
+//! its own workers (fewer workers or smaller memtables make it likely; with these it was not seen in
+//! three minutes of full load, with memtables of 1 MiB it was); the writer notices and stops. No other
+//! file uses fjall, but `wal`, `manifest` and `raw` know its formats; [`JournalError`] wraps its error.
 //!
-//! Invariants: a database is made aside and then renamed, so that a crash while it is made leaves
-//! none; every batch holds [`Positions`], which `salvage` relies on.
+//! Invariants: a database is made aside and then renamed, so that a crash meanwhile leaves none;
+//! every batch holds [`Positions`], which `salvage` relies on.
 
 mod batch;
 pub(super) mod keys;
@@ -36,7 +36,7 @@ use super::state::StateKey;
 use super::{JournalError, watermark};
 use crate::model::Log;
 
-/// The journal's place in the database.
+/// The journal's database.
 #[derive(Clone)]
 pub(super) struct Store {
     database: Database,
@@ -86,7 +86,7 @@ impl Store {
     /// Opens the database in `directory`.
     ///
     /// # Errors
-    /// The file that is damaged, where that can be found out; nothing was changed then.
+    /// The file that is damaged, if that can be determined; nothing was changed then.
     pub(super) fn open(directory: &Path, settings: &StorageSettings) -> Result<Self, JournalError> {
         let path = directory.join(FOLDER);
         let store = Self::open_at(&path, settings).map_err(|error| named(&path, error))?;
@@ -129,7 +129,7 @@ impl Store {
         Ok(Self { database, logs: [blocks, short], index, meta })
     }
 
-    /// The first commit: what the journal is.
+    /// The first commit: the format.
     fn begin(&self) -> Result<(), JournalError> {
         let mut batch = self.batch();
         batch.put_own(keys::FORMAT_KEY, keys::FORMAT);
@@ -177,7 +177,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], JournalError> {
     Ok(bytes)
 }
 
-/// fjall does not say which file it failed on; this does, where a checksum can tell.
+/// fjall does not report which file it failed on; this does, if a checksum identifies it.
 pub(super) fn named(path: &Path, error: JournalError) -> JournalError {
     if matches!(error, JournalError::ClockBefore1970) {
         return error;

@@ -1,4 +1,4 @@
-//! What the store is asked.
+//! Reads of the store.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ impl Store {
         Ok(self.log(place.log).get(place.sequence.0.to_be_bytes())?.map(Bytes::from))
     }
 
-    /// The sequence of the first chunk there is.
+    /// The sequence of the first chunk.
     pub(in crate::journal) fn first_sequence(
         &self,
         log: Log,
@@ -22,7 +22,7 @@ impl Store {
         self.log(log).first_key_value().map(sequence).transpose()
     }
 
-    /// The sequence of the last chunk there is.
+    /// The sequence of the last chunk.
     pub(in crate::journal) fn last_sequence(
         &self,
         log: Log,
@@ -166,7 +166,7 @@ fn page(guard: fjall::Guard) -> Result<(StreamId, Page), JournalError> {
     maybe_page(guard)?.ok_or_else(malformed)
 }
 
-/// A page and whose it is; `None` for a key of another kind.
+/// A page and its stream; `None` for a key of another kind.
 pub(super) fn maybe_page(guard: fjall::Guard) -> Result<Option<(StreamId, Page)>, JournalError> {
     let (key, value) = guard.into_inner()?;
     let Some((stream, _)) = Page::parse_key(&key) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Giving disk space back.
+//! Reclaiming disk space.
 //!
 //! fjall has no public call for this, so the keyspace's doc-hidden tree is reached here and
 //! nowhere else. Off the writer thread only: a flush waits for fjall's workers.
@@ -10,8 +10,8 @@ use crate::journal::JournalError;
 use crate::model::{Log, Sequence};
 
 impl Store {
-    /// Drops the tables that hold nothing but chunks before `floor`. Chunks that stand in memory
-    /// are written out first, else their tables would come later and stay.
+    /// Drops the tables that hold nothing but chunks before `floor`. Chunks in memory are written
+    /// out first, else their tables would come later and stay.
     pub(in crate::journal) fn drop_chunks_before(
         &self,
         log: Log,
@@ -24,7 +24,7 @@ impl Store {
         Ok(())
     }
 
-    /// Lets go of the dropped tables' files. fjall keeps them for as long as it knows an older
+    /// Releases the dropped tables' files. fjall keeps them for as long as it knows an older
     /// version of the tree, and forgets those when a memtable is rotated, provided something was
     /// committed since.
     pub(in crate::journal) fn release_dropped(&self) -> Result<(), JournalError> {

@@ -9,9 +9,8 @@ use crate::journal::index::Page;
 use crate::journal::state::StateKey;
 use crate::model::StreamId;
 
-/// See the module. fjall keeps what it needs for as long as this lives, every memtable included, so
-/// it must not live for long; chunks that are dropped are
-/// gone all the same.
+/// See the module. fjall keeps everything it needs for as long as this lives, every memtable
+/// included, so it must not live for long; dropped chunks are gone all the same.
 pub(in crate::journal) struct Snapshot {
     store: Store,
     snapshot: fjall::Snapshot,

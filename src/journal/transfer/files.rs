@@ -1,7 +1,7 @@
 //! Checking a data directory's files without touching them.
 //!
-//! fjall cuts files when it opens them, so a check is given a copy: tables, which fjall never changes,
-//! as hard links where the file system allows, everything else copied.
+//! fjall truncates files when it opens them, so a check gets a copy: tables, which fjall never
+//! changes, as hard links if the file system allows, everything else copied.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::journal::salvage::{self, manifest};
 use crate::journal::{JournalError, store};
 
-/// Files of a store that are not what was written, by name, with what is wrong.
+/// Files of a store that differ from what was written, by name, with the damage.
 pub type BadFiles = Vec<String>;
 
 /// Checks every file of the store in a data directory by the checksums that fjall keeps.
@@ -36,12 +36,12 @@ pub struct CheckCopy {
 }
 
 impl CheckCopy {
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many files were kept aside in it by starts.
+    /// How many files starts have moved aside in it.
     pub fn files_aside(&self) -> u64 {
         let entries = std::fs::read_dir(self.path.join(salvage::ASIDE));
         entries.map_or(0, |entries| entries.count() as u64)
@@ -69,7 +69,7 @@ pub fn copy_for_check(from: &Path, to: &Path) -> Result<CheckCopy, JournalError>
     Ok(copy)
 }
 
-/// Holds the directory's lock, without making one.
+/// Holds the directory's lock, without creating one.
 fn not_in_use(directory: &Path) -> Result<Option<File>, JournalError> {
     let path = directory.join(store::FOLDER);
     if !path.is_dir() {

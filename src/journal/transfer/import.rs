@@ -1,8 +1,8 @@
 //! Making a data directory of a journal's content.
 //!
-//! Offsets, epochs, times and receipts stay what they were; only places in the journal are new. State is
-//! copied as it is, whatever it means. Blocks that no snapshot of the source covered are left for the
-//! first start to read, which learns from them what they did.
+//! Offsets, epochs, times and receipts are unchanged; only positions in the journal are new. State
+//! is copied unchanged, whatever it means. Blocks that no snapshot of the source covered are left
+//! for the first start to read, which learns their effects from them.
 //!
 //! Invariants: the directory is new, and complete once [`Import::finish`] has returned; memory is
 //! bounded by a chunk, and a page a stream; offsets that are missing are left for the first start
@@ -29,12 +29,12 @@ use crate::journal::watermark::{self, Watermark};
 use crate::journal::{JournalError, StorageSettings};
 use crate::model::{Gap, Log, Sequence, StreamId};
 
-/// Bytes of state after which what was taken is committed.
+/// Bytes of state after which it is committed.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 /// Largest offset that is believed.
 const OFFSET_MAX: u64 = 1 << 62;
 
-/// What was brought over.
+/// What was imported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Streams.
@@ -67,13 +67,13 @@ pub fn restore(
 
 #[derive(Debug, Default)]
 struct Stream {
-    /// As the source says.
+    /// The source's number.
     source: Extent,
-    /// As it is here.
+    /// The number here.
     here: Extent,
     /// Blocks that are to be in the next page.
     tail: Vec<IndexEntry>,
-    /// Everything that came is in pages.
+    /// Everything received is in pages.
     paged: bool,
 }
 
@@ -271,7 +271,7 @@ impl Import {
         batch.put_page(id, &Page { bytes_before, entries });
     }
 
-    /// Writes what is left and makes the directory real. `unreadable` are sequences of the source that
+    /// Writes the rest and completes the directory. `unreadable` are sequences of the source that
     /// could not be read, so that every stream may have lost messages at its end.
     pub(super) fn finish(mut self, unreadable: Option<[u64; 2]>) -> Result<Imported, JournalError> {
         self.commit()?;

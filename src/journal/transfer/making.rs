@@ -1,6 +1,6 @@
-//! A directory in the making: under a name of its own until it is whole, and gone if it never is.
+//! A directory in the making: under a temporary name until it is complete, and removed if it never is.
 //!
-//! Invariant: the directory's real name is taken only by one that is whole.
+//! Invariant: only a complete directory gets the real name.
 
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::journal::files::sync_folder;
 pub(super) struct Making {
     /// Its name in the end.
     directory: PathBuf,
-    /// Until then.
+    /// Its temporary name.
     path: PathBuf,
     is_real: bool,
 }
 
 impl Making {
-    /// Makes the directory under the name it has until it is whole.
+    /// Makes the directory under its temporary name.
     ///
     /// # Errors
     /// One of either name exists, or it can't be made.
@@ -44,7 +44,7 @@ impl Making {
         Ok(Self { directory: directory.to_owned(), path, is_real: false })
     }
 
-    /// Where it is now.
+    /// Its present path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -66,7 +66,7 @@ impl Making {
 impl Drop for Making {
     fn drop(&mut self) {
         if !self.is_real {
-            // What is left of it says so by its name.
+            // A remainder shows its state by its name.
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }

@@ -1,10 +1,10 @@
 //! Moving a journal's content as a whole: online copies, restoring them, checking a directory, and
 //! saving what can be read of a damaged one.
 //!
-//! Whatever the source, content is a run of [`Piece`]s: state by key, then blocks, each stream's in the
-//! order of its offsets. `stream` writes them as bytes and reads them back, `snapshot` takes them from
-//! a running journal, `raw` from files that fjall would not open, and `import` makes a new data
-//! directory of them, in `making` until it is whole.
+//! Whatever the source, content is a sequence of [`Piece`]s: state by key, then blocks, each
+//! stream's in the order of its offsets. `stream` writes them as bytes and reads them back,
+//! `snapshot` takes them from a running journal, `raw` from files that fjall would not open, and
+//! `import` makes a new data directory of them, in `making` until it is complete.
 
 mod files;
 mod import;

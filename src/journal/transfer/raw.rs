@@ -1,8 +1,8 @@
 //! Reading a data directory that fjall would not open, file by file.
 //!
-//! Every table is opened by itself, whatever the lists of tables say, and the WAL is read by
-//! `salvage`'s reader; the newest value of each key counts, and every block whose checksum is right.
-//! Nothing of the source is changed, or opened for writing.
+//! Every table is opened by itself, regardless of the lists of tables, and the WAL is read by
+//! `salvage`'s reader; the newest value of each key counts, and every block with a correct
+//! checksum. Nothing of the source is changed, or opened for writing.
 //!
 //! fjall gives keyspaces numbers in the order they are made (`store`); pages are made anew from the
 //! chunks' directories.
@@ -48,7 +48,7 @@ enum Bytewise {
     Wal { file: usize, at: usize, len: usize },
 }
 
-/// What could be read, and where the rest is.
+/// The readable part, and the places of the rest.
 #[derive(Default)]
 struct Source {
     tables: Vec<Table>,
@@ -57,7 +57,7 @@ struct Source {
     state: HashMap<Bytes, (u64, Option<Bytes>)>,
     /// By stream and number: its chunk, and which of its blocks it is.
     blocks: BTreeMap<(StreamId, u64), (Place, usize)>,
-    /// Files that can't be read, or not all of them.
+    /// Files that can't be read, or only in part.
     bad: Vec<String>,
 }
 
@@ -218,7 +218,7 @@ impl Source {
                         continue;
                     }
                 };
-                // Only an intact start marker tells the seqno; the next one up is as good.
+                // Only an intact start marker has the seqno; the next one up serves as well.
                 last_seqno = if batch.intact { batch.seqno } else { last_seqno + 1 };
                 for item in wal::items(&bytes[batch.items.clone()]) {
                     self.take_wal_item(file, &bytes, item, last_seqno);
@@ -246,7 +246,7 @@ impl Source {
         }
     }
 
-    /// Finds out which blocks there are. One that was copied forward is there twice; either does.
+    /// Finds out which blocks exist. One that was copied forward exists twice; either serves.
     fn read_directories(&mut self) {
         let places: Vec<_> = self.chunks.keys().copied().collect();
         for place in places {
@@ -264,7 +264,7 @@ impl Source {
         }
     }
 
-    /// A chunk whose directory is right, and its blocks.
+    /// A chunk with an intact directory, and its blocks.
     fn read_chunk(&self, place: Place) -> Option<(Bytes, Vec<Found>)> {
         let chunk = self.chunk(place)?;
         let blocks = chunk::directory(place, &chunk).ok()?.blocks;

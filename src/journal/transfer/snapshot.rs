@@ -1,8 +1,8 @@
 //! Taking a consistent copy of a journal while it is in use.
 //!
 //! The writer writes every tail out as a page and takes a snapshot of the store between two
-//! commits; from then on it goes on. What the snapshot knows is put aside at once (`spool`), and what
-//! it names is read at leisure. Nothing is dropped meanwhile.
+//! commits; then it continues. The snapshot's state and pages are put aside at once (`spool`), and
+//! the blocks they name are read later. Nothing is dropped meanwhile.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -64,8 +64,8 @@ impl<M: Machine> Journal<M> {
 }
 
 impl Backup {
-    /// Gives the copy piece by piece, until it ends or `out` says false. Blocks the calling thread
-    /// on the disk. A copy is given once: another call gives nothing.
+    /// Gives the copy piece by piece, until it ends or `out` returns false. Blocks the calling
+    /// thread on the disk. A copy is given once: another call gives nothing.
     ///
     /// # Errors
     /// The store can't be read, or what is put aside can't be written. Blocks that are damaged are
@@ -119,7 +119,7 @@ impl Backup {
         Ok((spool.finish()?, logs, frames))
     }
 
-    /// Gives the blocks that pages know; false when `give` wants no more.
+    /// Gives the blocks in pages; false when `give` wants no more.
     fn give_blocks(
         &self,
         spool: &mut Spool,
@@ -138,7 +138,7 @@ impl Backup {
                     chunk::verify(chunk, &entry).is_ok().then_some((chunk, here))
                 });
                 let Some((chunk, found)) = found else {
-                    // Below the low watermark it may be gone; else its absence will be told.
+                    // Below the low watermark it may be gone; else the restored copy reports its absence.
                     let (offset, sequence) = (entry.base_offset, entry.sequence.0);
                     tracing::warn!(%stream, offset, sequence, "a block is left out of the copy");
                     continue;
@@ -157,7 +157,7 @@ impl Backup {
         Some((place.sequence, chunk, directory.blocks))
     }
 
-    /// What stands before everything else.
+    /// The beginning of the copy.
     pub fn beginning() -> Bytes {
         stream::begin()
     }

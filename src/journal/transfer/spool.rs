@@ -1,6 +1,6 @@
-//! What a copy needs of a snapshot, put aside in a file without a name, so that the snapshot need not
-//! live for as long as a slow reader takes: fjall keeps every memtable since it was taken, which is
-//! as much memory as is published meanwhile.
+//! The part of a snapshot that a copy needs, put aside in a file without a name, so that the
+//! snapshot need not live for as long as a slow reader takes: fjall keeps every memtable since it
+//! was taken, which is as much memory as is published meanwhile.
 //!
 //! State comes first, as frames ready to go out, then pages: key, length and value of each.
 

@@ -1,4 +1,4 @@
-//! A journal's content as a run of bytes: what a backup is.
+//! A journal's content as a sequence of bytes: the format of a backup.
 //!
 //! ```text
 //! "weir backup 2\n", then frames: length u32 · crc u32 · kind u8 · content
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Integers are little endian; a frame's length counts kind and content, its crc is CRC32C over
-//! them. Without its end a backup is cut short, and refused; so is anything behind the end.
+//! them. A backup without its end was cut short, and is refused; so is anything behind the end.
 
 use std::io::{self, Read};
 
@@ -58,7 +58,7 @@ pub(super) fn end(frames: u64) -> Bytes {
     })
 }
 
-/// What a frame takes beside its content, as a rule: length, crc, and a block's entry.
+/// What a frame takes beside its content, typically: length, crc, and a block's entry.
 const HEADING_BYTES: usize = 256;
 
 fn framed(bytes: usize, content: impl FnOnce(&mut Vec<u8>)) -> Bytes {
@@ -120,7 +120,7 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Nothing may follow: what was appended by mistake would be taken for part of the backup.
+    /// Nothing may follow: bytes appended by mistake would be taken for part of the backup.
     fn expect_end(&mut self) -> io::Result<()> {
         match self.from.read_exact(&mut [0]) {
             Ok(()) => {

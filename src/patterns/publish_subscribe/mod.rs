@@ -1,8 +1,8 @@
 //! Publish/subscribe, the reading side: where to begin, and waiting for more.
 //!
 //! A poll pulls once, waiting a while if there is nothing; a tail attaches to the topic and pulls
-//! whenever it is told and able. Both see the same blocks from the queue, and go through them with
-//! [`walk()`], which leaves out what has expired.
+//! when it is notified and has room. Both read the same blocks from the queue, and go through them
+//! with [`walk()`], which leaves out expired messages.
 
 mod start;
 mod walk;
@@ -18,8 +18,8 @@ use crate::queue::{Queue, ReadBlock, ReadError, ReadLimits};
 pub use start::{Beginning, Start};
 pub use walk::{Found, walk};
 
-/// Reads once from `from` on; if there is nothing, waits for the first new message up to `wait`,
-/// or until `draining` becomes true. Empty when there still is nothing.
+/// Reads once from `from` on; if there is nothing, waits for the first new message up to `wait`, or
+/// until `draining` becomes true. Empty if there still is nothing.
 ///
 /// # Errors
 /// [`ReadError`]: no such topic, not kept any more, beyond the head, or damaged.
@@ -40,7 +40,7 @@ pub async fn poll(
             Ok(advanced) => advanced?,
             Err(_) => return Ok(Vec::new()),
         },
-        // Its sender lives as long as the edge.
+        // The sender of `draining` lives as long as the edge.
         _ = draining.wait_for(|draining| *draining) => return Ok(Vec::new()),
     }
     queue.read(topic.id(), from, limits).await
@@ -52,7 +52,7 @@ async fn head_beyond(topic: &TopicHandle, offset: u64) -> Result<(), ReadError> 
         let actor = match topic.topic().running().await {
             Ok(actor) => actor,
             Err(Unavailable::Ended) => return Err(ReadError::NoSuchTopic(topic.id())),
-            // Nobody will tell; who waits does so as long as it wanted to.
+            // A quarantined actor never signals, so wait until the caller's timeout.
             Err(Unavailable::Quarantined) => std::future::pending().await,
         };
         let (reply, answer) = oneshot::channel();
@@ -63,11 +63,11 @@ async fn head_beyond(topic: &TopicHandle, offset: u64) -> Result<(), ReadError> 
     }
 }
 
-/// Attaches a reader to the topic's actor and returns when it has to be attached anew, because
-/// that actor died. Dropping the future detaches the reader.
+/// Attaches a reader to the topic's actor and returns when it has to attach anew, because that
+/// actor died. Dropping the future detaches the reader.
 ///
 /// # Errors
-/// [`Unavailable`] when there is nothing to attach to and will not be.
+/// [`Unavailable`] when there is no actor to attach to and none will come.
 pub async fn attach(
     topic: Arc<TopicHandle>,
     reader: Reader,
@@ -75,10 +75,10 @@ pub async fn attach(
 ) -> Result<(), Unavailable> {
     let actor = topic.topic().running().await?;
     let (attachment, ended) = oneshot::channel();
-    // A telling that died with the last actor must not hold back the next one's.
+    // A notification that died with the last actor must not hold back the next one's.
     pending.take();
     actor.do_send(Attach { reader, pending, attachment });
-    // Nothing is ever sent: it ends when the actor lets go.
+    // Nothing is ever sent: it ends when the actor drops the sender.
     let _ = ended.await;
     Ok(())
 }

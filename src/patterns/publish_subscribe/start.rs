@@ -1,10 +1,10 @@
-//! Where a reader begins, and what it is told that it has missed.
+//! Where a reader begins, and the gap of messages that it has missed.
 //!
-//! An offset says nothing of what its reader has seen: the topic may have been made anew under its name,
-//! or restored. A position does, by its epoch.
+//! An offset does not show what its reader has seen: the topic may have been created anew under its
+//! name, or restored. A position does, by its epoch.
 //!
-//! Invariant: a reader that comes with a position never starts after a message that it can't have
-//! seen, and gets a gap for what is gone.
+//! Invariant: a reader with a position never starts after a message that it can't have seen, and
+//! gets a gap for messages that are gone.
 
 use crate::actors::directory::TopicHandle;
 use crate::model::{Gap, Position, Timestamp};
@@ -20,23 +20,23 @@ pub enum Start {
     Latest,
     /// This offset.
     Offset(u64),
-    /// What comes at this position, or behind it.
+    /// The message at this position, or the next one.
     Position(Position),
     /// The first message published at this time or later.
     Time(Timestamp),
 }
 
-/// What a [`Start`] means now.
+/// What a [`Start`] resolves to now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beginning {
     /// The offset to begin at.
     pub offset: u64,
-    /// What the reader asked for and can't have any more; to be announced first.
+    /// Offsets that the reader asked for and that are gone; to be announced first.
     pub gap: Option<Gap>,
 }
 
 impl Start {
-    /// The same where it must not be beyond the head.
+    /// The same, if it must not be beyond the head.
     ///
     /// # Errors
     /// As [`Start::resolve`], and [`ReadError::Ahead`].
@@ -50,7 +50,7 @@ impl Start {
         if beginning.offset > head { Err(ReadError::Ahead { head }) } else { Ok(beginning) }
     }
 
-    /// Where it is now.
+    /// Its offset now.
     ///
     /// # Errors
     /// [`ReadError`]: no such topic, or the store failed.
@@ -68,7 +68,7 @@ impl Start {
     }
 }
 
-/// Where a position is in a topic.
+/// The offset of a position in a topic.
 fn at(position: Position, record: &TopicRecord, extent: &TopicExtent) -> Beginning {
     let Position { epoch, offset } = position;
     if epoch == record.epoch {
@@ -76,7 +76,7 @@ fn at(position: Position, record: &TopicRecord, extent: &TopicExtent) -> Beginni
     }
     let ended = (epoch < record.epoch).then(|| record.end_of(epoch)).flatten();
     if let Some(end) = ended {
-        // What the client saw beyond the end is not here: reading meets the gap that is announced there.
+        // Messages that the client saw beyond the end are not here: reading meets the gap announced there.
         let next = offset.min(end);
         return Beginning { offset: next.max(extent.first), gap: Gap::before(next, extent.first) };
     }

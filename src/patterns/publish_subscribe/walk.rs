@@ -1,7 +1,7 @@
-//! Going through blocks that were read: messages, and the gaps between them.
+//! Walking blocks that were read: messages, and the gaps between them.
 //!
-//! Invariants: what is found follows on without a hole from where the walk began; a message whose
-//! `ttl_ms` has passed is never given out, its offset is part of a gap; gaps don't touch.
+//! Invariants: the results follow each other without a hole from the start of the walk; a message
+//! whose `ttl_ms` has passed is never delivered, its offset is part of a gap; gaps don't touch.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use crate::model::{Gap, JournalAge, RecordError};
 use crate::queue::ReadBlock;
 
-/// What a reader comes upon next.
+/// A reader's next item.
 #[derive(Debug)]
 pub enum Found<'a> {
     /// These offsets of this block.
     Messages(&'a Arc<ReadBlock>, Range<u64>),
-    /// Offsets that nobody will see: lost, let go of, or expired.
+    /// Offsets without a visible message: lost, released, or expired.
     Gap(Gap),
 }
 
-/// Goes through blocks, as the queue gives them, from offset `from` on.
+/// Walks blocks, as the queue returns them, from offset `from` on.
 ///
 /// # Errors
-/// [`RecordError::Malformed`] when a block's bytes are no records.
+/// [`RecordError::Malformed`] when a block's bytes are not records.
 pub fn walk(
     blocks: &[Arc<ReadBlock>],
     from: u64,
@@ -51,7 +51,7 @@ struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Nothing is to be seen before `end`.
+    /// Nothing is visible before `end`.
     fn pass_to(&mut self, end: u64) {
         let Some(gap) = Gap::before(self.next, end) else { return };
         match self.found.last_mut() {
@@ -61,7 +61,7 @@ impl<'a> Path<'a> {
         self.next = end;
     }
 
-    /// The block's messages are to be seen up to `end`.
+    /// The block's messages are visible up to `end`.
     fn keep(&mut self, block: &'a Arc<ReadBlock>, end: u64) {
         if end <= self.next {
             return;

@@ -1,7 +1,7 @@
-//! Request/acknowledge: publish, and be told when it is safe.
+//! Request/acknowledge: publish, and be notified when it is safe.
 //!
-//! [`publish`] is for a single block whose sender waits (HTTP); a [`SendWindow`] keeps many under
-//! way in order (a producer socket). [`receipt`] tells later what became of a message.
+//! [`publish`] is for a single block whose sender waits (HTTP); a [`SendWindow`] keeps many in
+//! flight in order (a producer socket). [`receipt`] gives a message's state later.
 //!
 //! Invariant: both send a block again only when it certainly was not stored: its oneshot dropped
 //! (it never reached the writer) or the writer refused it as out of turn. So neither ever stores
@@ -24,23 +24,23 @@ use crate::actors::supervisor::Supervisor;
 use crate::model::{AppendError, Appended, Block, TopicName};
 use crate::topics::TopicChangeError;
 
-/// How long a publish waits for a topic that is being brought back before its sender is told to
-/// come again.
+/// How long a publish waits for a topic that is being restarted before its sender is asked to
+/// retry.
 pub const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a block was not stored.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The topic is being brought back and was not in time; nothing was handed over.
+    /// The topic is recovering and was not ready in time; nothing was handed over.
     #[error("the topic is recovering")]
     Recovering,
-    /// The topic was deleted while the block was on its way; sent again, it goes into a new one.
+    /// The topic was deleted while the block was in flight; sent again, it goes into a new one.
     #[error("the topic was deleted meanwhile; what is sent again goes into a new one")]
     Deleted,
     /// The topic could not be made.
     #[error(transparent)]
     Topic(#[from] TopicChangeError),
-    /// The writer or the producer said no.
+    /// The writer or the producer refused it.
     #[error(transparent)]
     Append(#[from] AppendError),
 }
@@ -54,14 +54,14 @@ impl From<Unavailable> for PublishError {
     }
 }
 
-/// How long a deletion is given to end before a publish that met it makes the topic anew.
+/// How long a publish that met a deletion waits for its end before it creates the topic anew.
 const DELETION_WAIT: Duration = Duration::from_millis(1);
 
-/// Stores one block in the topic of that name, made where the policy allows that, and waits until
-/// it is safe at the topic's level. A deletion that it meets comes before it: the topic is made anew.
+/// Stores one block in the topic of that name, created if the policy allows that, and waits until it
+/// is safe at the topic's level. A deletion that it meets comes before it: the topic is created anew.
 ///
 /// # Errors
-/// As [`publish`], and [`TopicChangeError`] where there is no topic and none can be made.
+/// As [`publish`], and [`TopicChangeError`] if there is no topic and none can be created.
 pub async fn publish_to(
     supervisor: &Supervisor,
     name: &TopicName,

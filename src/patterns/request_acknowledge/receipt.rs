@@ -1,7 +1,7 @@
-//! What became of a message: the stages its receipt tells of.
+//! The state of a message: the stages that its receipt shows.
 //!
-//! A receipt names topic and offset, so everything is found where it is anyway, in the queue; no
-//! index of receipts is kept. Of a message that retention has let go of only its stage is known.
+//! A receipt names topic and offset, so everything is found in the queue without an index of
+//! receipts. Of a message that retention has removed only its stage is known.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub enum Until {
     Acked,
 }
 
-/// How far a message has come, and when it came there.
+/// The stage that a message has reached, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
     /// The stage.
@@ -37,7 +37,7 @@ pub struct Story {
 
 impl Story {
     fn of(end: Option<(Stage, Option<Timestamp>)>, published_at: Option<Timestamp>) -> Self {
-        // Without a processor a message is to be seen as soon as it is stored.
+        // Without a processor a message is visible as soon as it is stored.
         let stages = [Stage::Accepted, Stage::Logged, Stage::Queued];
         let mut history: Vec<_> = stages.map(|stage| (stage, published_at)).into();
         history.extend(end);
@@ -51,13 +51,13 @@ impl Story {
             || match until {
                 Until::Logged => self.stage >= Stage::Logged,
                 Until::Queued => self.stage >= Stage::Queued,
-                // That comes from subscriptions.
+                // This stage needs subscriptions.
                 Until::Delivered | Until::Acked => false,
             }
     }
 }
 
-/// How far the message has come; `None` when there is none at that offset.
+/// The message's stage; `None` when no message has that offset.
 ///
 /// # Errors
 /// [`ReadError`]: the topic was deleted, or the message can't be read.
@@ -73,7 +73,7 @@ pub async fn story(
     let limits = ReadLimits { messages: 1, bytes: 1 };
     let blocks = match queue.read(topic.id(), offset, limits).await {
         Err(ReadError::Ahead { .. }) => return Ok(None),
-        // Retention has taken it; it was there.
+        // Retention has removed it; it existed.
         Err(ReadError::Gone { .. }) => return Ok(Some(Story::of(None, None))),
         read => read?,
     };
@@ -89,11 +89,11 @@ pub async fn story(
     Ok(Some(Story { expires_in, ..Story::of(expired, Some(published_at)) }))
 }
 
-/// How far the message has come once it is as far as wanted, has come to an end, `wait` has
-/// passed, or the broker stops.
+/// The message's stage once it has reached the wanted one or a final one, `wait` has passed, or the
+/// broker stops.
 ///
 /// # Errors
-/// As [`story`]; a message that is not there was lost.
+/// As [`story`]; a message that does not exist was lost.
 pub async fn reached(
     queue: &Queue,
     topic: &TopicHandle,
@@ -113,7 +113,7 @@ pub async fn reached(
     let wait = found.expires_in.map_or(wait, |left| wait.min(left));
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
-        // Its sender lives as long as the edge.
+        // The sender of `draining` lives as long as the edge.
         _ = draining.wait_for(|draining| *draining) => {}
     }
     look().await

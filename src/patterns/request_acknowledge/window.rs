@@ -1,13 +1,13 @@
-//! What a producer socket has sent and not yet seen answered: go-back-N without timers.
+//! A producer socket's blocks without an answer yet: go-back-N without timers.
 //!
-//! Every block has a place in the lane. A block that comes back (never handed over, or out of
-//! turn) makes the window rewind: it sends nothing until everything under way has been answered
-//! or has come back too, then it sends all that is left again, in order. The writer's lane refuses
-//! whatever would have overtaken, so nothing is stored twice or out of order (see
+//! Every block has a place in the lane. A block that comes back (never handed over, or out of turn)
+//! makes the window rewind: it sends nothing until everything in flight has been answered or has
+//! come back too, then it sends all that is left again, in order. The writer's lane refuses every
+//! block that would have overtaken, so nothing is stored twice or out of order (see
 //! [`Lane`](crate::model::Lane)).
 //!
-//! The writer answers in the order of the lane, but the answers wake their waiter in any order;
-//! the window gives them out in the lane's.
+//! The writer answers in the order of the lane, but the answers wake their waiter in any order; the
+//! window returns them in the lane's.
 //!
 //! Invariants: entries leave the window in order and only by an answer; once a block is refused for
 //! good, so is everything after it.
@@ -22,7 +22,7 @@ pub type Resend = Vec<(u64, Block)>;
 /// Tags of the blocks that will not be stored, in order.
 pub type Refused<T> = Vec<T>;
 
-/// See the module. `T` is what the sender wants to remember of a block.
+/// See the module. `T` is what the sender needs to remember of a block.
 #[derive(Debug)]
 pub struct SendWindow<T> {
     entries: VecDeque<Entry<T>>,
@@ -43,7 +43,7 @@ enum State {
     UnderWay,
     /// Came back, or never sent because others had come back.
     ToSend,
-    /// Stored, while an earlier one's answer has not been seen yet.
+    /// Stored; an earlier block's answer has not arrived yet.
     Stored(Appended),
 }
 
@@ -54,12 +54,12 @@ impl<T> Default for SendWindow<T> {
 }
 
 impl<T> SendWindow<T> {
-    /// The place that the next block will have.
+    /// The place of the next block.
     pub fn next_place(&self) -> u64 {
         self.next_place
     }
 
-    /// Takes a block in. Its place, if it is to be handed over now; else it goes out with a resend.
+    /// Adds a block. Returns its place if it is to be handed over now; else a resend will include it.
     pub fn push(&mut self, block: Block, tag: T) -> Option<u64> {
         let place = self.next_place;
         self.next_place += 1;
@@ -69,7 +69,7 @@ impl<T> SendWindow<T> {
         now.then_some(place)
     }
 
-    /// The block was stored. The tags of all blocks whose turn has come, and what to send again.
+    /// The block was stored. Returns the tags of all blocks whose turn has come, and what to send again.
     pub fn stored(&mut self, place: u64, appended: Appended) -> (Vec<(T, Appended)>, Resend) {
         self.set(place, State::Stored(appended));
         let mut answered = Vec::new();
@@ -99,7 +99,7 @@ impl<T> SendWindow<T> {
         self.entries.split_off(keep).into_iter().map(|entry| entry.tag).collect()
     }
 
-    /// Nothing is left to be answered.
+    /// No block is left to be answered.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -153,7 +153,7 @@ mod tests {
         let mut window = SendWindow::default();
         assert_eq!(window.push(block(), 'a'), Some(0));
         assert_eq!(window.push(block(), 'b'), Some(1));
-        assert!(window.came_back(0).is_empty(), "b is still under way");
+        assert!(window.came_back(0).is_empty(), "b is still in flight");
         assert_eq!(window.push(block(), 'c'), None, "no new one while rewinding");
         let places: Vec<_> = window.came_back(1).into_iter().map(|(place, _)| place).collect();
         assert_eq!(places, [0, 1, 2]);
@@ -228,7 +228,7 @@ mod tests {
             let mut path = Path::default();
             let mut pushed = 0u64;
             let mut answered = Vec::new();
-            // Answers that have been given and not been seen by the window yet.
+            // Answers that were sent and have not reached the window yet.
             let mut unseen = Vec::new();
             let finish = std::iter::repeat_n([0u8, 1, 5], 2_000).flatten().map(|action| (action, 0));
             for (action, which) in actions.into_iter().chain(finish) {

@@ -30,7 +30,7 @@ pub(in crate::topics) struct Core {
     pub(in crate::topics) epoch: Epoch,
     /// The next piece of the window; 0 when none is stored.
     pub(in crate::topics) next_piece: u64,
-    /// Something is stored beside these numbers.
+    /// More is stored than these numbers.
     pub(in crate::topics) stored: bool,
 }
 

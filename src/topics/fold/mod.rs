@@ -1,16 +1,16 @@
-//! What a topic knows of its messages: a fold over the headers of their blocks.
+//! A topic's knowledge of its messages: a fold over the headers of their blocks.
 //!
-//! `apply(header) → state`, pure: no clock, no look-ups, no I/O. The embedded writer is its first host;
-//! a cluster's nodes are its second, with the same code. The host loads a snapshot before it asks for
-//! what was remembered long ago ([`Fold::restore`]), and may have the fold forget what is saved
+//! `apply(header) → state`, pure: no clock, no look-ups, no I/O. The embedded writer is its first
+//! host; a cluster's nodes are its second, with the same code. The host loads a snapshot before it
+//! asks for old entries ([`Fold::restore`]), and may have the fold forget what is saved
 //! ([`Fold::cool`]).
 //!
-//! **Cold and warm.** A few numbers are always in memory. What is remembered of ids, names and origins
-//! can be much: a cold fold has none of it but the headers that came since the snapshot.
+//! **Cold and warm.** A few numbers are always in memory. Memory of ids, names and origins can be
+//! large: a cold fold has none of it but the headers since the snapshot.
 //!
-//! Invariants: fold(snapshot, blocks after it) = state, over a topic's streams in the order of commits;
-//! inputs are taken once, with the first block that covers their ingest range; a block whose number is
-//! known changes nothing; a header made of two does what the two do.
+//! Invariants: fold(snapshot, blocks after it) = state, over a topic's streams in the order of
+//! commits; inputs are applied once, with the first block that covers their ingest range; a block
+//! whose number is known changes nothing; a header joined of two has the effect of both.
 
 mod core;
 mod producers;
@@ -33,7 +33,7 @@ use remembered::Remembered;
 pub(super) enum Side {
     /// Raw messages, whose offsets are their ingest sequences.
     Ingest,
-    /// What readers see.
+    /// The messages that readers see.
     Outgoing,
 }
 
@@ -55,15 +55,15 @@ enum Memory {
     Warm(Box<Remembered>),
 }
 
-/// What a header says of its inputs.
+/// A header's content about its inputs.
 #[derive(Clone, Debug)]
 pub(super) struct Inputs {
     ingest_base: u64,
     ingest_count: u32,
-    /// The offset of the first input, where each gave one message.
+    /// The offset of the first input, if each gave one message.
     offset_base: Option<u64>,
     age_ms: u64,
-    /// They were taken before; only their offsets are news.
+    /// They were applied before; only their offsets are new.
     seen: bool,
     extras: HeaderExtras,
 }
@@ -79,8 +79,8 @@ impl Fold {
         Self { core, memory: Memory::Cold(Vec::new()), names_max }
     }
 
-    /// Takes the header of the next block of one of the topic's streams; false, and nothing is done,
-    /// when it is known.
+    /// Applies the header of the next block of one of the topic's streams; returns false, and does
+    /// nothing, when it is known.
     pub(super) fn apply(&mut self, side: Side, header: &BlockHeader) -> bool {
         let known = match side {
             Side::Ingest => &mut self.core.raw_number,
@@ -94,7 +94,7 @@ impl Fold {
         true
     }
 
-    /// Takes what a header says, whatever its number: a part of a block whose number is not given yet.
+    /// Applies a header's content, whatever its number: a part of a block without a number yet.
     pub(super) fn absorb(&mut self, side: Side, header: &BlockHeader) {
         let gap = header.extras.as_ref().and_then(|extras| extras.gap);
         let core = &mut self.core;
@@ -111,7 +111,7 @@ impl Fold {
         }
         core.last_time = core.last_time.max(header.published_at);
         core.age_ms = core.age_ms.max(header.age_ms);
-        // Inputs that were taken in elsewhere are counted in the sequence of their origin.
+        // Inputs that entered elsewhere are counted in the sequence of their origin.
         let own = header.extras.as_ref().is_none_or(|extras| extras.origin.is_none());
         let seen = own && header.ingest_count > 0 && header.ingest_end() <= core.ingest_head;
         let ingest_end = if own { header.ingest_end() } else { 0 };
@@ -134,7 +134,7 @@ impl Fold {
         }
     }
 
-    /// What was remembered is in memory, as far as there is any.
+    /// Everything remembered is in memory.
     pub(super) fn is_warm(&self) -> bool {
         matches!(self.memory, Memory::Warm(_))
     }
@@ -165,7 +165,7 @@ impl Fold {
         }
     }
 
-    /// Gives up what is saved; false when something is not.
+    /// Drops what is saved; false when something is not.
     pub(super) fn cool(&mut self) -> bool {
         let saved = self.memory.remembered().is_some_and(|remembered| remembered.is_saved());
         if saved {
@@ -209,8 +209,8 @@ impl Fold {
         self.memory.remembered()?.producers.last(name)
     }
 
-    /// The ids have all left the window: forgets the window. True if pieces are stored, which are to
-    /// be removed.
+    /// The ids have all left the window: forgets the window. True if stored pieces have to be
+    /// removed.
     pub(super) fn expire_idle(&mut self, now_ms: u64) -> bool {
         let idle = self.core.age_ms.saturating_add(self.core.window.ms) < now_ms;
         if !idle {
@@ -239,7 +239,7 @@ impl Memory {
     fn forget(&mut self, gap: Gap) {
         match self {
             Self::Warm(remembered) => remembered.window.forget(gap),
-            // The order counts: what came before the gap is forgotten by it, also when it is loaded.
+            // The order matters: a gap forgets what came before it, also when it is loaded.
             Self::Cold(pending) => {
                 let extras = HeaderExtras { gap: Some(gap), ..HeaderExtras::default() };
                 pending.push(Inputs::of_extras(extras));
@@ -249,7 +249,7 @@ impl Memory {
 }
 
 impl Inputs {
-    /// What a header says that is to be remembered; `None` for most.
+    /// A header's content to remember; `None` for most.
     fn of(side: Side, header: &BlockHeader, seen: bool) -> Option<Self> {
         let extras = header.extras.as_ref()?;
         let remembers = !extras.fingerprints.is_empty()

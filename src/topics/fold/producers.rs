@@ -1,7 +1,7 @@
 //! Named producers: the last durable id of each, and how many names a topic may have.
 //!
-//! Invariants: a name's last number never falls; a topic has at most `names_max` names: when one more
-//! comes, the tenth of them that has been silent the longest is forgotten, as a window would.
+//! Invariants: a name's last number never falls; a topic has at most `names_max` names: when one
+//! more comes, the tenth of them that has been silent the longest is forgotten, as by a window.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::journal::format::entry::{put_last_id, take_last_id};
 use crate::journal::format::varint;
 use crate::model::LastId;
 
-/// What is kept of a name: its last id, and how old the journal was then.
+/// An entry of a name: its last id, and how old the journal was then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     last: LastId,
@@ -40,7 +40,7 @@ impl Known {
 #[derive(Debug, Default)]
 pub(super) struct Producers {
     names: HashMap<Arc<str>, Known>,
-    /// Names whose state is not what was saved; those that are not known any more are to be removed.
+    /// Names whose state differs from what was saved; unknown ones among them are to be removed.
     changed: BTreeSet<Arc<str>>,
     bytes: usize,
 }
@@ -81,7 +81,7 @@ impl Producers {
         self.changed.insert(name.clone());
     }
 
-    /// Forgets names that are too many: those of a cold fold were saved without counting.
+    /// Forgets excess names: those of a cold fold were saved without counting.
     pub(super) fn keep_within(&mut self, max: usize) {
         if self.names.len() > max {
             self.forget_oldest(self.names.len() - max);
@@ -106,7 +106,7 @@ impl Producers {
         changed.into_iter().map(|name| (name.clone(), value(&name))).collect()
     }
 
-    /// Takes a saved name back; false when it can't be read.
+    /// Loads a saved name; false when it can't be read.
     pub(super) fn restore(&mut self, name: &[u8], value: &[u8]) -> bool {
         let (Ok(name), Some(known)) = (std::str::from_utf8(name), Known::decode(value)) else {
             return false;

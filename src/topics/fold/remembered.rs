@@ -1,4 +1,4 @@
-//! What a fold remembers of inputs: ids, named producers, origins. It is saved by tag and key.
+//! A fold's memory of inputs: ids, named producers, origins. It is saved by tag and key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Remembered {
         self.window.is_saved() && self.producers.is_saved() && self.origins.changed.is_empty()
     }
 
-    /// Takes what a header says of its inputs.
+    /// Applies a header's content about its inputs.
     pub(super) fn take(&mut self, inputs: &Inputs, settings: WindowSettings, names_max: usize) {
         let extras = &inputs.extras;
         if let Some(gap) = extras.gap {
@@ -79,7 +79,7 @@ impl Remembered {
         }
     }
 
-    /// Puts what has changed since the last time; a piece gets the number.
+    /// Puts the changes since the last time; a piece gets the number.
     pub(super) fn save(&mut self, number: u64, put: Put<'_>) {
         let (piece, useless) = self.window.save(number);
         useless.iter().for_each(|n| put(PIECE, &n.to_be_bytes(), None));
@@ -94,7 +94,7 @@ impl Remembered {
         }
     }
 
-    /// Takes a saved value back; false when it can't be read.
+    /// Loads a saved value; false when it can't be read.
     pub(super) fn restore(&mut self, tag: u8, rest: &[u8], value: &[u8]) -> bool {
         match tag {
             PIECE => rest
@@ -128,7 +128,7 @@ impl Progress {
     }
 }
 
-/// Saves inputs whose topic's snapshot is not loaded: what they change needs none of it.
+/// Saves inputs of a topic whose snapshot is not loaded: their changes need none of it.
 pub(super) fn save_cold(pending: &[Inputs], number: u64, put: Put<'_>) {
     let prints = pending.iter().flat_map(|inputs| {
         inputs.extras.fingerprints.iter().map(|(place, print)| {

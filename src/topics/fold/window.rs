@@ -21,12 +21,12 @@ const VERSION: u8 = 1;
 /// The offset of a message whose outputs are not known yet.
 pub(in crate::topics) const NOT_KNOWN: u64 = u64::MAX;
 
-/// What the window knows of a message.
+/// A message's state in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::topics) enum Seen {
     /// No message with this id is known.
     New,
-    /// The same message came with this ingest sequence and has this offset.
+    /// The same message has this ingest sequence and this offset.
     Duplicate { ingest: u64, offset: u64 },
     /// A message with this id and another payload is known.
     Conflict,
@@ -56,7 +56,7 @@ pub(in crate::topics) struct Window {
     saved: usize,
     /// Saved entries whose offset has become known since.
     amended: Vec<Entry>,
-    /// Pieces that are of no use any more.
+    /// Pieces that are obsolete.
     useless: Vec<u64>,
 }
 
@@ -66,7 +66,7 @@ fn hash(id: u128) -> u64 {
 }
 
 impl Window {
-    /// Bytes it takes in memory.
+    /// Its bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.order.capacity() * size_of::<Entry>() + self.by_id.capacity() * 6
     }
@@ -85,7 +85,7 @@ impl Window {
         &self.order[place.wrapping_sub(self.gone) as usize]
     }
 
-    /// What is known of a message at that age of the journal.
+    /// The state of a message at that age of the journal.
     pub(in crate::topics) fn look(
         &self,
         print: Fingerprint,
@@ -96,7 +96,7 @@ impl Window {
         let place = self.by_id.find(hash(print.id), |place| self.at(*place).id == print.id);
         let Some(place) = place.copied() else { return Seen::New };
         let entry = self.at(place);
-        // How many came since, this one included: what a restored snapshot holds may be too many.
+        // How many came since, this one included: a restored snapshot may hold too many.
         let since = self.order.len() - place.wrapping_sub(self.gone) as usize;
         if entry.age_ms < oldest_ms || since as u64 > settings.messages {
             return Seen::New;
@@ -143,7 +143,7 @@ impl Window {
         }
     }
 
-    /// Gives up what has left the window.
+    /// Drops entries that have left the window.
     pub(super) fn expire(&mut self, now_ms: u64, settings: WindowSettings) {
         let oldest_ms = now_ms.saturating_sub(settings.ms);
         while let Some(entry) = self.order.front() {
@@ -188,7 +188,7 @@ impl Window {
         });
     }
 
-    /// What is not saved yet, as the piece of this number, and the pieces of no use.
+    /// The unsaved entries, as the piece of this number, and the obsolete pieces.
     pub(super) fn save(&mut self, number: u64) -> (Option<Vec<u8>>, Vec<u64>) {
         let unsaved = self.order.len() - self.saved;
         let useless = std::mem::take(&mut self.useless);
@@ -202,8 +202,8 @@ impl Window {
         (Some(piece), useless)
     }
 
-    /// Takes a saved piece back, oldest first and before anything else is entered; false when it
-    /// can't be read.
+    /// Loads a saved piece, oldest first and before anything else is entered; false when it can't
+    /// be read.
     pub(super) fn restore(&mut self, number: u64, piece: &[u8]) -> bool {
         let Some(entries) = decode(piece) else { return false };
         let before = self.order.len();

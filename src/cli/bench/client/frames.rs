@@ -1,4 +1,4 @@
-//! Producer frames, out and in.
+//! Producer frames, outgoing and incoming.
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ impl Frames {
         Self { payloads, protocol, payload_bytes, id: 0 }
     }
 
-    /// A frame of messages that were due then.
+    /// A frame of messages that were due at these times.
     pub(super) fn next(&mut self, due_ns: &[u64]) -> anyhow::Result<Message> {
         let mut out = Vec::with_capacity(due_ns.len() * (self.payload_bytes + AROUND_BYTES));
         Ok(match self.protocol {
@@ -79,7 +79,7 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
     let _ = write!(out, "{number}");
 }
 
-/// What the broker says to a producer that asked for ranges.
+/// The broker's frame to a producer that asked for ranges.
 #[derive(Deserialize)]
 struct Answer {
     acked: Option<Acked>,
@@ -95,10 +95,10 @@ pub(super) struct Acked {
     pub(super) to: u64,
 }
 
-/// Reads an answer; none where the frame says nothing.
+/// Parses an answer; `None` if the frame has no content.
 ///
 /// # Errors
-/// The broker refused something, or said what it must not.
+/// The broker refused a message, or sent an invalid frame.
 pub(super) fn read_answer(frame: &Message) -> anyhow::Result<Option<Acked>> {
     let answer: Answer = match frame {
         Message::Text(text) => serde_json::from_str(text).context("an answer")?,

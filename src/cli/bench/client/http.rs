@@ -26,12 +26,12 @@ impl Connection {
         let stream = TcpStream::connect(address).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // It ends with its sender; what goes wrong on it the sender hears too.
+        // It ends with its sender; the sender gets its errors too.
         tokio::task::spawn_local(connection);
         Ok(Self { sender, address: address.to_owned() })
     }
 
-    /// Sends a request and takes the whole answer, which must have this status.
+    /// Sends a request and receives the whole answer, which must have this status.
     pub(super) async fn ask(
         &mut self,
         method: &str,

@@ -1,9 +1,9 @@
-//! A client process: connects, waits for the word, loads the broker, and checks what it gets.
+//! A client process: connects, waits for the start, loads the broker, and checks what it receives.
 //!
-//! It speaks with its parent in JSON lines: the plan comes first; it says `ready`, hears `go`, says
-//! how far it is, says `produced` once every answer has come, hears how many messages each topic
-//! has, and says what it found once its tails have got them all. Whatever is not as it must be ends
-//! it with an error: a measurement of a broker that answers wrongly is worth nothing.
+//! It exchanges JSON lines with its parent: it receives the plan, sends `ready`, receives `go`,
+//! sends its progress, sends `produced` once every answer has come, receives how many messages each
+//! topic has, and sends its results once its tails have received them all. Any deviation ends it
+//! with an error: a measurement of a broker that answers wrongly is worthless.
 
 mod frames;
 mod http;
@@ -31,12 +31,12 @@ use super::plan::Plan;
 use super::tally::{Tally, Written};
 use crate::cli::output::print;
 
-/// How often the parent hears how far it is.
+/// How often the parent receives the progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-/// How long answers and deliveries may stay out once nothing is sent any more.
+/// How long answers and deliveries may be outstanding once sending has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the parent says.
+/// A message from the parent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Word {
@@ -46,7 +46,7 @@ pub(super) enum Word {
     Heads(Vec<u64>),
 }
 
-/// What a client says.
+/// A message to the parent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Saying {
@@ -58,7 +58,7 @@ pub(super) enum Saying {
     Found(Box<Found>),
 }
 
-/// What a client measured.
+/// The results of a client.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Found {
     pub(super) acknowledged: Written,
@@ -67,11 +67,11 @@ pub(super) struct Found {
     pub(super) pages: Written,
 }
 
-/// What a process's tasks share.
+/// State shared by a process's tasks.
 struct Shared {
     plan: Plan,
     pool: Pool,
-    /// When what happens counts no more, and nothing is sent any more.
+    /// End of the measured window; nothing is sent after it.
     end_ns: u64,
     acknowledged: RefCell<Tally>,
     delivered: RefCell<Tally>,
@@ -84,9 +84,9 @@ struct Shared {
     /// The offset each tail of this process waits for.
     tails: RefCell<Vec<u64>>,
     polled_total: Cell<u64>,
-    /// A tail has got something.
+    /// A tail has received something.
     delivery: Notify,
-    /// How many messages each topic has, once nobody sends any more.
+    /// How many messages each topic has, once sending has ended.
     heads: RefCell<Option<Vec<u64>>>,
     heads_known: Notify,
 }
@@ -122,9 +122,9 @@ impl Shared {
         Payloads::new(self.pool.clone(), self.plan.seed.wrapping_add(connection as u64 + 1))
     }
 
-    /// Every tail of this process has got so many messages.
+    /// Every tail of this process has received N messages.
     fn have_all_got(&self, messages: u64) -> bool {
-        // The slowest is looked for only where it can be: not with each message of each tail.
+        // The slowest is determined only when it can matter: not with each message of each tail.
         self.delivered_total.get() >= messages * self.plan.tails as u64
             && self.tails.borrow().iter().all(|next| *next >= messages)
     }
@@ -133,7 +133,7 @@ impl Shared {
         now_ns() >= self.end_ns
     }
 
-    /// A connection that has sent so many messages sends no more.
+    /// A connection that has sent N messages sends no more.
     fn has_sent_all(&self, schedule: Option<&Schedule>, sent: u64) -> bool {
         let is_over = match schedule {
             // What was due in time is sent, however late.
@@ -143,7 +143,7 @@ impl Shared {
         is_over || self.plan.producers.messages_max.is_some_and(|max| sent >= max)
     }
 
-    /// A message of a topic was due then and is acknowledged now.
+    /// A message of a topic was due at that time and is acknowledged now.
     fn acknowledged(&self, topic: usize, due_ns: u64, now_ns: u64) {
         self.stored.borrow_mut()[topic] += 1;
         self.acknowledged.borrow_mut().note(due_ns, now_ns, self.plan.payload_bytes);
@@ -164,7 +164,7 @@ impl Shared {
     }
 }
 
-/// Does what the parent says until all is done.
+/// Follows the parent's messages until all is done.
 pub(super) async fn run() -> anyhow::Result<()> {
     allow_connections()?;
     let mut words = BufReader::new(tokio::io::stdin()).lines();
@@ -210,13 +210,13 @@ pub(super) async fn run() -> anyhow::Result<()> {
     say(&Saying::Found(Box::new(shared.found())))
 }
 
-/// Raises the limit on open files as far as it may be; many systems begin at 1,024.
+/// Raises the limit on open files as far as possible; many systems begin at 1,024.
 fn allow_connections() -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-/// Every connection of the plan, made before anything is measured.
+/// Every connection of the plan, opened before the measurement.
 struct Connections {
     producers: producer::Producers,
     tails: Vec<tail::Tail>,
@@ -238,7 +238,7 @@ impl Connections {
     }
 }
 
-/// Never, or a consumer's failure; one that has ended well was wrong to end.
+/// Never resolves, or to a consumer's failure; an early success is a failure too.
 async fn failure(consuming: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
     match consuming.join_next().await {
         None => std::future::pending().await,
@@ -249,8 +249,8 @@ async fn failure(consuming: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
 }
 
 async fn hear(words: &mut Lines<BufReader<Stdin>>) -> anyhow::Result<Word> {
-    let line = words.next_line().await?.context("the parent process has gone")?;
-    serde_json::from_str(&line).context("what the parent process says")
+    let line = words.next_line().await?.context("the parent process has ended")?;
+    serde_json::from_str(&line).context("the parent process's line")
 }
 
 fn say(saying: &Saying) -> anyhow::Result<()> {

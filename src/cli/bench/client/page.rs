@@ -1,4 +1,4 @@
-//! Messages as readers get them, decoded and checked.
+//! Messages as readers receive them, decoded and checked.
 
 use std::borrow::Cow;
 
@@ -22,10 +22,10 @@ pub(super) struct Received<'a> {
 }
 
 impl Received<'_> {
-    /// Checks it, and says when it was due.
+    /// Checks it, and returns when it was due.
     ///
     /// # Errors
-    /// It is not the message of this offset, or not as it was sent.
+    /// It is not the message of this offset, or differs from what was sent.
     pub(super) fn check(&self, offset: u64, plan: &Plan) -> anyhow::Result<u64> {
         ensure!(self.offset == offset, "offset {} came where {offset} was due", self.offset);
         let payload = match (self.data, self.data_base64) {
@@ -38,10 +38,10 @@ impl Received<'_> {
     }
 }
 
-/// Times when messages were due: each for so many messages in a row.
+/// Times when messages were due: each for N messages in a row.
 pub(super) type Dues = Vec<(u64, u64)>;
 
-/// Checks messages from `offset` on; says when they were due.
+/// Checks messages from `offset` on; returns when they were due.
 pub(super) fn check_all<'a>(
     messages: impl IntoIterator<Item = Received<'a>>,
     mut offset: u64,

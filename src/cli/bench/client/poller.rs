@@ -65,7 +65,7 @@ impl Poller {
             shared.polled_total.set(shared.polled_total.get() + count);
             self.from = if next >= head { 0 } else { next };
             if count == 0 {
-                // Nothing is there yet; asking again at once would only measure that.
+                // The topic is empty; an immediate retry would only measure that.
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         }

@@ -21,7 +21,7 @@ use crate::cli::bench::plan::{Plan, Protocol};
 
 pub(super) type Socket = WebSocketStream<TcpStream>;
 
-/// What is read at once.
+/// The size of one read.
 const READ_BYTES: usize = 16 * 1024;
 
 /// Opens the WebSocket at a path.
@@ -37,7 +37,7 @@ pub(super) async fn open_socket(
         let header = ("sec-websocket-protocol", subprotocol.parse()?);
         request.headers_mut().insert(header.0, header.1);
     }
-    // The library clears as much as it may read each time it reads.
+    // The library clears its whole read buffer at each read.
     let config = WebSocketConfig::default().read_buffer_size(READ_BYTES);
     let config = config.max_message_size(None).max_frame_size(None);
     let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
@@ -69,7 +69,7 @@ impl Producers {
         Ok(all)
     }
 
-    /// Sets all of them to work, in an open loop paced as long as the pacer is kept.
+    /// Starts all of them, in an open loop paced as long as the pacer is kept.
     pub(super) fn start(
         self,
         shared: &Rc<Shared>,
@@ -99,7 +99,7 @@ impl Producers {
     }
 }
 
-/// A producer socket and what is not answered on it.
+/// A producer socket and its unanswered messages.
 pub(super) struct SocketProducer {
     socket: Socket,
     topic: usize,

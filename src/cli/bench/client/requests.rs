@@ -1,4 +1,4 @@
-//! Producers that send, wait and send again: HTTP requests, and frames to topics by lot.
+//! Producers that send, wait and send again: HTTP requests, and frames to random topics.
 
 use std::rc::Rc;
 
@@ -114,7 +114,7 @@ impl Requests {
     }
 }
 
-/// Lots that fall the same way in every run: a SplitMix64 sequence (Steele et al., 2014).
+/// Random numbers that are the same in every run: a SplitMix64 sequence (Steele et al., 2014).
 struct Lot(u64);
 
 impl Lot {
@@ -127,7 +127,7 @@ impl Lot {
     }
 }
 
-/// Sends frames to sockets by lot, `in_flight` of them at a time.
+/// Sends frames to random sockets, `in_flight` of them at a time.
 pub(super) fn by_lot(
     sockets: Vec<SocketProducer>,
     shared: &Rc<Shared>,

@@ -1,8 +1,8 @@
-//! A tail that checks all it gets.
+//! A tail that checks everything it receives.
 //!
-//! Many tails of a topic get the same bytes. They are decoded and checked once; a frame that has the
-//! length and the 128-bit hash of one that was checked is that frame. So a thousand tails cost the
-//! measured machine little more than the bytes themselves.
+//! Many tails of a topic receive the same bytes. They are decoded and checked once; a frame with
+//! the length and the 128-bit hash of a checked one is taken as that frame. So a thousand tails
+//! cost the measured machine little more than the bytes themselves.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -61,7 +61,7 @@ impl Tail {
         Ok(Self { n, socket, topic, next: 0 })
     }
 
-    /// Takes everything until the topic's head is known and reached.
+    /// Receives everything until the topic's head is known and reached.
     pub(super) async fn run(mut self, shared: Rc<Shared>) -> anyhow::Result<()> {
         loop {
             let known = shared.heads_known.notified();

@@ -1,4 +1,4 @@
-//! What the repetitions showed, as a table, as JSON, as a page.
+//! The results of the repetitions, as a table, as JSON, as a page.
 
 mod page;
 mod plot;
@@ -27,18 +27,18 @@ pub(super) struct Report<'a> {
     results: Vec<Series>,
 }
 
-/// One kind of thing that was timed at one server.
+/// One kind of measurement at one server.
 #[derive(Serialize)]
 struct Series {
     server: String,
-    /// What the time is the time of.
+    /// What was timed.
     what: &'static str,
     repetitions: Vec<Row>,
     /// Of each column on its own.
     median: Row,
 }
 
-/// What was seen in one repetition; times in microseconds.
+/// The result of one repetition; times in microseconds.
 #[derive(Clone, Debug, Serialize)]
 struct Row {
     per_second: f64,
@@ -56,7 +56,7 @@ struct Row {
     written_per_byte: Option<f64>,
     /// Percentile and time.
     curve: Vec<(f64, f64)>,
-    /// A second and how many in one, from its start on.
+    /// A second and the count in it, from its start on.
     rates: Vec<(f64, f64)>,
 }
 
@@ -158,7 +158,7 @@ impl<'a> Report<'a> {
         page::write(self)
     }
 
-    /// What was measured, in words.
+    /// The measurement, in words.
     fn title(&self) -> String {
         let Settings { workload, payload_bytes, ack_level, seconds, .. } = self.settings;
         let repetitions = self.results.first().map_or(0, |series| series.repetitions.len());

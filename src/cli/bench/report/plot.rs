@@ -9,7 +9,7 @@ const BOTTOM: f64 = 40.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 12.0;
 
-/// An axis: where a value stands between 0 and 1, and what is written beside it.
+/// An axis: a value's position between 0 and 1, and its labels.
 pub(super) struct Axis {
     pub(super) place: Box<dyn Fn(f64) -> f64>,
     pub(super) ticks: Vec<(f64, String)>,

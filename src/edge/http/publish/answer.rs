@@ -1,4 +1,4 @@
-//! What a publisher is told.
+//! What a publisher receives.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ use crate::edge::http::waiting::Preference;
 use crate::model::{AckLevel, Durability, NotStored, Outcome, Receipt, Stage, TopicName};
 use crate::patterns::request_acknowledge::{Until, receipt};
 
-/// The answer to one message, held back until it has come as far as is asked for.
+/// The answer to one message, held back until it has reached the requested stage.
 pub(super) async fn one(
     edge: &Data<Edge>,
     Part { topic, appended, .. }: &Part,
@@ -35,7 +35,7 @@ pub(super) async fn one(
         (until, Some(wait)) => {
             let (queue, draining) = (&edge.queue, edge.draining.clone());
             let reached = receipt::reached(queue, topic, offset, until, wait, draining);
-            // It is stored, whatever has become of it, of its sender, or of us, since.
+            // It is stored, whatever has happened since to the message, its sender or the broker.
             let reached = link.unless_ended(reached).await;
             reached.and_then(Result::ok).map_or(Stage::Logged, |story| story.stage)
         }
@@ -49,7 +49,7 @@ pub(super) async fn one(
     Ok(response.json(Answer { receipt, topic, stage, ack_level, loss_bound_ms, offset, duplicate }))
 }
 
-/// What API.md says of a message that is stored.
+/// API.md's answer for a stored message.
 #[derive(Serialize)]
 struct Answer<'a> {
     receipt: Uuid,
@@ -61,8 +61,8 @@ struct Answer<'a> {
     duplicate: bool,
 }
 
-/// One result a message, in the order sent: its own fault, or what became of the block that it went
-/// into. As the messages of a block go together, a temporary error is all theirs.
+/// One result a message, in the order sent: its own fault, or the result of its block. As the
+/// messages of a block go together, a temporary error applies to all of them.
 pub(super) fn many(
     edge: &Edge,
     checked: Vec<Result<(), Problem>>,
@@ -70,7 +70,7 @@ pub(super) fn many(
 ) -> HttpResponse {
     let (mut accepted, mut rejected) = (0u64, 0u64);
     let mut first_error = None;
-    // Written out at once: a tree of all results would cost many times their text.
+    // Written directly: a tree of all results would cost many times their text.
     let mut results = String::new();
     let parts = stored.iter().flatten().flat_map(|stored| &stored.parts);
     let mut outcomes = parts.flat_map(|part| {

@@ -14,20 +14,20 @@ use crate::edge::wire::{
 };
 use crate::model::{Block, BlockBuilder, Record, TopicName, TraceParent};
 
-/// What a message takes beside its payload, as a rule.
+/// What a message takes beside its payload, typically.
 const HEADING_BYTES: usize = 256;
 
 /// What a body holds.
 pub(super) struct Collected {
-    /// The messages that can be taken, if there are any.
+    /// The valid messages, if there are any.
     pub(super) block: Option<Block>,
-    /// For every message, in order, what is wrong with it.
+    /// For every message, in order, its error.
     pub(super) checked: Vec<Result<(), Problem>>,
     /// The body is one message, not a list that may hold one.
     pub(super) one: bool,
 }
 
-/// There is no message where there should be one.
+/// A message is missing where one must be.
 pub(super) fn nothing() -> Problem {
     Problem::new(Code::Internal, "the message was in no block")
 }
@@ -45,7 +45,7 @@ pub(super) fn collect(
     let content_type =
         header(request, CONTENT_TYPE.as_str())?.unwrap_or("application/octet-stream");
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    // What can't be taken creates no topic either.
+    // An invalid body creates no topic either.
     let settings = match edge.supervisor.directory().topic(name) {
         Some(topic) => topic.settings(),
         None => edge.supervisor.topic_policy().defaults,
@@ -87,10 +87,10 @@ pub(super) fn collect(
     Ok(Collected { block, checked, one })
 }
 
-/// Where messages of a batch go.
+/// The destination of a batch's messages.
 struct Target<'a> {
     bytes_max: usize,
-    /// Where a block is full, however short the body was that it was made of.
+    /// The size at which a block is full, however short the body was that it was made of.
     block_bytes_max: usize,
     trace: Option<&'a TraceParent>,
 }
@@ -103,7 +103,7 @@ impl Target<'_> {
         }
     }
 
-    /// Each with its own fields; what headers say of one message can't be meant for many.
+    /// Each with its own fields; headers about one message can't apply to many.
     fn messages(
         &self,
         request: &HttpRequest,
@@ -136,7 +136,7 @@ fn for_many(name: &str) -> Problem {
     Problem::invalid(name, "names one message, and this body holds a list")
 }
 
-/// What headers say of a message.
+/// The headers of a message.
 struct Described<'a> {
     key: Option<Cow<'a, str>>,
     message_id: Option<Cow<'a, str>>,
@@ -158,7 +158,7 @@ impl<'a> Described<'a> {
         })
     }
 
-    /// The same where every message of a list is meant.
+    /// The same for headers that apply to every message of a list.
     fn of_many(self, request: &HttpRequest) -> Result<Self, Problem> {
         only_one(request, "idempotency-key")?;
         Ok(self)

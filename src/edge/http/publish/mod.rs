@@ -1,6 +1,6 @@
 //! Publishing over HTTP: `POST /v1/topics/{topic}/messages`, and in `one_way` `…/oneway`.
 //!
-//! `collect` makes a block of a body in any of its forms, `answer` says what became of it.
+//! `collect` makes a block of a body in any of its forms, `answer` writes the results.
 
 mod answer;
 mod collect;
@@ -43,7 +43,7 @@ pub(super) async fn publish(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let begun = Instant::now();
-    // A stop waits until what was taken is answered.
+    // A stop waits until every accepted message is answered.
     let _open = edge.publishing.subscribe();
     check_running(&edge)?;
     let name = topic_name(&path)?;
@@ -81,8 +81,8 @@ fn check_running(edge: &Edge) -> Result<(), Problem> {
     }
 }
 
-/// What became of a request's messages. They are one block, unless that is too large to be stored as
-/// a whole.
+/// The results of a request's messages. They are one block, unless that is too large to be stored
+/// as a whole.
 struct Stored {
     /// The parts that are stored.
     parts: Vec<Part>,

@@ -1,10 +1,10 @@
-//! `POST /v1/topics/{topic}/oneway`: messages that nobody waits for.
+//! `POST /v1/topics/{topic}/oneway`: messages without an acknowledgement.
 //!
-//! Answered when they have been read, whatever becomes of them.
+//! Answered when they have been read, before they are stored.
 //!
-//! Invariant: every message that was sent is stored, a duplicate of one that is, or counted as
-//! dropped with the reason, be it that the request is refused, that its handler panics or that the
-//! broker stops; a request whose messages can't be counted is one.
+//! Invariant: every message sent is stored, a duplicate of a stored one, or counted as dropped with
+//! the reason, even if the request is refused, its handler panics or the broker stops; a request
+//! whose messages can't be counted counts as one.
 
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -21,7 +21,7 @@ use crate::metrics::{self, Way};
 use crate::model::{Block, TopicName};
 use crate::patterns::one_way::{self, Sent};
 
-/// What a block costs the byte budget beside its bytes: a task and a mailbox's entry.
+/// What a block costs the byte budget beside its bytes: a task and a mailbox entry.
 const OVERHEAD_BYTES: usize = 1024;
 
 /// Messages to be stored.
@@ -30,8 +30,8 @@ struct Taken {
     block: Block,
 }
 
-/// Messages of which it is not known yet what becomes of them. What is left when this is dropped
-/// went with a panic, or with the broker.
+/// Messages whose result is not known yet. Those left when this is dropped were lost to a panic, or
+/// to the end of the broker.
 #[derive(Default)]
 struct Account {
     left: u64,
@@ -39,7 +39,7 @@ struct Account {
 }
 
 impl Account {
-    /// So many messages were sent.
+    /// N messages were sent.
     fn open(&mut self, messages: u64) {
         *self = Self { left: messages, counted: true };
     }
@@ -86,7 +86,7 @@ pub(in crate::edge::http) async fn one_way(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Reads the request; nothing where it was let go of.
+/// Reads the request; `None` if it was dropped.
 async fn take(
     edge: &Edge,
     path: &str,
@@ -102,7 +102,7 @@ async fn take(
     }
     let body =
         match body::read(edge, (request, &Link::of(request)), payload, Wait::none(edge)).await {
-            // The budget is spent: this is loss that was allowed.
+            // The budget is spent: one-way messages may be lost.
             Err(problem) if problem.code() == Code::Overloaded => {
                 account.refused(problem.code());
                 return Ok(None);

@@ -50,7 +50,7 @@ pub(super) fn append_line(
     out.push(b'\n');
 }
 
-/// The same as a Server-Sent Event (HTML standard, 9.2), whose id tells where to go on.
+/// The same as a Server-Sent Event (HTML standard, 9.2), whose id is the position to resume at.
 pub(super) fn append_event(
     out: &mut Vec<u8>,
     heading: &Heading<'_>,

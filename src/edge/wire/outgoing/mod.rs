@@ -1,4 +1,4 @@
-//! Messages as clients receive them, a page at a time, in each of the forms they can be had in.
+//! Messages as clients receive them, a page at a time, in each of the supported forms.
 //!
 //! A whole block's JSON is written once and kept with it (`whole`), so a fan-out to a thousand tails
 //! costs one encoding.
@@ -33,28 +33,28 @@ pub enum Form {
     Events,
 }
 
-/// What a page does about offsets without a message.
+/// What a page does at offsets without a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gaps {
-    /// It goes on behind them and lists them.
+    /// It continues behind them and lists them.
     PassOver,
     /// It ends before them, and a page that begins at one is only that.
     StopAt,
 }
 
-/// What a reader may still be given.
+/// What may still be sent to a reader.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadBudget {
     /// Messages.
     pub messages: u64,
     /// Stored bytes; the very first message comes whatever its size.
     pub bytes: u64,
-    /// Nothing has been given yet.
+    /// Nothing has been sent yet.
     pub untouched: bool,
 }
 
 impl ReadBudget {
-    /// So many messages and bytes.
+    /// N messages and bytes.
     pub fn new(messages: u64, bytes: u64) -> Self {
         Self { messages, bytes, untouched: true }
     }
@@ -73,9 +73,9 @@ pub struct Page {
     pub body: Vec<u8>,
     /// How many they are.
     pub messages: u64,
-    /// The gaps that were come upon, in order.
+    /// The gaps that were passed, in order.
     pub gaps: Vec<Gap>,
-    /// The offset after the last of all that; none where there was nothing.
+    /// The offset after the last of all that; `None` if there was nothing.
     pub next: Option<u64>,
     /// The budget allows no more.
     pub last: bool,
@@ -90,7 +90,7 @@ pub struct Page {
 pub struct Shown<'a> {
     /// The form of the messages.
     pub form: Form,
-    /// What becomes of gaps.
+    /// The treatment of gaps.
     pub gaps: Gaps,
     /// Stored bytes on a page; one message comes whatever its size.
     pub page_bytes: u64,
@@ -100,7 +100,7 @@ pub struct Shown<'a> {
     pub until: u64,
     /// A page is a frame: that of a whole block is not copied.
     pub frames: bool,
-    /// Other readers have the blocks too: what is written of a whole one is kept with it.
+    /// Other readers have the blocks too: the JSON of a whole one is kept with it.
     pub shared: bool,
     /// Seals receipts.
     pub receipts: &'a ReceiptKey,
@@ -123,11 +123,11 @@ impl Heading<'_> {
 }
 
 impl Shown<'_> {
-    /// Takes messages from offset `from` on off the blocks, until the page is full or the budget
-    /// is spent; `place` is where the page before it ended.
+    /// Takes messages from offset `from` on off the blocks, until the page is full or the budget is
+    /// spent; `place` is the end of the page before it.
     ///
     /// # Errors
-    /// [`RecordError::Malformed`] when a block's bytes are no records.
+    /// [`RecordError::Malformed`] when a block's bytes are not records.
     pub fn page(
         &self,
         budget: &mut ReadBudget,
@@ -174,7 +174,7 @@ impl Shown<'_> {
                 }
                 continue;
             }
-            // A block of many runs is gone through once.
+            // A block of many runs is scanned once.
             let (_, heading, records) = match &mut current {
                 Some(same) if Arc::ptr_eq(same.0, block) => same,
                 other => {

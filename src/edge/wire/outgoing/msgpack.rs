@@ -6,8 +6,8 @@ use super::Heading;
 use crate::edge::wire::transcode;
 use crate::model::{PayloadKind, Record};
 
-/// Appends the message as a map. Its data is a value when it is JSON that has such a form, else
-/// bin.
+/// Appends the message as a map. Its data is a value if it is JSON that MessagePack can represent,
+/// else bin.
 pub(super) fn append(out: &mut Vec<u8>, heading: &Heading<'_>, offset: u64, record: &Record<'_>) {
     written(append_map(out, heading, offset, record));
     let value = PayloadKind::of(record.content_type) == PayloadKind::Json;

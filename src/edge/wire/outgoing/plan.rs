@@ -1,5 +1,5 @@
-//! What a page will hold, before any of it is written: forms that say at their beginning where to
-//! go on, or how many messages follow, are planned first and then written piece by piece.
+//! What a page will hold, before any of it is written: forms that name the next position at their
+//! beginning, or the number of messages, are planned first and then written piece by piece.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Plan {
     pub messages: u64,
     /// The gaps before, between and behind them, in order.
     pub gaps: Vec<Gap>,
-    /// The offset after the last of all that; none where there was nothing.
+    /// The offset after the last of all that; `None` if there was nothing.
     pub next: Option<u64>,
     /// The budget allows no more.
     pub last: bool,
@@ -24,7 +24,7 @@ pub struct Plan {
 /// Counts the messages from offset `from` on, until the budget is spent.
 ///
 /// # Errors
-/// [`RecordError::Malformed`] when a block's bytes are no records.
+/// [`RecordError::Malformed`] when a block's bytes are not records.
 pub fn plan(
     budget: &mut ReadBudget,
     blocks: &[Arc<ReadBlock>],

@@ -1,4 +1,4 @@
-//! Whole blocks in JSON: written once, kept with the block, and given to every reader that takes all of it.
+//! Whole blocks in JSON: written once, kept with the block, and sent to every reader that takes all of it.
 
 use std::ops::Range;
 
@@ -8,14 +8,14 @@ use super::{Form, Page, ReadBudget, Shown, json};
 use crate::model::RecordError;
 use crate::queue::{BlockJson, ReadBlock};
 
-/// What stands around messages in the frame that a tail is sent.
+/// The text around messages in a tail's frame.
 const FRAME_BEGINS: &[u8] = br#"{"messages":["#;
 const FRAME_ENDS: &[u8] = b"]}";
 
-/// Messages of one block that are so long in JSON are a frame of their own: one that is there already.
+/// Messages of one block that are this long in JSON are a frame of their own: the one kept with it.
 const BY_ITSELF_BYTES: usize = 16 * 1024;
 
-/// What became of a whole block's JSON.
+/// What happened to a whole block's JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whole {
     /// It is in the page's body.
@@ -27,7 +27,7 @@ pub(super) enum Whole {
 }
 
 impl Shown<'_> {
-    /// The block can be given as it is, its JSON written once for all readers.
+    /// The block can be sent as it is, its JSON written once for all readers.
     pub(super) fn may_be_whole(
         &self,
         block: &ReadBlock,
@@ -65,10 +65,10 @@ impl Shown<'_> {
         Ok(Whole::Copied)
     }
 
-    /// The messages of a whole block in JSON, within the frame that tails are sent.
+    /// The messages of a whole block in JSON, within a tail's frame.
     ///
     /// # Errors
-    /// [`RecordError::Malformed`] when the block's bytes are no records.
+    /// [`RecordError::Malformed`] when the block's bytes are not records.
     pub fn block_json(&self, block: &ReadBlock) -> Result<BlockJson, RecordError> {
         if let Some(json) = block.json() {
             return Ok(json.clone());
@@ -92,10 +92,10 @@ impl Shown<'_> {
     }
 }
 
-/// The frame that holds these messages, written as JSON.
+/// The frame of these messages, written as JSON.
 ///
 /// # Panics
-/// They are no text.
+/// They are not text.
 pub fn messages_frame(messages: &[u8]) -> ByteString {
     let mut frame = Vec::with_capacity(FRAME_BEGINS.len() + messages.len() + FRAME_ENDS.len());
     frame.extend_from_slice(FRAME_BEGINS);

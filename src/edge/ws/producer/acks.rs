@@ -38,12 +38,12 @@ impl Marks {
         Self(std::mem::replace(&mut self.0, after))
     }
 
-    /// What the ids take up.
+    /// Memory that the ids take.
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().flatten().map(Mark::bytes).sum()
     }
 
-    /// Where messages stand that nobody waits for an answer to.
+    /// The indices of messages that need no answer.
     pub(super) fn one_way_places(&self) -> Vec<u32> {
         let places = (0u32..).zip(&self.0).filter(|(_, mark)| mark.is_none());
         places.map(|(place, _)| place).collect()
@@ -88,7 +88,7 @@ pub(super) struct AckList {
     form: Acks,
     topic: TopicId,
     receipts: ReceiptKey,
-    /// How the client last spoke, and is answered.
+    /// The encoding of the client's last frame, used for answers.
     pub(super) encoding: Encoding,
     /// With ranges: the id that must come next, once one has come.
     next_id: Option<u64>,
@@ -113,12 +113,12 @@ impl AckList {
         Ok(())
     }
 
-    /// Something came whose id, if it had one, can't be known: any id may be the next.
+    /// Input whose id, if it has one, can't be known: any id may be the next.
     pub(super) fn lost_count(&mut self) {
         self.next_id = None;
     }
 
-    /// The frames for a block that was taken; none where nobody asked.
+    /// The frames for a stored block; none if no message asks for one.
     pub(super) fn stored(&self, marks: &Marks, appended: &Appended) -> Vec<Frame> {
         let conflict = LazyCell::new(Problem::message_id_conflict);
         let answered = marks.0.iter().zip(appended.outcomes());
@@ -163,18 +163,18 @@ impl AckList {
         self.acks(marks.0.iter().flatten().map(|id| Ack::Refused { id, error }).collect())
     }
 
-    /// The frame for one message that can't be taken.
+    /// The frame for one invalid message.
     pub(super) fn message_error(&self, id: &Mark, error: &Problem) -> Frame {
         self.encoding.frame(&AcksFrame { acks: vec![Ack::Refused { id, error }] })
     }
 
-    /// The frame for something that can't be read, in the given frame, at an index of its array.
+    /// The frame for unreadable input, in the given encoding, at an index of its array.
     pub(super) fn frame_error(&self, error: &Problem, frame: u64, index: Option<usize>) -> Frame {
         self.encoding.frame(&ErrorFrame { error, frame, index })
     }
 }
 
-/// Consecutive ids together: what was refused in between stands in no run.
+/// Consecutive ids together: a refused message in between is in no run.
 fn runs(ids: impl Iterator<Item = u64>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for id in ids {

@@ -1,4 +1,4 @@
-//! What a producer socket has taken and not handed over yet: messages, the client's ids for them,
+//! What a producer socket has accepted and not sent on yet: messages, the client's ids for them,
 //! and, for a named producer, their numbers.
 
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use crate::edge::error::Problem;
 use crate::edge::wire::{IncomingMessage, Mark, check_payload};
 use crate::model::{Block, BlockBuilder, NamedRun, Record};
 
-/// The content type of what has none.
+/// The default content type.
 const OCTET_STREAM: &str = "application/octet-stream";
 
-/// The largest id of a named producer. A single one near the end of all numbers would leave none for
+/// The largest id of a named producer. A single one near the largest integer would leave none for
 /// those after it.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 
@@ -26,7 +26,7 @@ pub(super) struct Collector {
 struct Numbers {
     name: Arc<str>,
     claim: u64,
-    /// The last one taken on this socket.
+    /// The last one accepted on this socket.
     last: Option<u64>,
     collected: Vec<u64>,
 }
@@ -39,7 +39,7 @@ impl Collector {
         Self { builder, marks: Marks::default(), numbers }
     }
 
-    /// Takes a message; it is as if it had not come when it can't be taken.
+    /// Adds a message; an invalid one changes nothing.
     pub(super) fn take(
         &mut self,
         message: IncomingMessage<'_>,
@@ -51,7 +51,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Takes a payload without a word about it.
+    /// Adds a payload that needs no acknowledgement.
     pub(super) fn take_payload(
         &mut self,
         payload: &[u8],
@@ -65,7 +65,7 @@ impl Collector {
         Ok(())
     }
 
-    /// What a named producer's count makes of an id.
+    /// Checks an id against a named producer's count.
     fn number(&self, id: Option<&Mark>) -> Result<Option<u64>, Problem> {
         self.numbers.as_ref().map(|numbers| numbers.next(id)).transpose()
     }
@@ -78,7 +78,7 @@ impl Collector {
         self.marks.push(id);
     }
 
-    /// Hands over what was collected; `None` when that is nothing.
+    /// Takes what was collected; `None` if that is nothing.
     pub(super) fn finish(&mut self) -> Option<(Block, Marks)> {
         let block = self.builder.finish()?;
         let marks = std::mem::take(&mut self.marks);

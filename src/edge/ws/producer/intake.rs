@@ -1,4 +1,4 @@
-//! Frames into messages: what a producer socket's client may say, in each of its subprotocols.
+//! Frames into messages: what a producer socket's client may send, in each of its subprotocols.
 
 use super::acks::{AckList, Marks};
 use super::collect::Collector;
@@ -11,7 +11,7 @@ use crate::model::Block;
 /// See the module.
 pub(super) struct Intake {
     protocol: Protocol,
-    /// Forms the answers.
+    /// Encodes the answers.
     pub(super) acks: AckList,
     collected: Collector,
     frames: u64,
@@ -21,11 +21,11 @@ pub(super) struct Intake {
     gave_up: bool,
 }
 
-/// Messages of one frame that may be refused one by one. A few bytes each, they ask for answers of
-/// hundreds; who sends so many does not speak our protocol.
+/// Messages of one frame that may be refused one by one. A few bytes each, they cause answers of
+/// hundreds; a client that sends more of them does not speak the subprotocol.
 const ERRORS_MAX: usize = 256;
 
-/// A frame as it came.
+/// A frame as received.
 #[derive(Clone, Copy)]
 pub(super) enum Received<'a> {
     Text(&'a str),
@@ -33,7 +33,7 @@ pub(super) enum Received<'a> {
 }
 
 impl Intake {
-    /// Takes frames of this protocol; bare payloads are numbered on after `resume_after`.
+    /// Accepts frames of this subprotocol; bare payloads are numbered on after `resume_after`.
     pub(super) fn new(
         protocol: Protocol,
         acks: AckList,
@@ -41,13 +41,13 @@ impl Intake {
         resume_after: Option<u64>,
         batch_messages_max: usize,
     ) -> Self {
-        // The door lets nobody in who has used all numbers up.
+        // A client that has used all numbers up was refused before.
         let next_number = resume_after.unwrap_or(0).saturating_add(1);
         let (frames, gave_up) = (0, false);
         Self { protocol, acks, collected, frames, next_number, batch_messages_max, gave_up }
     }
 
-    /// Takes a frame's messages, and gives the answers to what can't be taken.
+    /// Takes a frame's messages, and answers the invalid ones.
     pub(super) fn take(&mut self, frame: Received<'_>, message_bytes_max: usize) -> Vec<Frame> {
         self.frames += 1;
         let mut answers = Vec::new();
@@ -132,7 +132,7 @@ impl Intake {
         }
     }
 
-    /// What the client sends makes no sense, and is not read any more.
+    /// The client's input is malformed, and is not read any more.
     pub(super) fn gave_up(&self) -> bool {
         self.gave_up
     }
@@ -143,14 +143,14 @@ impl Intake {
         self.refuse_unread(problem)
     }
 
-    /// Nobody knows what ids stood in the frame, if any: it is one message that nobody waits for.
+    /// The ids in the frame, if any, are unknown: it counts as one message that needs no answer.
     fn refuse_unread(&mut self, problem: &Problem) -> Frame {
         self.acks.lost_count();
         metrics::one_way_dropped(problem.code().as_str(), 1);
         self.acks.frame_error(problem, self.frames, None)
     }
 
-    /// Hands over what was collected; `None` when that is nothing.
+    /// Takes what was collected; `None` if that is nothing.
     pub(super) fn finish(&mut self) -> Option<(Block, Marks)> {
         self.collected.finish()
     }

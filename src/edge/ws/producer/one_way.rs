@@ -1,8 +1,8 @@
-//! The messages of a producer socket that nobody waits for, until it is known what became of them.
+//! The messages of a producer socket without an acknowledgement, until their result is known.
 //!
-//! What was handed over is stored or not whether the session lives or not, so a task of its own
-//! waits for the answer and counts; what the session still has in hand when it ends is counted by
-//! this being dropped.
+//! A block that was sent on is stored or not whether the session lives or not, so a separate task
+//! waits for the answer and counts; messages that the session still holds when it ends are counted
+//! by the drop of this value.
 //!
 //! Invariant: each such message is counted once: as stored, as a duplicate or as dropped.
 
@@ -19,7 +19,7 @@ use crate::model::{AppendError, Appended};
 use crate::patterns::one_way::Sent;
 use crate::patterns::request_acknowledge::PublishError;
 
-/// Why messages are dropped that a session had in hand when its connection ended.
+/// Why messages are dropped that a session held when its connection ended.
 const DISCONNECTED: &str = "disconnected";
 
 type Answer = Result<Appended, AppendError>;
@@ -74,7 +74,7 @@ impl OneWay {
         }
     }
 
-    /// The block is handed over; its answer passes through here.
+    /// The block is sent on; its answer passes through here.
     pub(super) fn relay(
         &mut self,
         place: u64,
@@ -88,7 +88,7 @@ impl OneWay {
             if let Ok(Ok(appended)) = &answer {
                 messages.answered(appended);
             }
-            // Else the session sends it again, or is told that it can't.
+            // Else the session resends it, or learns that it can't.
             messages.handed_over.set(false);
             let unheard = match answer {
                 Ok(answer) => relay.send(answer).err(),
@@ -117,7 +117,7 @@ impl OneWay {
         }
     }
 
-    /// Messages that have no place yet will not have one.
+    /// Messages that have no place yet will not get one.
     pub(super) fn dropped(marks: &Marks, problem: &Problem) {
         metrics::one_way_dropped(problem.code().as_str(), marks.one_way_places().len() as u64);
     }

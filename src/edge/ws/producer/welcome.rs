@@ -1,5 +1,5 @@
-//! What a producer socket says first: the terms it works on. A name among them is the socket's until
-//! another one takes it.
+//! A producer socket's first frame: the terms it works on. A name among them belongs to the socket
+//! until another one takes it.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(in crate::edge::ws) struct Named {
     pub(in crate::edge::ws) claimed: Claimed,
 }
 
-/// Said at the start, and again when what an acknowledgement is worth has changed.
+/// Sent at the start, and again when the guarantee of an acknowledgement has changed.
 fn welcome(
     edge: &Edge,
     topic: &TopicHandle,
@@ -60,7 +60,7 @@ impl ProducerSession {
         }));
     }
 
-    /// Says the terms.
+    /// Sends the terms.
     pub(super) fn welcome(&mut self, context: &mut WebsocketContext<Self>) {
         let welcome =
             welcome(&self.edge, &self.topic, self.protocol, self.durability, self.resume_after);
