@@ -17,10 +17,11 @@
 //!                       │  Append
 //!                       ▼
 //!                     journal::commit              one thread: topics take turns
-//!                       │  topics: the machine     one request, one unit: offsets, stamps, what is new,
-//!                       │  it hosts                what becomes of settings; a fold over block headers
-//!                       │  units, packed           a commit has ≤ 2,000 messages or 1 MiB: chunks of
-//!                       │                          ~32 KiB, index pages, state; one fjall batch, one sync
+//!                       │  topics: the machine     one request, one unit: offsets, stamps, what
+//!                       │  it hosts                is new, settings; a fold over block headers
+//!                       │  units, packed           a commit has ≤ 2,000 messages or 1 MiB:
+//!                       │                          chunks of ~32 KiB, index pages, state;
+//!                       │                          one fjall batch, one sync
 //!          ┌────────────┼─────────────────────┐
 //!          ▼            ▼                     ▼
 //!       oneshot      queue: tail cache     HeadAdvanced ─► actors::topic    one a topic
@@ -69,8 +70,8 @@
 //! 5. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
 //! 6. [`patterns`]: publish and be acknowledged, or not; receipts; poll and tail.
 //! 7. [`edge`]: HTTP, WebSocket, what messages look like, bounds, the one table of errors.
-//! 8. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program, `weir bench`
-//!    among it, which measures all this from outside.
+//! 8. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program, `weir
+//!    bench` among it, which measures all this from outside.
 //!
 //! [`clock`] gives the time, [`metrics`] counts, and [`faults`] breaks things on purpose; anything
 //! may use them. [`log`] writes log lines without anything waiting for them. `exposed` opens

@@ -174,8 +174,8 @@ pub struct WriteStopped {
     pub error: io::Error,
 }
 
-/// Writes all of it, past the locks and buffers of [`std::io`]. Waits where a descriptor that is set
-/// to non-blocking (by a process that shares it) has no room.
+/// Writes all of it, past the locks and buffers of [`std::io`]. Waits where a descriptor that is
+/// set to non-blocking (by a process that shares it) has no room.
 ///
 /// # Errors
 /// The descriptor accepts no more.

@@ -53,7 +53,8 @@ pub struct Attach {
     pub reader: Reader,
     /// Shared with the reader.
     pub pending: Pending,
-    /// Held as long as the reader is notified; its drop shows the reader that it is no longer attached.
+    /// Held as long as the reader is notified; its drop shows the reader that it is no longer
+    /// attached.
     pub attachment: Attachment,
 }
 

@@ -1,7 +1,7 @@
 //! Open files: how many the limit allows, and the share of each part.
 //!
-//! A store that can't open a file ends for good, so its share is set aside first and connections get
-//! what is left; those beyond are refused with 429 like those beyond `limits.connections_max`.
+//! A store that can't open a file ends for good, so its share is set aside first and connections
+//! get what is left; those beyond are refused with 429 like those beyond `limits.connections_max`.
 //!
 //! Invariant: what all parts may have open together is at most the limit.
 
@@ -10,8 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Handles on each connection: the socket, and one to end its reading.
 const FILES_PER_CONNECTION: usize = 2;
-/// What the broker has open beside tables and connections, its threads' event queues included: 40 of
-/// them with two workers, and room for WAL files, tables that are being written, copies and checks.
+/// What the broker has open beside tables and connections, its threads' event queues included: 40
+/// of them with two workers, and room for WAL files, tables that are being written, copies and
+/// checks.
 const OWN_FILES: usize = 80;
 /// Table files that are kept open where the limit allows it.
 const TABLES_MAX: usize = 512;

@@ -1,6 +1,7 @@
 //! Untrusted text, in a form that a terminal shows as text only.
 //!
-//! A terminal obeys control characters: a message could move its cursor, set its title or have it type.
+//! A terminal obeys control characters: a message could move its cursor, set its title or have it
+//! type.
 
 use std::fmt::Write;
 

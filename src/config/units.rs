@@ -6,8 +6,8 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
 
-/// Reads milliseconds: a whole number, or a time with units (`ms`, `s`, `m`, `h`, `d`, `w`; a day has
-/// 24 hours).
+/// Reads milliseconds: a whole number, or a time with units (`ms`, `s`, `m`, `h`, `d`, `w`; a day
+/// has 24 hours).
 ///
 /// # Errors
 /// It is neither, negative, or not a whole number of milliseconds.

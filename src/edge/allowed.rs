@@ -1,7 +1,8 @@
 //! `allowed_origins` and `allowed_hosts` of broker.toml, in the form in which browsers send them.
 //!
-//! Invariant: every entry kept can match. An entry that means one origin or name only (case, a default
-//! port, a slash at the end) is kept in the browsers' form; one that no browser ever sends is refused.
+//! Invariant: every entry kept can match. An entry that means one origin or name only (case, a
+//! default port, a slash at the end) is kept in the browsers' form; one that no browser ever sends
+//! is refused.
 
 use std::net::IpAddr;
 

@@ -172,8 +172,8 @@ impl Pace {
         self.window.get_or_insert((now, 0));
     }
 
-    /// It was below the floor for a whole window, even if it is about to have taken the piece in hand;
-    /// else a window that is over begins anew.
+    /// It was below the floor for a whole window, even if it is about to have taken the piece in
+    /// hand; else a window that is over begins anew.
     fn is_below(&mut self, floor_bytes_per_s: u64, window: Duration, now: Instant) -> bool {
         let (Some((since, taken)), Some((_, in_hand))) = (self.window, self.piece) else {
             return false;

@@ -8,8 +8,8 @@
 //! A reply is sent when the commit has returned. [`Machine::cover`] is called before a start stops
 //! reading blocks again, so that their effects are in the state by then.
 //!
-//! **Starting.** [`Machine::load`] for every small value, then [`Machine::replay`] for the headers of
-//! blocks that no page covers, in the order of their commits, then [`Machine::recovered`].
+//! **Starting.** [`Machine::load`] for every small value, then [`Machine::replay`] for the headers
+//! of blocks that no page covers, in the order of their commits, then [`Machine::recovered`].
 
 use std::collections::HashMap;
 
@@ -91,7 +91,8 @@ pub struct Findings {
     pub damaged: bool,
     /// The journal is new.
     pub new: bool,
-    /// It is a copy that was not open before: its source may have continued, and so may other copies.
+    /// It is a copy that was not open before: its source may have continued, and so may other
+    /// copies.
     pub copied: bool,
 }
 

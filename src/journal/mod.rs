@@ -6,33 +6,34 @@
 //! **Invariants.**
 //! - One writer thread commits; nothing else writes. A commit is one fjall batch of whole units:
 //!   chunks, index pages that are due, state, positions.
-//! - A stream's blocks are numbered without holes, and follow each other in their offsets but where a
-//!   block gives some up. Sequences number the chunks of each log without holes.
-//! - A request is answered, its visible blocks shown to readers and all of them entered in the index
-//!   only after its commit has returned, and a commit with a unit that needs it returns after fdatasync.
+//! - A stream's blocks are numbered without holes, and follow each other in their offsets but where
+//!   a block gives some up. Sequences number the chunks of each log without holes.
+//! - A request is answered, its visible blocks shown to readers and all of them entered in the
+//!   index only after its commit has returned, and a commit with a unit that needs it returns after
+//!   fdatasync.
 //! - A block leaves what a start reads again only after what it did is in the state
 //!   ([`Machine::cover`]).
 //! - After a failed write or sync nothing is acknowledged any more ([`JournalObserver::failed`]).
 //! - What was found at a start to be lost is known ([`Findings`]) before anything is served.
 //!
 //! **On disk.** The end of this page has every byte. `DIR/lock` (taken first), `DIR/journal`
-//! (fjall's: its WAL and four keyspaces, see `store`), `DIR/durable` and `DIR/live` (how far it is safe,
-//! see `watermark`), and `DIR/aside` for files that were repaired.
+//! (fjall's: its WAL and four keyspaces, see `store`), `DIR/durable` and `DIR/live` (how far it is
+//! safe, see `watermark`), and `DIR/aside` for files that were repaired.
 //!
-//! **Write path.** [`Journal::ask`] → channel → `commit`: owners take turns (`fair_queue`), the machine
-//! fills units (`apply`), their blocks are packed into chunks (`packer`) → `store` commits once →
-//! `watermark` → index, [`JournalObserver::committed`], replies.
+//! **Write path.** [`Journal::ask`] → channel → `commit`: owners take turns (`fair_queue`), the
+//! machine fills units (`apply`), their blocks are packed into chunks (`packer`) → `store` commits
+//! once → `watermark` → index, [`JournalObserver::committed`], replies.
 //!
-//! **Read path.** [`Streams::read`] → in-memory tail of the stream's index, else its page → chunk by
-//! sequence → block, its checksum verified.
+//! **Read path.** [`Streams::read`] → in-memory tail of the stream's index, else its page → chunk
+//! by sequence → block, its checksum verified.
 //!
 //! **Recovery path.** lock → `salvage` checks fjall's files and repairs its WAL → fjall opens →
-//! `recovery`: small state, then the headers of the blocks that no page covers, in the order of their
-//! commits; what is missing → the machine says what it means → watermark anew → the writer starts. A
-//! clean stop leaves nothing to read again.
+//! `recovery`: small state, then the headers of the blocks that no page covers, in the order of
+//! their commits; what is missing → the machine says what it means → watermark anew → the writer
+//! starts. A clean stop leaves nothing to read again.
 //!
-//! **Beside it** `reclaim` drops what is old and gives the disk back, and `transfer` moves content as
-//! a whole: backup, restore, verify, rebuild.
+//! **Beside it** `reclaim` drops what is old and gives the disk back, and `transfer` moves content
+//! as a whole: backup, restore, verify, rebuild.
 //!
 //! No actix here and no runtime: writer and reclaimer are threads that answer oneshots; only the
 //! handle's few control calls await one.

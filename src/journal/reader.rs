@@ -170,8 +170,8 @@ impl Streams {
                 return Ok(entries.copied().collect());
             }
         }
-        // Not in the tail, so in a page: entries leave the tail only after their page is there. Where
-        // nothing holds the offset, what follows may begin a page, or the tail.
+        // Not in the tail, so in a page: entries leave the tail only after their page is there.
+        // Where nothing holds the offset, what follows may begin a page, or the tail.
         let behind = |entry: &IndexEntry| entry.count > 0 && entry.end_offset() > offset;
         let store = &self.0.store;
         if let Some(page) = store.page_at(stream, offset)? {

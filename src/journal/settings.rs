@@ -17,7 +17,8 @@ pub struct StorageSettings {
     /// acknowledgement fell from about 25 to 14 ms at 300,000 messages a second, and throughput by
     /// a tenth.
     pub memtable_bytes: u64,
-    /// Disk that fjall's WAL may take, in bytes; before that the oldest keyspace is forced to flush.
+    /// Disk that fjall's WAL may take, in bytes; before that the oldest keyspace is forced to
+    /// flush.
     pub wal_bytes_max: u64,
     /// Room that must be free on the disk for publishing to continue, in bytes, in addition to data
     /// in memory that has yet to be written; at most an eighth of the file system is asked for.

@@ -94,9 +94,9 @@ impl Unit {
         self.opened.push((stream, log));
     }
 
-    /// Appends a block with messages to a stream. Readers are notified of `visible` ones as soon as they
-    /// are committed; the others are only found by reading the stream. The commit gives the header's
-    /// number; the header's offsets follow the stream's last block.
+    /// Appends a block with messages to a stream. Readers are notified of `visible` ones as soon as
+    /// they are committed; the others are only found by reading the stream. The commit gives the
+    /// header's number; the header's offsets follow the stream's last block.
     pub fn append(&mut self, stream: StreamId, header: BlockHeader, block: Block, visible: bool) {
         self.appends.push(UnitAppend { stream, header, block: Some(block), visible });
     }

@@ -1,8 +1,9 @@
 //! The durable watermark: two small files outside fjall that say how far the journal is safe.
 //!
-//! `DIR/durable` is written after every commit, and synced at most a second later and at a stop. Recovery
-//! needs it to distinguish a torn tail, which was not acknowledged, from damage to acknowledged commits;
-//! and to know whether the process was killed, which loses nothing, or the power failed.
+//! `DIR/durable` is written after every commit, and synced at most a second later and at a stop.
+//! Recovery needs it to distinguish a torn tail, which was not acknowledged, from damage to
+//! acknowledged commits; and to know whether the process was killed, which loses nothing, or the
+//! power failed.
 //!
 //! The state serves this. Before `durable` is synced it is marked [`State::Image`], right after the
 //! sync [`State::Live`], and that is not synced. A process that is killed leaves `Live`, for the

@@ -1,4 +1,5 @@
-//! The results of storing messages: acknowledgement, outcome, durability, and why a block is refused.
+//! The results of storing messages: acknowledgement, outcome, durability, and why a block is
+//! refused.
 
 use std::sync::Arc;
 
@@ -80,7 +81,8 @@ pub enum AppendError {
     /// The topic gave up after too many restarts, or is damaged.
     #[error("the topic is quarantined")]
     Quarantined,
-    /// The block holds more than [`BLOCK_BYTES_MAX`](super::BLOCK_BYTES_MAX), and more than one message: send it in parts.
+    /// The block holds more than [`BLOCK_BYTES_MAX`](super::BLOCK_BYTES_MAX), and more than one
+    /// message: send it in parts.
     #[error("a block of {bytes} bytes is more than the {max} that are stored at once")]
     TooLarge {
         /// What it holds.
@@ -88,7 +90,8 @@ pub enum AppendError {
         /// What it may hold.
         max: usize,
     },
-    /// The store takes no messages for the time being: how much room there is, and how much is needed.
+    /// The store takes no messages for the time being: how much room there is, and how much is
+    /// needed.
     #[error("{0}")]
     StorageFull(Arc<str>),
     /// The store takes nothing any more.

@@ -1,7 +1,7 @@
 //! How old the journal is: the time that messages age by.
 
-/// Milliseconds that the journal has been in use, kills included. It never runs backwards, whatever the
-/// machine's clock does, and stands still while no broker runs.
+/// Milliseconds that the journal has been in use, kills included. It never runs backwards, whatever
+/// the machine's clock does, and stands still while no broker runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JournalAge(pub u64);
 

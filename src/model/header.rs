@@ -36,8 +36,8 @@ pub enum BlockKind {
 pub enum LastId {
     /// Ids are rising numbers.
     Number(u64),
-    /// Ids are positions in a source outside, of at most [`POSITION_BYTES_MAX`] bytes, that only the
-    /// source can compare.
+    /// Ids are positions in a source outside, of at most [`POSITION_BYTES_MAX`] bytes, that only
+    /// the source can compare.
     Position(Bytes),
 }
 

@@ -1,6 +1,7 @@
 //! Messages with a position: committed, and read.
 //!
-//! Invariant: bytes and position never change, so one block is shared by the cache and every reader.
+//! Invariant: bytes and position never change, so one block is shared by the cache and every
+//! reader.
 
 use bytes::Bytes;
 
@@ -89,7 +90,8 @@ pub struct Records<'a> {
     end: u64,
 }
 
-/// A reader's position within a block, so that it can continue there without reading what is before.
+/// A reader's position within a block, so that it can continue there without reading what is
+/// before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
     base_offset: u64,

@@ -1,4 +1,5 @@
-//! What a topic's readers receive beside messages: its extent, the limits of a read, and why it failed.
+//! What a topic's readers receive beside messages: its extent, the limits of a read, and why it
+//! failed.
 
 use std::sync::Arc;
 

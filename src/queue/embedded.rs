@@ -66,7 +66,8 @@ impl JournalObserver for FeedObserver {
     }
 
     fn failed(&self, error: &JournalError) {
-        // First: the broker is not ready from here on, however long it takes to log why and to exit.
+        // First: the broker is not ready from here on, however long it takes to log why and to
+        // exit.
         self.feed.failed.store(true, Ordering::Release);
         (self.failed)(error);
     }

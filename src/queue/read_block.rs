@@ -17,15 +17,16 @@ pub struct ReadBlock {
     may_expire: OnceLock<bool>,
 }
 
-/// A block's messages in JSON, within a frame that is sent to many readers as it is. Cloning shares it.
+/// A block's messages in JSON, within a frame that is sent to many readers as it is. Cloning shares
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockJson {
     frame: ByteString,
     messages: Range<usize>,
 }
 
-/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time; and the
-/// frame around it.
+/// What a message's JSON takes beside its payload, key and so on: names, offset, receipt, time; and
+/// the frame around it.
 const JSON_OVERHEAD_BYTES: usize = 192;
 
 impl Deref for ReadBlock {

@@ -3,7 +3,8 @@
 //! Readers receive a few messages at a time, and a block may hold thousands: without this cache
 //! each piece would have the whole block read and verified anew, by every reader of it.
 //!
-//! Invariants: the blocks together stay within the budget, but for a single one; the oldest go first.
+//! Invariants: the blocks together stay within the budget, but for a single one; the oldest go
+//! first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -45,12 +45,12 @@ impl Backup {
         journal::Backup::beginning()
     }
 
-    /// Gives the copy piece by piece, until it ends or `out` returns false. Blocks the calling thread on
-    /// the disk. A copy is given once: another call gives nothing.
+    /// Gives the copy piece by piece, until it ends or `out` returns false. Blocks the calling
+    /// thread on the disk. A copy is given once: another call gives nothing.
     ///
     /// # Errors
-    /// The store can't be read, or what is put aside can't be written. Blocks that are damaged are left
-    /// out; the restored directory reports them as missing.
+    /// The store can't be read, or what is put aside can't be written. Blocks that are damaged are
+    /// left out; the restored directory reports them as missing.
     pub fn write(&self, out: impl FnMut(Bytes) -> bool) -> Result<(), BackupError> {
         Ok(self.0.write(out)?)
     }

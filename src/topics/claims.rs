@@ -1,7 +1,8 @@
 //! Claims on producers' names: one socket at a time sends under a name.
 //!
-//! A newer claim fences the older: later blocks of the older are refused, whatever was in flight. So
-//! an id always belongs to the same message, and nothing is acknowledged for it that is not stored.
+//! A newer claim fences the older: later blocks of the older are refused, whatever was in flight.
+//! So an id always belongs to the same message, and nothing is acknowledged for it that is not
+//! stored.
 //!
 //! Invariants: claims are in memory only, as the sockets are; blocks of an unknown claim are
 //! refused if a later one may have been forgotten.
@@ -22,7 +23,8 @@ pub struct Claimed {
     pub last_id: Option<u64>,
     /// The claim's number; sent with each block.
     pub claim: u64,
-    /// Resolves to [`Fenced`] when another claim takes the name, and to an error when the topic is deleted.
+    /// Resolves to [`Fenced`] when another claim takes the name, and to an error when the topic is
+    /// deleted.
     pub fenced: oneshot::Receiver<Fenced>,
 }
 

@@ -1,8 +1,8 @@
 //! Epochs: gaps, damage, and how a start handles messages that may be lost.
 //!
-//! An epoch ends when acknowledged messages may be lost. Their offsets become an announced gap, or, as
-//! long as it is not accepted, damage that quarantines the topic. Every such change is a block of
-//! the topic's stream and a change of its record, in one unit.
+//! An epoch ends when acknowledged messages may be lost. Their offsets become an announced gap, or,
+//! as long as it is not accepted, damage that quarantines the topic. Every such change is a block
+//! of the topic's stream and a change of its record, in one unit.
 
 use super::catalogue::Topic;
 use super::change::TopicChangeError;

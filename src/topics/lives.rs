@@ -1,9 +1,10 @@
 //! Lives: what distinguishes a restored journal from its source.
 //!
-//! A copy continues where it was taken, and its source, or another copy of it, may have done the same.
-//! Everything issued from then on must differ: the copy begins a life of its own, with a secret of its
-//! own for receipts, epochs beyond all that an earlier life may have used, and offsets far from those.
-//! Likewise for a topic that is deleted and created again under its name: its epochs continue.
+//! A copy continues where it was taken, and its source, or another copy of it, may have done the
+//! same. Everything issued from then on must differ: the copy begins a life of its own, with a
+//! secret of its own for receipts, epochs beyond all that an earlier life may have used, and
+//! offsets far from those. Likewise for a topic that is deleted and created again under its name:
+//! its epochs continue.
 //!
 //! Invariants: an epoch is never used twice under a name; a receipt that one life issues means
 //! nothing in another one, but that of a message which both have means the same.
@@ -20,13 +21,14 @@ const LIVES: &str = "lives";
 const FLOOR: &str = "epochs/";
 /// Number of floors; names share them by their hash, so that memory of deleted names is bounded.
 const FLOORS: usize = 4_096;
-/// Ingest sequences and offsets of a life begin at a multiple of this, more than a topic takes in weeks
-/// at a million messages a second.
+/// Ingest sequences and offsets of a life begin at a multiple of this, more than a topic takes in
+/// weeks at a million messages a second.
 const SEQUENCES: u64 = 1 << 40;
 /// Receipts hold 48 bits of a sequence.
 const LIVES_MAX: u64 = 255;
-/// Epochs of a life begin at the milliseconds since 2025 by the clock, times this: two copies of one
-/// source are not made in the same millisecond. Numbers stay below 2^53, which all clients can represent.
+/// Epochs of a life begin at the milliseconds since 2025 by the clock, times this: two copies of
+/// one source are not made in the same millisecond. Numbers stay below 2^53, which all clients can
+/// represent.
 const EPOCHS_A_MS: u64 = 1 << 4;
 const MS_TO_2025: u64 = 1_735_689_600_000;
 
@@ -117,8 +119,8 @@ impl Lives {
         }
     }
 
-    /// Begins a life: this journal is a copy. `highest` are the highest ingest sequence and epoch of
-    /// all topics, `next_topic` the next topic's number.
+    /// Begins a life: this journal is a copy. `highest` are the highest ingest sequence and epoch
+    /// of all topics, `next_topic` the next topic's number.
     ///
     /// # Errors
     /// There were too many.

@@ -58,8 +58,8 @@ impl Start {
         }
     }
 
-    /// Blocks from this number on will be replayed, though a snapshot may cover them: other parts of it
-    /// may be lost.
+    /// Blocks from this number on will be replayed, though a snapshot may cover them: other parts
+    /// of it may be lost.
     pub(super) fn rewind(
         &mut self,
         topic: TopicId,

@@ -41,8 +41,8 @@ pub async fn restore(
     open(directory, imported).await
 }
 
-/// Makes a new data directory of what can be read of another one. `progress` is called with the bytes of
-/// messages saved so far. Returns what was saved, and what could not be read.
+/// Makes a new data directory of what can be read of another one. `progress` is called with the
+/// bytes of messages saved so far. Returns what was saved, and what could not be read.
 ///
 /// # Errors
 /// The source can't be listed, or the new directory exists already or can't be written.

@@ -44,6 +44,9 @@ const LINES_MAX: usize = 360;
 /// Longest function, in lines from its first to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// Longest line of a comment, in characters; a table's row may be longer. Code is rustfmt's.
+const COLUMNS_MAX: usize = 100;
+
 struct Source {
     /// Below `src`, with slashes.
     path: String,
@@ -132,6 +135,13 @@ fn violations(sources: &[Source]) -> Vec<String> {
         if source.code.lines().count() > LINES_MAX {
             complain(format!("is longer than {LINES_MAX} lines: two rooms would be clearer"));
         }
+        for (n, line) in source.code.lines().enumerate() {
+            let words = line.trim_start();
+            let is_text = words.starts_with("//") && !words.contains(" | ");
+            if is_text && line.chars().count() > COLUMNS_MAX {
+                complain(format!("line {} is longer than {COLUMNS_MAX} columns", n + 1));
+            }
+        }
         for (name, lines) in source.functions() {
             if lines > FUNCTION_LINES_MAX {
                 complain(format!("`{name}` has {lines} lines, more than {FUNCTION_LINES_MAX}"));
@@ -184,6 +194,7 @@ fn a_source_of_another_shape_is_noticed() {
         ("edge/utils.rs", "//! x", "`utils` says nothing"),
         ("shelf/x.rs", "//! x", "is no part of the map"),
         ("edge/y.rs", &format!("//! x{}", "\n".repeat(LINES_MAX + 1)), "is longer than"),
+        ("edge/v.rs", &format!("//! x{}", "x".repeat(COLUMNS_MAX)), "line 1 is longer than 100"),
         (
             "edge/z.rs",
             &format!(

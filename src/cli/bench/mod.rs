@@ -61,7 +61,8 @@ pub(super) struct Bench {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
-    /// Write a page with the figures and their curves; to standard output, with `-`, in place of the text
+    /// Write a page with the figures and their curves; to standard output, with `-`, in place of
+    /// the text
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }

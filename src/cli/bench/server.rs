@@ -23,8 +23,8 @@ pub(super) struct OwnServer {
 }
 
 impl OwnServer {
-    /// Starts this very program with these arguments; `{}` among them becomes a data directory, made
-    /// within the one given.
+    /// Starts this very program with these arguments; `{}` among them becomes a data directory,
+    /// made within the one given.
     pub(super) async fn start(arguments: &[&str], within: &Path) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("weir-bench-").tempdir_in(within);
         let directory = directory.with_context(|| within.display().to_string())?;

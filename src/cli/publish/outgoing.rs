@@ -83,7 +83,8 @@ fn is_long_when_escaped(bytes: &[u8]) -> bool {
 
 fn data<'a>(content_type: &str, bytes: &'a [u8]) -> Data<'a> {
     match (PayloadKind::of(content_type), std::str::from_utf8(bytes)) {
-        // Unchanged, since a re-encoding could change numbers; white space around it would be dropped.
+        // Unchanged, since a re-encoding could change numbers; white space around it would be
+        // dropped.
         (PayloadKind::Json, Ok(text)) if text.trim() == text => match serde_json::from_str(text) {
             Ok(data) => Data::Json { data },
             // The broker reports what is wrong with it.

@@ -31,7 +31,8 @@ pub(super) struct Serve {
     /// Data directory
     #[arg(long, value_name = "DIR", value_parser = directory())]
     data: Option<PathBuf>,
-    /// Listen on an address that other machines can reach, though nothing is encrypted or authenticated
+    /// Listen on an address that other machines can reach, though nothing is encrypted or
+    /// authenticated
     #[arg(long)]
     insecure: bool,
     /// The format of logs on standard error
@@ -78,7 +79,8 @@ impl Serve {
     }
 }
 
-/// Variables that are text; one of weir's that is not is refused, since its default would replace it.
+/// Variables that are text; one of weir's that is not is refused, since its default would replace
+/// it.
 fn environment() -> Result<Vec<(String, String)>, Usage> {
     let mut environment = Vec::new();
     for (name, value) in std::env::vars_os() {

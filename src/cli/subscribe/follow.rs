@@ -59,7 +59,8 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// Reads a tail until the count is reached or it ends; returns the broker's reason, if it gave one.
+    /// Reads a tail until the count is reached or it ends; returns the broker's reason, if it gave
+    /// one.
     async fn read(&mut self, mut socket: Socket) -> anyhow::Result<Option<anyhow::Error>> {
         while !self.printer.is_done() {
             match socket.next().await {

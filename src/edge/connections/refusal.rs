@@ -1,7 +1,8 @@
 //! What actix-http refuses by itself: found in its output, and replaced by a problem object.
 //!
 //! Its answers have a status, a date and nothing else; no answer of the broker's own is like that,
-//! since they all have `Cache-Control`. Which field is wrong is found by parsing the head once more.
+//! since they all have `Cache-Control`. Which field is wrong is found by parsing the head once
+//! more.
 
 use std::time::SystemTime;
 

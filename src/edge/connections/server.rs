@@ -1,6 +1,7 @@
 //! The server: listens, and gives every connection a [`ClientStream`] and a place in the count.
 //!
-//! It sets up what `actix_web::HttpServer` does, but for the stream, which cannot be replaced there.
+//! It sets up what `actix_web::HttpServer` does, but for the stream, which cannot be replaced
+//! there.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -91,7 +92,8 @@ where
         })
     };
     let server = builder
-        // Connections within `spare` get a refusal; this is the backstop for those that send no request.
+        // Connections within `spare` get a refusal; this is the backstop for those that send no
+        // request.
         .max_concurrent_connections((connections_max + spare).div_ceil(workers))
         .workers(workers)
         .disable_signals()

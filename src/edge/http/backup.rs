@@ -37,7 +37,8 @@ pub(super) async fn backup(
     let runtime = tokio::runtime::Handle::current();
     let outgoing = edge.outgoing.clone();
     let write = move || {
-        // A client that does not read delays others for a bounded time only: retention waits for the copy.
+        // A client that does not read delays others for a bounded time only: retention waits for
+        // the copy.
         let send = |part: Part| {
             let mut patience = Patience::new(STALL_MAX);
             runtime.block_on(patience.wait(sender.send(part))).is_some_and(|sent| sent.is_ok())

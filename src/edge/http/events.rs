@@ -28,7 +28,8 @@ use crate::model::{Gap, NoPosition, Position};
 use crate::patterns::publish_subscribe::{self, Start};
 use crate::queue::{ReadError, ReadLimits};
 
-/// A comment is sent at least this often (API.md), for intermediaries that close silent connections.
+/// A comment is sent at least this often (API.md), for intermediaries that close silent
+/// connections.
 const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]

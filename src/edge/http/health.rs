@@ -1,4 +1,5 @@
-//! `/livez` and `/readyz`: for supervisors that restart the broker, and balancers that send it work.
+//! `/livez` and `/readyz`: for supervisors that restart the broker, and balancers that send it
+//! work.
 
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, Responder};
@@ -12,8 +13,8 @@ pub(super) async fn live(_: NoQuery) -> impl Responder {
     Json(json!({ "live": true }))
 }
 
-/// Ready unless draining, out of disk space or without a journal; a topic that does not work does not
-/// take the node out of service.
+/// Ready unless draining, out of disk space or without a journal; a topic that does not work does
+/// not take the node out of service.
 pub(super) async fn ready(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     let topics = edge.supervisor.directory().topics();
     if let Some(reason) = edge.not_ready() {

@@ -184,8 +184,8 @@ impl Pages {
         }
     }
 
-    /// The blocks from `next` on for a plan; kept as far as there is room, so that they are not read
-    /// from the disk twice.
+    /// The blocks from `next` on for a plan; kept as far as there is room, so that they are not
+    /// read from the disk twice.
     pub(super) async fn planned_blocks(
         &mut self,
         limits: ReadLimits,

@@ -218,7 +218,8 @@ impl Reading {
             let bytes = budget.bytes.min(PLANNED_AT_ONCE_BYTES);
             let limits = ReadLimits { messages: budget.messages, bytes };
             let blocks = match self.pages.planned_blocks(limits).await {
-                // The planned part can be sent and names the next position: the next poll gets the error.
+                // The planned part can be sent and names the next position: the next poll gets the
+                // error.
                 Err(_) if messages > 0 => break,
                 read => read?,
             };

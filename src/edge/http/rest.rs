@@ -17,7 +17,8 @@ pub(super) enum Rest {
     Block { block: Weak<ReadBlock>, base_offset: u64, at: usize },
     /// Of a text that has room of its own.
     Text { text: Bytes, room: Permit },
-    /// Of the text of the message at this offset, which is encoded anew each time, from this byte on.
+    /// Of the text of the message at this offset, which is encoded anew each time, from this byte
+    /// on.
     Message { offset: u64, now: JournalAge, at: usize, whole: usize },
 }
 

@@ -1,4 +1,5 @@
-//! How long an answer may be held back, and for which stage: `?until=` and `Prefer: wait` (RFC 7240).
+//! How long an answer may be held back, and for which stage: `?until=` and `Prefer: wait` (RFC
+//! 7240).
 
 use std::time::Duration;
 

@@ -92,8 +92,9 @@ impl ToJson<'_> {
     }
 }
 
-/// Appends JSON text as the MessagePack value that is exactly equal; returns `None`, and appends nothing,
-/// if there is none (it is nested too deep, or holds a number that is neither integer nor double).
+/// Appends JSON text as the MessagePack value that is exactly equal; returns `None`, and appends
+/// nothing, if there is none (it is nested too deep, or holds a number that is neither integer nor
+/// double).
 pub(crate) fn append_json(out: &mut Vec<u8>, json: &[u8]) -> Option<()> {
     if !json_text::fits_messagepack(json) {
         return None;

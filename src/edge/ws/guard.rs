@@ -3,10 +3,11 @@
 //! That reader takes whatever its stream yields into a buffer without bound, and the codec checks a
 //! frame's size only when the whole frame is there. So the guard parses the frame headers as the
 //! bytes pass (RFC 6455 §5.2), refuses a declared length over the limit and any breach of the
-//! standard at once, and yields no more than a budget of bytes until the session has taken the frames
-//! it already got. A frame that has begun passes to its end, since it can't be taken before; its
-//! length has been checked. A frame larger than the budget is held here until it is complete: the
-//! codec would reserve memory for its declared length at once, whether the bytes ever arrive or not.
+//! standard at once, and yields no more than a budget of bytes until the session has taken the
+//! frames it already got. A frame that has begun passes to its end, since it can't be taken before;
+//! its length has been checked. A frame larger than the budget is held here until it is complete:
+//! the codec would reserve memory for its declared length at once, whether the bytes ever arrive or
+//! not.
 //!
 //! A refused frame and a broken connection are ends of the stream here: on an error that reader
 //! would discard the complete frames it still holds.

@@ -105,7 +105,8 @@ impl DiskSpace {
         }
     }
 
-    /// Why nothing more can be accepted now, if so. Measures the disk when the last measurement is old.
+    /// Why nothing more can be accepted now, if so. Measures the disk when the last measurement is
+    /// old.
     pub(super) fn refusal(&mut self, unflushed: u64) -> Option<AppendRefused> {
         let recent = self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN_AFTER);
         if !recent || self.written >= LOOK_AGAIN_BYTES {

@@ -55,7 +55,8 @@ impl<M: Machine> Writer<M> {
         self.commit(commit)
     }
 
-    /// Records that the content has been examined. The tails of `paged` are written with this batch.
+    /// Records that the content has been examined. The tails of `paged` are written with this
+    /// batch.
     pub(super) fn put_examined(
         &mut self,
         stale: &[(StreamId, PageStart)],

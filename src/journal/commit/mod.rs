@@ -1,14 +1,15 @@
 //! The one thread that writes: group commit.
 //!
-//! It takes all that waits (up to about [`COMMIT_MESSAGES`] messages or [`COMMIT_BYTES`] bytes), lets
-//! the machine turn it into units (`apply`), commits these as one batch (`write`), syncs once if any
-//! of them needs that, and answers all. While a sync runs, the next commit gathers; the
-//! [pacing](CommitPacing) of commits predicts whether more is about to arrive, and owners take turns
-//! (`fair_queue`). Only units that may wait for their sync need a clock, and the watermark file.
+//! It takes all that waits (up to about [`COMMIT_MESSAGES`] messages or [`COMMIT_BYTES`] bytes),
+//! lets the machine turn it into units (`apply`), commits these as one batch (`write`), syncs once
+//! if any of them needs that, and answers all. While a sync runs, the next commit gathers; the
+//! [pacing](CommitPacing) of commits predicts whether more is about to arrive, and owners take
+//! turns (`fair_queue`). Only units that may wait for their sync need a clock, and the watermark
+//! file.
 //!
 //! Invariants: replies are given in the order of their requests; every commit is numbered and
-//! carries the number of commits that are durable; after a failure every command is refused with it;
-//! a unit is in a commit whole or not at all.
+//! carries the number of commits that are durable; after a failure every command is refused with
+//! it; a unit is in a commit whole or not at all.
 
 mod apply;
 mod disk_space;
@@ -56,8 +57,8 @@ use watchdog::Watchdog;
 const COMMIT_MESSAGES: u64 = 2_000;
 /// Bytes after which a commit takes no more.
 const COMMIT_BYTES: usize = 1024 * 1024;
-/// Full memtables that may wait to be written as tables: twice what four keyspaces reach by themselves
-/// before fjall's own brake holds them.
+/// Full memtables that may wait to be written as tables: twice what four keyspaces reach by
+/// themselves before fjall's own brake holds them.
 const UNFLUSHED_MEMTABLES_MAX: u64 = 32;
 
 /// The writer's parts.

@@ -59,7 +59,8 @@ impl<M: Machine> Writer<M> {
 
     /// Puts tails into a batch as pages, if the machine covers the effects of their blocks; the
     /// others are left out of `streams` and stay tails. With `all` they are put as pages, too, but
-    /// their streams' extents stay behind, so that the first start of a copy reads the blocks again.
+    /// their streams' extents stay behind, so that the first start of a copy reads the blocks
+    /// again.
     pub(super) fn put_pages(
         &mut self,
         streams: &mut Vec<StreamId>,

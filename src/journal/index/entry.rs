@@ -54,7 +54,8 @@ impl IndexEntry {
         (self.number, self.base_offset, self.crc) == (other.number, other.base_offset, other.crc)
     }
 
-    /// It lies below the low watermark. A block without messages does so once a message after it does.
+    /// It lies below the low watermark. A block without messages does so once a message after it
+    /// does.
     pub(crate) fn is_below(&self, first: u64) -> bool {
         self.end_offset() <= first && (self.count > 0 || self.base_offset < first)
     }

@@ -6,8 +6,9 @@
 //! (`commit::page_queue`), so that recovery has little to read and memory holds little.
 //!
 //! Invariants: a stream's entries rise in number, offsets and time; an entry leaves the tail only
-//! after the page that holds it is committed, so a reader that misses in the tail finds the page. The
-//! meaning of offsets between entries that do not follow each other is up to the stream's owner.
+//! after the page that holds it is committed, so a reader that misses in the tail finds the page.
+//! The meaning of offsets between entries that do not follow each other is up to the stream's
+//! owner.
 
 mod entry;
 mod extent;

@@ -25,7 +25,8 @@ impl<R: Request> Reclaimer<R> {
             let Ok(directory) = chunk::directory(place, &chunk) else { continue };
             for found in directory.blocks {
                 let readable = chunk::verify(&chunk, &found.entry).is_ok();
-                // A block whose page can't be read stays where it is, and blocks dropping what follows.
+                // A block whose page can't be read stays where it is, and blocks dropping what
+                // follows.
                 let page = self.needed_in(&found).ok().flatten();
                 if let Some(page) = page.filter(|_| readable) {
                     let body = chunk::body(&chunk, &found.entry);

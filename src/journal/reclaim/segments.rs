@@ -1,8 +1,8 @@
 //! How many bytes of blocks are still kept, by their position in a log.
 //!
-//! A log's sequences are counted off in segments of [`SEGMENT_CHUNKS`]. The writer adds what it writes
-//! and takes off what is trimmed; what is below the first segment with something live can be dropped
-//! from the disk.
+//! A log's sequences are counted off in segments of [`SEGMENT_CHUNKS`]. The writer adds what it
+//! writes and takes off what is trimmed; what is below the first segment with something live can be
+//! dropped from the disk.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

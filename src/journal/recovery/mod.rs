@@ -208,7 +208,8 @@ impl RecoveredStream {
         next
     }
 
-    /// The head is not before the low watermark: blocks may have been removed before any page had them.
+    /// The head is not before the low watermark: blocks may have been removed before any page had
+    /// them.
     fn begin_head(&mut self) {
         let extent = &mut self.index.extent;
         extent.head = extent.head.max(extent.first);

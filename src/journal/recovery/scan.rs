@@ -147,8 +147,8 @@ impl<'a, M: Machine> Scan<'a, M> {
         Ok(())
     }
 
-    /// Reads the chunks of both logs from `indexed_sequence` to their ends, in the order of commits;
-    /// within a commit those of `short` first.
+    /// Reads the chunks of both logs from `indexed_sequence` to their ends, in the order of
+    /// commits; within a commit those of `short` first.
     pub(super) fn run(&mut self) -> Result<(), JournalError> {
         let mut next = Log::ALL.map(|log| self.positions.log(log).indexed_sequence);
         let mut ahead: [Option<Read>; 2] = [None, None];

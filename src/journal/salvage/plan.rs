@@ -75,13 +75,15 @@ pub(super) fn plan(files: &[FoundFile], durable: u64, journal: Option<u64>) -> P
         let expected = before.map_or(commits, |last| last.commits + 1);
         if commits > expected {
             plan.missing(expected..=commits - 1, before);
-            // Batches behind a hole beyond the watermark must be dropped, else the loss were no suffix.
+            // Batches behind a hole beyond the watermark must be dropped, else the loss were no
+            // suffix.
             cut |= commits - 1 > durable;
         } else if before.is_none()
             && first_is_damaged(files)
             && batch.positions.examined_commits < commits
         {
-            // The commits before the first complete batch are unknown: every earlier one may have existed.
+            // The commits before the first complete batch are unknown: every earlier one may have
+            // existed.
             let examined = batch.positions.examined_commits;
             plan.missing(examined + 1..=commits - 1, None);
         }

@@ -3,15 +3,17 @@
 //! A WAL file is a run of batches (fjall 3, `src/journal/entry.rs`), then zeros:
 //!
 //! ```text
-//! batch  start u8 = 1 · items u32 · seqno u64, then the items, then end u8 = 3 · xxh3 u64 · "FJL\x03"
+//! batch  start u8 = 1 · items u32 · seqno u64, then the items,
+//!        then end u8 = 3 · xxh3 u64 · "FJL\x03"
 //! item   u8 = 2 · value type u8 · compression u8 · keyspace u64 · key len u16 · value len u32 ·
 //!        stored len u32 · key · value
 //! clear  u8 = 4 · keyspace u64
 //! ```
 //!
-//! little endian; the hash covers the items only. fjall stops at the first byte it does not understand
-//! and drops the rest, or refuses the whole file. This reader continues at the next complete batch,
-//! accepts a batch of which only the start marker is damaged, and reports what it skipped.
+//! little endian; the hash covers the items only. fjall stops at the first byte it does not
+//! understand and drops the rest, or refuses the whole file. This reader continues at the next
+//! complete batch, accepts a batch of which only the start marker is damaged, and reports what it
+//! skipped.
 //!
 //! Invariants: a [`Batch`] holds exactly what was written, and our [`Positions`] with it (every
 //! commit of the journal has them). Nothing is written here.

@@ -5,10 +5,11 @@
 //! - `meta`: state that is read at each start.
 //!
 //! `format.md` has all keys and values. The settings here and their reasons are in DESIGN §4: few
-//! keyspaces and at least two workers, small memtables, no WAL compression. fjall 3.1.13 can deadlock
-//! its own workers (fewer workers or smaller memtables make it likely; with these it was not seen in
-//! three minutes of full load, with memtables of 1 MiB it was); the writer notices and stops. No other
-//! file uses fjall, but `wal`, `manifest` and `raw` know its formats; [`JournalError`] wraps its error.
+//! keyspaces and at least two workers, small memtables, no WAL compression. fjall 3.1.13 can
+//! deadlock its own workers (fewer workers or smaller memtables make it likely; with these it was
+//! not seen in three minutes of full load, with memtables of 1 MiB it was); the writer notices and
+//! stops. No other file uses fjall, but `wal`, `manifest` and `raw` know its formats;
+//! [`JournalError`] wraps its error.
 //!
 //! Invariants: a database is made aside and then renamed, so that a crash meanwhile leaves none;
 //! every batch holds [`Positions`], which `salvage` relies on.

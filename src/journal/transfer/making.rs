@@ -1,4 +1,5 @@
-//! A directory in the making: under a temporary name until it is complete, and removed if it never is.
+//! A directory in the making: under a temporary name until it is complete, and removed if it never
+//! is.
 //!
 //! Invariant: only a complete directory gets the real name.
 

@@ -138,7 +138,8 @@ impl Backup {
                     chunk::verify(chunk, &entry).is_ok().then_some((chunk, here))
                 });
                 let Some((chunk, found)) = found else {
-                    // Below the low watermark it may be gone; else the restored copy reports its absence.
+                    // Below the low watermark it may be gone; else the restored copy reports its
+                    // absence.
                     let (offset, sequence) = (entry.base_offset, entry.sequence.0);
                     tracing::warn!(%stream, offset, sequence, "a block is left out of the copy");
                     continue;
@@ -172,7 +173,8 @@ fn piece(stream: StreamId, log: Log, found: &Found, body: Bytes) -> Piece {
     }
 }
 
-/// The value of a key that belongs to the content: its checksum verified, none of a deleted owner's.
+/// The value of a key that belongs to the content: its checksum verified, none of a deleted
+/// owner's.
 fn content(
     key: &StateKey,
     sealed: &Bytes,

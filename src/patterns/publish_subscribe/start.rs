@@ -76,7 +76,8 @@ fn at(position: Position, record: &TopicRecord, extent: &TopicExtent) -> Beginni
     }
     let ended = (epoch < record.epoch).then(|| record.end_of(epoch)).flatten();
     if let Some(end) = ended {
-        // Messages that the client saw beyond the end are not here: reading meets the gap announced there.
+        // Messages that the client saw beyond the end are not here: reading meets the gap announced
+        // there.
         let next = offset.min(end);
         return Beginning { offset: next.max(extent.first), gap: Gap::before(next, extent.first) };
     }

@@ -57,8 +57,9 @@ impl From<Unavailable> for PublishError {
 /// How long a publish that met a deletion waits for its end before it creates the topic anew.
 const DELETION_WAIT: Duration = Duration::from_millis(1);
 
-/// Stores one block in the topic of that name, created if the policy allows that, and waits until it
-/// is safe at the topic's level. A deletion that it meets comes before it: the topic is created anew.
+/// Stores one block in the topic of that name, created if the policy allows that, and waits until
+/// it is safe at the topic's level. A deletion that it meets comes before it: the topic is created
+/// anew.
 ///
 /// # Errors
 /// As [`publish`], and [`TopicChangeError`] if there is no topic and none can be created.

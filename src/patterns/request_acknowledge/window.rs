@@ -59,7 +59,8 @@ impl<T> SendWindow<T> {
         self.next_place
     }
 
-    /// Adds a block. Returns its place if it is to be handed over now; else a resend will include it.
+    /// Adds a block. Returns its place if it is to be handed over now; else a resend will include
+    /// it.
     pub fn push(&mut self, block: Block, tag: T) -> Option<u64> {
         let place = self.next_place;
         self.next_place += 1;
@@ -69,7 +70,8 @@ impl<T> SendWindow<T> {
         now.then_some(place)
     }
 
-    /// The block was stored. Returns the tags of all blocks whose turn has come, and what to send again.
+    /// The block was stored. Returns the tags of all blocks whose turn has come, and what to send
+    /// again.
     pub fn stored(&mut self, place: u64, appended: Appended) -> (Vec<(T, Appended)>, Resend) {
         self.set(place, State::Stored(appended));
         let mut answered = Vec::new();

@@ -37,7 +37,8 @@ pub(super) enum Side {
     Outgoing,
 }
 
-/// Puts a part of a snapshot: its tag, what follows that in the key, and the value; `None` removes it.
+/// Puts a part of a snapshot: its tag, what follows that in the key, and the value; `None` removes
+/// it.
 pub(super) type Put<'a> = &'a mut dyn FnMut(u8, &[u8], Option<Vec<u8>>);
 
 /// See the module.
@@ -140,8 +141,8 @@ impl Fold {
     }
 
     /// Loads what a snapshot holds: values by tag and rest of the key, each tag's in the order of
-    /// their keys, without the messages of `gaps`, which were given up since. False when one of them
-    /// can't be read; nothing is changed then.
+    /// their keys, without the messages of `gaps`, which were given up since. False when one of
+    /// them can't be read; nothing is changed then.
     pub(super) fn restore(&mut self, saved: &[(u8, Bytes, Bytes)], gaps: &[Gap]) -> bool {
         let Memory::Cold(pending) = &mut self.memory else { return true };
         let mut remembered = Remembered::default();

@@ -1,5 +1,5 @@
-//! The fold against itself: whatever is saved, cooled, restored and replayed on the way, it knows what
-//! one that never left memory knows.
+//! The fold against itself: whatever is saved, cooled, restored and replayed on the way, it knows
+//! what one that never left memory knows.
 
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 //!
 //! Bounded by age and count (the topic's settings). It is durable without being written message by
 //! message: an id whose block a start reads again is found in that block's header; when the block
-//! leaves what a start reads, the ids that came since the last time are saved as one piece. A piece is
-//! removed once none of its ids is remembered. So the window outlives both restarts and the messages
-//! themselves.
+//! leaves what a start reads, the ids that came since the last time are saved as one piece. A piece
+//! is removed once none of its ids is remembered. So the window outlives both restarts and the
+//! messages themselves.
 //!
 //! Invariants: ids leave in the order they came; an id used anew after it left is another entry. A
 //! window that is made larger may find ids again that had left the smaller one.
@@ -109,8 +109,9 @@ impl Window {
 
     /// Enters a message.
     pub(super) fn enter(&mut self, print: Fingerprint, ingest: u64, offset: u64, age_ms: u64) {
-        // Found again in a piece and in a block: once is enough. Under another sequence, or later, it is
-        // the id of a message that had left the window, used anew: sequences of two origins can be equal.
+        // Found again in a piece and in a block: once is enough. Under another sequence, or later,
+        // it is the id of a message that had left the window, used anew: sequences of two origins
+        // can be equal.
         let same = |known: &Entry| known.ingest == ingest && known.age_ms == age_ms;
         if self.find(print.id).is_some_and(same) {
             return self.set_offset(print.id, ingest, offset);

@@ -1,7 +1,7 @@
 //! Messages as clients receive them, a page at a time, in each of the supported forms.
 //!
-//! A whole block's JSON is written once and kept with it (`whole`), so a fan-out to a thousand tails
-//! costs one encoding.
+//! A whole block's JSON is written once and kept with it (`whole`), so a fan-out to a thousand
+//! tails costs one encoding.
 
 mod json;
 mod msgpack;

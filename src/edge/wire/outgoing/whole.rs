@@ -1,4 +1,5 @@
-//! Whole blocks in JSON: written once, kept with the block, and sent to every reader that takes all of it.
+//! Whole blocks in JSON: written once, kept with the block, and sent to every reader that takes all
+//! of it.
 
 use std::ops::Range;
 
