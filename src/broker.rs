@@ -1,7 +1,8 @@
 //! The composition root: the only file that knows every part, and the order they start and stop.
 //!
-//! Start: journal (recovers) → queue → supervisor → edge → listening. Stop: no new work, sockets
-//! see their last acknowledgement and close, the server ends, the journal syncs and ends.
+//! Start: journal (recovers) → queue → supervisor → topic service → edge → listening. Stop: no new
+//! work, sockets see their last acknowledgement and close, the server ends, the journal syncs and
+//! ends.
 
 mod descriptors;
 
@@ -16,7 +17,8 @@ use actix_web::{App, web};
 use anyhow::Context;
 use tokio::sync::{Semaphore, watch};
 
-use crate::actors::supervisor::{RestartPolicy, Supervisor, TopicPolicy};
+use crate::actors::supervisor::{RestartPolicy, Supervisor};
+use crate::actors::topic_service::{TopicPolicy, TopicService};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::edge::admission::Admission;
@@ -50,7 +52,7 @@ pub async fn run(
     config.storage.open_tables_max = Some(descriptors.tables);
     let clock = Clock::system();
     let core = Core::start(&config, &clock).await?;
-    let topics = core.topics.clone();
+    let store = core.store.clone();
     let (drain, draining) = watch::channel(false);
     let edge = web::Data::new(edge(&config, core, clock, draining));
     upkeep(edge.outgoing.clone());
@@ -65,45 +67,47 @@ pub async fn run(
     answer_what_was_taken(&edge, Duration::from_millis(config.server.drain_timeout_ms)).await;
     handle.stop(true).await;
     server.await.context("the server")?.context("the server")?;
-    topics.stop().await.context("stopping the journal")?;
+    store.stop().await.context("stopping the journal")?;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// What works without a client.
 struct Core {
-    topics: Topics,
+    store: Topics,
     queue: Queue,
     supervisor: Arc<Supervisor>,
+    topics: Arc<TopicService>,
 }
 
 impl Core {
     /// Recovers the journal and starts the actors of its topics.
     async fn start(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
         let feed = Feed::new(config.limits.tail_cache_bytes_max);
-        let Opened { topics, records } =
+        let Opened { topics: store, records } =
             Topics::open(&config.storage, clock.clone(), feed.observer(journal_failed))?;
         tracing::info!(path = %config.storage.path.display(), topics = records.len(), "recovered");
-        let queue = Queue::Embedded(Embedded::new(topics.clone(), feed)?);
+        let queue = Queue::Embedded(Embedded::new(store.clone(), feed)?);
         // The threads stay for as long as there are handles.
         let arbiters = (0..config.supervision.threads).map(|_| Arbiter::new().handle());
         let supervisor = Supervisor::new(
-            topics.clone(),
+            store.clone(),
             queue.clone(),
-            records,
             arbiters.collect(),
             restart_policy(config),
-            TopicPolicy {
-                auto_create: config.auto_create_topics,
-                topics_max: config.limits.topics_max,
-                defaults: config.topic_defaults,
-            },
         );
+        let policy = TopicPolicy {
+            auto_create: config.auto_create_topics,
+            topics_max: config.limits.topics_max,
+            defaults: config.topic_defaults,
+        };
+        let (of_store, of_queue) = (store.clone(), queue.clone());
+        let topics = TopicService::new(of_store, of_queue, records, supervisor.clone(), policy);
         for (name, settings) in config.topics().map_err(anyhow::Error::msg)? {
-            let (topic, created) = supervisor.put_topic(name, settings, false).await?;
+            let (topic, created) = topics.put(name, settings, false).await?;
             tracing::info!(topic = %topic.name(), created, "settings from [[topics]] applied");
         }
-        Ok(Self { topics, queue, supervisor })
+        Ok(Self { store, queue, supervisor, topics })
     }
 }
 
@@ -111,8 +115,9 @@ impl Core {
 fn edge(config: &Config, core: Core, clock: Clock, draining: watch::Receiver<bool>) -> Edge {
     let limits = &config.limits;
     Edge {
-        receipts: core.topics.receipt_key().clone(),
-        message_ids: core.topics.message_id_key().clone(),
+        receipts: core.store.receipt_key().clone(),
+        message_ids: core.store.message_id_key().clone(),
+        topics: core.topics,
         supervisor: core.supervisor,
         queue: core.queue,
         admission: Admission::new(limits.in_flight_bytes_max),

@@ -67,7 +67,8 @@
 //!    Threads, no actors, no topics.
 //! 3. [`topics`]: what a topic is; the plain machine that the journal's thread hosts.
 //! 4. [`queue`]: what consumers read from; the topics with a tail cache before them.
-//! 5. [`actors`]: producer, ingest logger, topic; the directory and the supervisor.
+//! 5. [`actors`]: producer, ingest logger, topic; the directory, the supervisor and the topic
+//!    service.
 //! 6. [`patterns`]: publish and be acknowledged, or not; receipts; poll and tail.
 //! 7. [`edge`]: HTTP, WebSocket, what messages look like, bounds, the one table of errors.
 //! 8. [`broker`] puts it together; [`config`] reads broker.toml; [`cli`] is the program, `weir

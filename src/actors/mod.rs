@@ -8,11 +8,14 @@
 //! - the [`supervisor`] restarts it from a factory that reads its state from the journal, behind a
 //!   fence at the writer, before its name is announced again.
 //!
-//! Architecture invariant: addresses point downstream only, and only the supervisor writes the
-//! directory. No actor here knows HTTP, a socket or fjall.
+//! The [`topic_service`] finds, makes, changes and deletes topics.
+//!
+//! Architecture invariant: addresses point downstream only, and only the topic service
+//! writes the directory. No actor here knows HTTP, a socket or fjall.
 
 pub mod directory;
 pub mod ingest;
 pub mod producer;
 pub mod supervisor;
 pub mod topic;
+pub mod topic_service;

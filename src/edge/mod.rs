@@ -29,6 +29,7 @@ pub use settings::{LimitSettings, ServerSettings};
 
 use crate::actors::directory::{TopicHandle, TopicState};
 use crate::actors::supervisor::Supervisor;
+use crate::actors::topic_service::TopicService;
 use crate::clock::Clock;
 use crate::model::{BlockBuilder, MessageIdKey, ReceiptKey, TopicSettings};
 use crate::queue::Queue;
@@ -40,7 +41,9 @@ use readers::Readers;
 
 /// What every request and session needs.
 pub struct Edge {
-    /// Finds, starts and changes topics.
+    /// Finds, makes and changes topics.
+    pub topics: Arc<TopicService>,
+    /// Starts producers, and quarantined topics again.
     pub supervisor: Arc<Supervisor>,
     /// The source of reads.
     pub queue: Queue,

@@ -6,7 +6,7 @@
 //! Invariant: every message of a block is counted in [`Sent`], but those that its error is about.
 
 use super::request_acknowledge::{self, PublishError};
-use crate::actors::supervisor::Supervisor;
+use crate::actors::topic_service::TopicService;
 use crate::model::{Appended, BLOCK_BYTES_MAX, Block, NotStored, Outcome, TopicName};
 
 /// The results of a block's messages.
@@ -41,11 +41,11 @@ impl Sent {
 }
 
 /// Sends a block to the topic of that name.
-pub async fn send(supervisor: &Supervisor, name: &TopicName, block: Block) -> Sent {
+pub async fn send(topics: &TopicService, name: &TopicName, block: Block) -> Sent {
     let mut sent = Sent::default();
     for part in block.split(BLOCK_BYTES_MAX) {
         let (count, length) = (part.count(), part.body().len() as u64);
-        match request_acknowledge::publish_to(supervisor, name, part).await {
+        match request_acknowledge::publish_to(topics, name, part).await {
             Ok((_, appended)) => {
                 sent.bytes += length;
                 sent.add(&appended, count);

@@ -152,7 +152,7 @@ fn violations(sources: &[Source]) -> Vec<String> {
                 complain(format!("`{vague}` says nothing"));
             }
         }
-        if source.statements().any(|statement| statement.contains("super::super")) {
+        if source.statements().any(|statement| statement.contains("super::super::")) {
             complain("reaches over its parent's head: name the part it uses".into());
         }
         for (name, parts) in CONFINED {

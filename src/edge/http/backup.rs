@@ -32,7 +32,7 @@ pub(super) async fn backup(
     request: HttpRequest,
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
-    let backup = edge.supervisor.backup().await?;
+    let backup = edge.topics.backup().await?;
     let (sender, receiver) = mpsc::channel::<Part>(WAITING_MAX);
     let runtime = tokio::runtime::Handle::current();
     let outgoing = edge.outgoing.clone();

@@ -62,7 +62,7 @@ pub(super) async fn events(
     let last = in_header.map(|id| ("Last-Event-ID", id));
     let last = last.or(in_query.map(|id| ("lastEventId", id)));
     let last = last.map(|(field, id)| last_seen(field, id)).transpose()?;
-    let topic = edge.supervisor.ensure_topic(&name).await?;
+    let topic = edge.topics.ensure(&name).await?;
     let beginning = match last {
         None => start.resolve_within(&edge.queue, &topic).await?,
         Some(last) => {

@@ -16,7 +16,7 @@ pub(super) async fn live(_: NoQuery) -> impl Responder {
 /// Ready unless draining, out of disk space or without a journal; a topic that does not work does
 /// not take the node out of service.
 pub(super) async fn ready(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
-    let topics = edge.supervisor.directory().topics();
+    let topics = edge.topics.directory().topics();
     if let Some(reason) = edge.not_ready() {
         let recovering =
             topics.iter().filter(|topic| edge.topic_state(topic) == TopicState::Recovering);

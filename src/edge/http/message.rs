@@ -36,7 +36,7 @@ pub(super) async fn message(
     let offset: u64 = offset.parse().ok().filter(|_| digits).ok_or_else(|| {
         Problem::invalid("offset", "must be a whole number, as messages are numbered")
     })?;
-    let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
+    let topic = edge.topics.find(&name).ok_or_else(|| Problem::no_topic(&name))?;
     let limits = ReadLimits { messages: 1, bytes: 1 };
     let blocks = match edge.queue.read(topic.id(), offset, limits).await {
         Err(ReadError::Ahead { head }) => return Err(not_yet(head)),

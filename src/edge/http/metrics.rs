@@ -38,7 +38,7 @@ pub(super) async fn metrics(edge: Data<Edge>, _: NoQuery) -> HttpResponse {
     ] {
         gauge(&mut out, name, help, [(String::new(), value)]);
     }
-    let topics = edge.supervisor.directory().topics();
+    let topics = edge.topics.directory().topics();
     let topics = &topics[..topics.len().min(edge.limits.metrics_topics_max)];
     let extents: Vec<_> =
         topics.iter().filter_map(|topic| Some((topic, edge.queue.extent(topic.id())?))).collect();
@@ -108,7 +108,7 @@ struct Now {
 
 impl Now {
     fn of(edge: &Edge) -> Self {
-        let topics = edge.supervisor.directory().topics();
+        let topics = edge.topics.directory().topics();
         let quarantined =
             topics.iter().filter(|topic| edge.topic_state(topic) == TopicState::Quarantined);
         Self {

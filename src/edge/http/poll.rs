@@ -55,7 +55,7 @@ pub(super) async fn poll(
     let max_bytes = number("max_bytes", query.max_bytes.as_deref(), 1..=64 << 20, 1 << 20)?;
     let wait_ms = number("wait_ms", query.wait_ms.as_deref(), 0..=30_000, 0)?;
     let form = accepted_form(&request)?;
-    let topic = edge.supervisor.topic(&name).ok_or_else(|| Problem::no_topic(&name))?;
+    let topic = edge.topics.find(&name).ok_or_else(|| Problem::no_topic(&name))?;
     let Beginning { offset: from, gap } = from.resolve(&edge.queue, &topic).await?;
     let wait = Duration::from_millis(wait_ms);
     // A client that has gone is not waited for; a half-closed one gets what is available.

@@ -50,7 +50,7 @@ pub(super) async fn show(
         .ok_or_else(|| guessed(Code::InvalidReceipt, "a receipt is a UUID, as it was issued"))?;
     let Receipt { topic, sequence } =
         edge.receipts.open(token).ok_or_else(|| guessed(Code::ReceiptNotFound, UNKNOWN))?;
-    let topic = edge.supervisor.directory().topic_with_id(topic).ok_or_else(unknown)?;
+    let topic = edge.topics.directory().topic_with_id(topic).ok_or_else(unknown)?;
     if receipt::story(&edge.queue, &topic, sequence).await?.is_none() {
         let damaged = edge.queue.extent(topic.id()).is_some_and(|extent| extent.damaged);
         let why = "the topic is damaged, and the loss has not been accepted yet";

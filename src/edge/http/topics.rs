@@ -32,7 +32,7 @@ pub(super) async fn list(edge: Data<Edge>, request: HttpRequest) -> Result<HttpR
     let limit = number("limit", query.limit.as_deref(), 1..=1_000, 100)?;
     let prefix = query.prefix.unwrap_or_default();
     let after = query.after.unwrap_or_default();
-    let topics = edge.supervisor.directory().topics();
+    let topics = edge.topics.directory().topics();
     let mut matching = topics.iter().filter(|topic| {
         let name = topic.name().as_str();
         name.starts_with(&prefix) && (after.is_empty() || name > after.as_str())
@@ -63,11 +63,11 @@ pub(super) async fn replace(
     let body = body::read(&edge, (&request, &Link::of(&request)), payload, Wait::of(&edge)).await?;
     let change = settings_change(&body.bytes)?;
     // What is left out takes the broker's default for topics.
-    let defaults = edge.supervisor.topic_policy().defaults;
+    let defaults = edge.topics.policy().defaults;
     let settings = change.apply_to(defaults, defaults);
     check(&edge, &settings)?;
     let must_be_new = request.headers().get("if-none-match").is_some_and(|value| value == "*");
-    let (topic, created) = edge.supervisor.put_topic(name, settings, must_be_new).await?;
+    let (topic, created) = edge.topics.put(name, settings, must_be_new).await?;
     let mut response = if created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(response.json(view(&edge, &topic)))
 }
@@ -83,9 +83,9 @@ pub(super) async fn change(
     let name = topic_name(&path)?;
     let body = body::read(&edge, (&request, &Link::of(&request)), payload, Wait::of(&edge)).await?;
     let change = settings_change(&body.bytes)?;
-    let defaults = edge.supervisor.topic_policy().defaults;
+    let defaults = edge.topics.policy().defaults;
     check(&edge, &change.apply_to(defaults, defaults))?;
-    let topic = edge.supervisor.change_topic(name, change).await?;
+    let topic = edge.topics.change(name, change).await?;
     Ok(HttpResponse::Ok().json(view(&edge, &topic)))
 }
 
@@ -112,7 +112,7 @@ pub(super) async fn delete(
     path: Path<String>,
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
-    edge.supervisor.delete_topic(topic_name(&path)?).await?;
+    edge.topics.delete(topic_name(&path)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -137,14 +137,14 @@ pub(super) async fn recover(
         given => wire::parse_object("body", given)?,
     };
     if let Some(gap) = recover.accept_gap {
-        edge.supervisor.accept_gap(&topic, gap).await?;
+        edge.topics.accept_gap(&topic, gap).await?;
     }
     edge.supervisor.recover_topic(&topic);
     Ok(HttpResponse::Ok().json(view(&edge, &topic)))
 }
 
 fn existing(edge: &Edge, name: &TopicName) -> Result<std::sync::Arc<TopicHandle>, Problem> {
-    let found = edge.supervisor.directory().topic(name);
+    let found = edge.topics.directory().topic(name);
     found.ok_or_else(|| Problem::no_topic(name))
 }
 

@@ -103,7 +103,7 @@ pub(super) async fn open_producer(
             let (topic, claimed) = claim(&edge, &name, producer.as_str()).await?;
             (topic, Some(Named { name: producer.as_str().into(), claimed }))
         }
-        None => (edge.supervisor.ensure_topic(&name).await?, None),
+        None => (edge.topics.ensure(&name).await?, None),
     };
     let session = |door| ProducerSession::new(edge.clone(), topic, (protocol, acks), named, door);
     upgrade(&edge, session, protocol, &request, payload)
@@ -116,9 +116,9 @@ async fn claim(
     producer: &str,
 ) -> Result<(Arc<TopicHandle>, Claimed), Problem> {
     loop {
-        let topic = edge.supervisor.ensure_topic(name).await?;
-        match edge.supervisor.claim(&topic, producer).await {
-            Err(AppendError::TopicDeleted) if edge.supervisor.topic_policy().auto_create => {
+        let topic = edge.topics.ensure(name).await?;
+        match edge.topics.claim(&topic, producer).await {
+            Err(AppendError::TopicDeleted) if edge.topics.policy().auto_create => {
                 tokio::task::yield_now().await;
             }
             claimed => return Ok((topic, claimed?)),
@@ -143,7 +143,7 @@ pub(super) async fn open_tail(
     let protocol = Protocol::offered(&request, &[Protocol::V1])?;
     let from = start(query.from.as_deref(), Start::Latest)?;
     let name = checked(&edge, &path, &request)?;
-    let topic = edge.supervisor.ensure_topic(&name).await?;
+    let topic = edge.topics.ensure(&name).await?;
     // "latest" has to be resolved before the client sees that it is connected.
     let from = from.resolve_within(&edge.queue, &topic).await?;
     let session = |door| TailSession::new(edge.clone(), topic, from, door);

@@ -250,7 +250,7 @@ impl ProducerSession {
         context: &mut WebsocketContext<Self>,
     ) {
         let deleted = matches!(error, PublishError::Append(AppendError::TopicDeleted));
-        let made_anew = deleted && self.edge.supervisor.topic_policy().auto_create;
+        let made_anew = deleted && self.edge.topics.policy().auto_create;
         let problem = Problem::from(if made_anew { PublishError::Deleted } else { error });
         self.one_way.refused(place, &problem);
         let refused = self.window.refused(place);

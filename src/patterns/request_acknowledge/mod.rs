@@ -20,7 +20,7 @@ pub use window::{Refused, Resend, SendWindow};
 
 use crate::actors::directory::{TopicHandle, TopicState, Unavailable};
 use crate::actors::ingest::Ingest;
-use crate::actors::supervisor::Supervisor;
+use crate::actors::topic_service::TopicService;
 use crate::model::{AppendError, Appended, Block, TopicName};
 use crate::topics::TopicChangeError;
 
@@ -64,16 +64,16 @@ const DELETION_WAIT: Duration = Duration::from_millis(1);
 /// # Errors
 /// As [`publish`], and [`TopicChangeError`] if there is no topic and none can be created.
 pub async fn publish_to(
-    supervisor: &Supervisor,
+    topics: &TopicService,
     name: &TopicName,
     block: Block,
 ) -> Result<(Arc<TopicHandle>, Appended), PublishError> {
     let begun = Instant::now();
     loop {
-        let topic = supervisor.ensure_topic(name).await?;
+        let topic = topics.ensure(name).await?;
         match publish(&topic, block.clone()).await {
-            Err(PublishError::Append(AppendError::TopicDeleted))
-                if supervisor.topic_policy().auto_create => {}
+            Err(PublishError::Append(AppendError::TopicDeleted)) if topics.policy().auto_create => {
+            }
             stored => return stored.map(|appended| (topic, appended)),
         }
         if begun.elapsed() > RECOVERY_WAIT {

@@ -46,9 +46,9 @@ pub(super) fn collect(
         header(request, CONTENT_TYPE.as_str())?.unwrap_or("application/octet-stream");
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     // An invalid body creates no topic either.
-    let settings = match edge.supervisor.directory().topic(name) {
+    let settings = match edge.topics.directory().topic(name) {
         Some(topic) => topic.settings(),
-        None => edge.supervisor.topic_policy().defaults,
+        None => edge.topics.policy().defaults,
     };
     let count_max = edge.limits.batch_messages_max;
     let trace = header(request, "traceparent")?.and_then(TraceParent::parse);

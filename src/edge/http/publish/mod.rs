@@ -107,7 +107,7 @@ async fn store(
     let (mut parts, mut refused) = (Vec::new(), None);
     for part in block.split(BLOCK_BYTES_MAX) {
         let (count, bytes) = (part.count(), part.body().len() as u64);
-        match request_acknowledge::publish_to(&edge.supervisor, name, part).await {
+        match request_acknowledge::publish_to(&edge.topics, name, part).await {
             Ok((topic, appended)) => parts.push(Part { topic, count, appended }),
             Err(error) if parts.is_empty() => return Err(error.into()),
             Err(error) => {

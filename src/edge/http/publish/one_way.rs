@@ -96,8 +96,8 @@ async fn take(
 ) -> Result<Option<Taken>, Problem> {
     NoQuery::check(request)?;
     let name = topic_name(path)?;
-    let policy = edge.supervisor.topic_policy();
-    if !policy.auto_create && edge.supervisor.directory().topic(&name).is_none() {
+    let policy = edge.topics.policy();
+    if !policy.auto_create && edge.topics.directory().topic(&name).is_none() {
         return Err(Problem::no_topic(&name));
     }
     let body =
@@ -132,7 +132,7 @@ fn hand_over(edge: Data<Edge>, Taken { name, block }: Taken, mut account: Accoun
     // Draining waits for it, as for a session.
     let open = edge.sessions.subscribe();
     actix_web::rt::spawn(async move {
-        let sent = one_way::send(&edge.supervisor, &name, block).await;
+        let sent = one_way::send(&edge.topics, &name, block).await;
         account.stored(&sent);
         account.dropped(sent.conflicts, Code::MessageIdConflict);
         if let Some(error) = sent.error {
