@@ -5,7 +5,7 @@
 //! last clone, so that neither a lost socket nor a slow disk releases it too soon. Output to
 //! readers has such a budget too.
 //!
-//! A waiter stands in one of two lines, requests or sockets, first come first served; the lines
+//! A waiter is in one of two lines, requests or sockets, first come first served; the lines
 //! take turns, and waiters are never overtaken. So sockets that send at full speed take at most
 //! every other turn from requests, however many they are.
 //!

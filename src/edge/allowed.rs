@@ -43,7 +43,7 @@ impl TryFrom<String> for Origin {
         match trimmed {
             "" => return refused("is empty; an origin is SCHEME://HOST[:PORT]"),
             "null" => {
-                return refused("is what every sandboxed page sends, and can't be told apart");
+                return refused("is sent by every sandboxed page, and identifies none");
             }
             _ if trimmed.contains('*') => return refused("has a wildcard; list each origin"),
             _ => {}

@@ -310,7 +310,7 @@ mod tests {
             give(taker, 100_000);
         }
         let later = Instant::now() + Duration::from_millis(PRESSED_MS);
-        assert_eq!(outgoing.cut_slow(later), 0, "nobody waits");
+        assert_eq!(outgoing.cut_slow(later), 0, "no reader waits");
         let _waiting = outgoing.room(Line::Requests, 50_000);
         assert_eq!(outgoing.cut_slow(Instant::now()), 0, "a piece may be held for a while");
         assert_eq!(outgoing.cut_slow(later), 1);

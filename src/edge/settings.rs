@@ -200,7 +200,7 @@ impl LimitSettings {
         if self.batch_messages_max > ceiling {
             return Err(("batch_messages_max", format!("may be at most {ceiling}")));
         }
-        // A block is as long as the frame or body it came in, and its length stands in 32 bits.
+        // A block is as long as the frame or body it came in, and its length is stored in 32 bits.
         const LENGTH_MAX: usize = 1024 * 1024 * 1024;
         for (key, value) in
             [("frame_bytes_max", self.frame_bytes_max), ("body_bytes_max", self.body_bytes_max)]

@@ -67,7 +67,7 @@ pub enum JournalError {
     #[error("the data directory {0:?} is not the one that was opened any more")]
     DirectoryGone(PathBuf),
     /// The machine's clock is before 1970; the store can't record when tables were written.
-    #[error("the machine's clock stands before 1970; set it first")]
+    #[error("the machine's clock is before 1970; set it first")]
     ClockBefore1970,
     /// A write or sync has not returned.
     #[error("a write or sync has not come back for {0:?}")]

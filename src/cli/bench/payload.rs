@@ -6,7 +6,7 @@
 //!
 //! The hash is XXH3 of the random bytes, seeded with the rest; one payload in [`HASHED_EVERY`] has
 //! one, since hashing each cost the measured machine a tenth of its time, and the others have 0. As
-//! text the three numbers stand in hexadecimal and the random bytes are drawn from 64 letters, so
+//! text the three numbers are in hexadecimal and the random bytes are drawn from 64 letters, so
 //! that a JSON string needs no escapes.
 
 use std::io::Write;

@@ -28,7 +28,7 @@ const WORKING_BYTES: u64 = 1 << 20;
 /// The share of a small file system that this may be, and the share that the reserve may be.
 const WORKING_SHARE: u64 = 64;
 const RESERVE_SHARE: u64 = 8;
-/// Inodes that must be free for publishing to go on; tables, WAL files and manifests are files.
+/// Inodes that must be free for publishing to continue; tables, WAL files and manifests are files.
 const INODES_MIN: u64 = 64;
 /// Inodes that the next writes may need.
 const WORKING_INODES: u64 = 8;

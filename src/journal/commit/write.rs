@@ -141,8 +141,8 @@ impl<M: Machine> Writer<M> {
 
     /// Waits while fjall is far behind in writing tables. Its own brake looks at one keyspace at a
     /// time, and its workers can wait for each other for ever (3.1.13: the one queue that hands
-    /// them work is bounded, and they put work into it themselves); commits go on then, and memory
-    /// grows.
+    /// them work is bounded, and they put work into it themselves); commits continue then, and
+    /// memory grows.
     fn wait_for_tables(&self) -> Result<(), JournalError> {
         let mut waited = Duration::ZERO;
         while self.shared.store.unflushed_bytes() > self.unflushed_bytes_max {

@@ -222,7 +222,7 @@ fn a_whole_block_too_long_for_a_page_is_told_of_and_not_copied() {
     let page = shown.page(&mut budget, &blocks, 5, None).unwrap();
     assert_eq!((page.messages, page.next, page.block.is_none()), (5, Some(10), true), "short ones");
     (shown.body_bytes, shown.frames) = (100, false);
-    // One that nobody else reads is written message by message.
+    // One with a single reader is written message by message.
     shown.shared = false;
     let block = every_kind();
     let page = shown.page(&mut budget, std::slice::from_ref(&block), 5, None).unwrap();
