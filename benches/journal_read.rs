@@ -64,7 +64,7 @@ fn open(settings: &StorageSettings, clock: Clock) -> (Queue, Topics) {
     let feed = Feed::new(0);
     let opened =
         Topics::open(settings, clock, feed.observer(|error| panic!("{error}"))).expect("it opens");
-    (Queue::Embedded(Embedded::new(opened.topics.clone(), feed).unwrap()), opened.topics)
+    (Queue::Embedded(Embedded::new(opened.topics.clone(), feed).expect("a thread")), opened.topics)
 }
 
 impl Filled {

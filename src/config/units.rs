@@ -47,16 +47,19 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Reads a number that may have a unit.
+pub(super) type Read = fn(&str) -> Result<u64, String>;
+
 /// The unit of a setting of this name, if units may be given.
-pub(super) fn reader(key: &str) -> Option<fn(&str) -> Result<u64, String>> {
+pub(super) fn reader(key: &str) -> Option<Read> {
     let mut words = key.split('_');
     // `reader_bytes_per_s_min` is a rate.
     if words.clone().any(|word| word == "per") {
         return None;
     }
     words.find_map(|word| match word {
-        "ms" => Some(milliseconds as fn(&str) -> _),
-        "bytes" => Some(bytes as fn(&str) -> _),
+        "ms" => Some(milliseconds as Read),
+        "bytes" => Some(bytes as Read),
         _ => None,
     })
 }
