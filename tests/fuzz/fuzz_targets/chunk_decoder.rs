@@ -26,7 +26,7 @@ fn check(value: &Bytes, block: &PlacedBlock) {
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
-    let _ = block.may_expire();
+    let _ = block.has_ttl();
 }
 
 /// Gives bytes the version, the log and the checksum that a chunk of `sequence` must have.
