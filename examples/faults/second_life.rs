@@ -69,7 +69,10 @@ pub async fn run(setting: &Setting) -> anyhow::Result<Vec<Row>> {
 impl Subject<'_> {
     fn launch(&self) -> Launch {
         let data = self.scratch.join(format!("data-{}", self.directories));
-        Launch::new(&self.setting.weir, &data, &self.scratch).small_store()
+        // Every receipt of what a copy lacks is asked for.
+        Launch::new(&self.setting.weir, &data, &self.scratch)
+            .small_store()
+            .with("WEIR__LIMITS__RECEIPT_MISSES_PER_MINUTE", "100000")
     }
 
     async fn cycle(&mut self, random: &mut StdRng, row: &mut Row) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@
 //!
 //! Invariant: an open connection is counted once until it is closed, however it ends.
 
+mod framing;
 mod link;
 mod refusal;
 mod server;

@@ -1078,7 +1078,6 @@ async fn answers_that_nobody_reads_wait_one_by_one() {
 }
 
 #[tokio::test]
-#[ignore = "actix-http makes requests of all that fits its 128 KiB buffer: some 10 MB a connection"]
 async fn pipelined_requests_whose_answers_nobody_reads_cost_little() {
     let (broker, _directory) = start(&[]);
     let before = broker.resident_bytes();

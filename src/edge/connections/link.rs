@@ -9,9 +9,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::Waker;
 
 use actix_web::HttpRequest;
 use tokio::sync::Notify;
+
+use super::framing::{Body, Chunks, Head};
 
 /// As much of a request's head as is kept until it has been read.
 const HEAD_BYTES_MAX: usize = 2 * 1024;
@@ -28,15 +31,46 @@ struct State {
     /// The client will send no more.
     ended: Cell<bool>,
     on_end: Notify,
-    /// A request is being answered, or the connection is a WebSocket's.
-    busy: Cell<bool>,
+    input: Cell<Input>,
+    /// Wakes the stream when other input is due.
+    waker: RefCell<Option<Waker>>,
     pieces: Cell<Pieces>,
-    /// The body of the request has not been read to its end: input is not a head.
-    body_left: Cell<bool>,
     /// A request has come before.
     used: Cell<bool>,
     /// Bytes received since the last request ended: the beginning of the next one's head.
     head: RefCell<Vec<u8>>,
+}
+
+/// What the next bytes of the client are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// A request's head.
+    Head(Head),
+    /// They have to wait: a head has been given to actix-http, and what follows it is not known
+    /// yet.
+    Unknown,
+    /// A body, of a request that has been answered already or has not.
+    Body(Body, Answered),
+    /// They have to wait until the request is answered.
+    Next,
+    /// A WebSocket's.
+    Frames,
+}
+
+/// Whether a request has been answered.
+type Answered = bool;
+
+impl Input {
+    /// Whatever comes is due, as far as its length is known.
+    pub(super) fn is_all_due(self) -> bool {
+        matches!(self, Self::Frames | Self::Body(Body::Length(_), _))
+    }
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self::Head(Head::default())
+    }
 }
 
 /// The progress of an answer that is written in several pieces.
@@ -111,35 +145,87 @@ impl Link {
         self.0.on_end.notify_waiters();
     }
 
-    /// Bytes came.
-    pub(super) fn came(&self, bytes: &[u8]) {
-        if self.0.busy.get() {
-            return;
+    /// What the next bytes are.
+    pub(super) fn input(&self) -> Input {
+        self.0.input.get()
+    }
+
+    /// How many of these bytes actix-http is to be given now.
+    pub(super) fn take(&self, bytes: &[u8]) -> usize {
+        match self.0.input.get() {
+            Input::Head(mut end) => {
+                let (taken, whole) = end.take(bytes);
+                self.keep_head(&bytes[..taken]);
+                self.0.input.set(if whole { Input::Unknown } else { Input::Head(end) });
+                taken
+            }
+            Input::Body(mut body, answered) => {
+                let taken = body.take(bytes);
+                self.set_body(body, answered);
+                taken
+            }
+            Input::Frames => bytes.len(),
+            Input::Unknown | Input::Next => 0,
         }
+    }
+
+    fn set_body(&self, body: Body, answered: Answered) {
+        self.0.input.set(match (body.is_whole(), answered) {
+            (false, _) => Input::Body(body, answered),
+            (true, false) => Input::Next,
+            (true, true) => Input::default(),
+        });
+    }
+
+    fn keep_head(&self, bytes: &[u8]) {
         let mut head = self.0.head.borrow_mut();
         let room = HEAD_BYTES_MAX.saturating_sub(head.len());
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// A request's head has been read; a body may follow.
-    pub fn begin(&self, has_body: bool) {
-        self.0.body_left.set(has_body);
-        self.0.busy.set(true);
-        self.0.used.set(true);
-        let mut head = self.0.head.borrow_mut();
-        head.clear();
-        // Most connections are idle most of the time.
-        head.shrink_to(HEAD_BYTES_KEPT);
+    /// The stream waits for other input to be due.
+    pub(super) fn wait(&self, waker: &Waker) {
+        let mut waiting = self.0.waker.borrow_mut();
+        if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(waker)) {
+            *waiting = Some(waker.clone());
+        }
     }
 
-    /// Its body has been read.
-    pub fn body_read(&self) {
-        self.0.body_left.set(false);
+    /// Other input may be due.
+    pub(super) fn wake(&self) {
+        let waiting = self.0.waker.borrow_mut().take();
+        waiting.inspect(Waker::wake_by_ref);
+    }
+
+    /// A request's head has been read. `length` is what it says of its body: none where that comes
+    /// in chunks.
+    pub fn begin(&self, length: Option<u64>) {
+        let body = length.map_or(Body::Chunks(Chunks::BEGIN), Body::Length);
+        self.set_body(body, false);
+        self.0.used.set(true);
+        {
+            let mut head = self.0.head.borrow_mut();
+            head.clear();
+            // Most connections are idle most of the time.
+            head.shrink_to(HEAD_BYTES_KEPT);
+        }
+        self.wake();
     }
 
     /// It is answered; another may come, if this one is complete.
     pub fn answered(&self) {
-        self.0.busy.set(self.0.body_left.get());
+        match self.0.input.get() {
+            Input::Body(body, _) => self.set_body(body, true),
+            Input::Unknown | Input::Next => self.0.input.set(Input::default()),
+            Input::Head(_) | Input::Frames => {}
+        }
+        self.wake();
+    }
+
+    /// It is answered, and the connection is a WebSocket's from here on.
+    pub fn upgraded(&self) {
+        self.0.input.set(Input::Frames);
+        self.wake();
     }
 
     /// The head of a request after the first has begun to arrive and is incomplete.

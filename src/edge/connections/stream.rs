@@ -14,15 +14,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
+use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::link::Link;
+use super::framing::Body;
+use super::link::{Input, Link};
 use super::refusal;
 
 /// After N bytes in a row actix-http has to process what it has; by itself it would read 128 KiB
 /// first, into a buffer that it doubles for them.
 const READ_IN_A_ROW_BYTES: usize = 64 * 1024;
+
+/// As much is read ahead of what is due, and at most so much of a head or of chunks at once.
+const HELD_BYTES_MAX: usize = 4 * 1024;
+const CHUNKS_AT_ONCE_BYTES: usize = 16 * 1024;
 
 /// See the module.
 pub struct ClientStream {
@@ -30,6 +36,8 @@ pub struct ClientStream {
     link: Link,
     /// Bytes that were read one after another.
     in_a_row: usize,
+    /// Bytes that came and are not due yet, or are part of a head.
+    held: BytesMut,
     /// Bytes at the front of the output that were examined before.
     seen: usize,
     refusal: Option<Refusal>,
@@ -50,7 +58,16 @@ impl ClientStream {
     /// An accepted connection, and how long a head may take to arrive.
     pub fn new(tcp: TcpStream, head_timeout: Duration) -> Self {
         let link = Link::default();
-        Self { tcp, link, in_a_row: 0, seen: 0, refusal: None, head_timeout, head_due: None }
+        Self {
+            tcp,
+            link,
+            in_a_row: 0,
+            held: BytesMut::new(),
+            seen: 0,
+            refusal: None,
+            head_timeout,
+            head_due: None,
+        }
     }
 
     /// The TCP connection.
@@ -72,6 +89,73 @@ impl ClientStream {
         let timeout = self.head_timeout;
         let due = self.head_due.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         due.as_mut().poll(context)
+    }
+
+    /// The next request waits until the answers before it are written: actix-http would collect
+    /// the answers of a client that reads none.
+    fn next_waits(&self) -> bool {
+        self.seen > 0 && self.link.input() == Input::default()
+    }
+
+    /// How many of these bytes actix-http is to be given now.
+    fn take(&self, bytes: &[u8]) -> usize {
+        if self.next_waits() { 0 } else { self.link.take(bytes) }
+    }
+
+    /// Gives what is held and due; whether there was any.
+    fn give_held(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let most = self.held.len().min(buffer.remaining());
+        let due = self.take(&self.held[..most]);
+        buffer.put_slice(&self.held.split_to(due));
+        if self.held.is_empty() {
+            // Most connections hold nothing most of the time.
+            self.held = BytesMut::new();
+        }
+        due > 0
+    }
+
+    /// Reads; what is not due yet is held. Nothing is read while much is held.
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> io::Result<Poll<()>> {
+        let most = match self.link.input() {
+            Input::Frames => usize::MAX,
+            Input::Body(Body::Length(left), _) => usize::try_from(left).unwrap_or(usize::MAX),
+            Input::Body(Body::Chunks(_), _) => CHUNKS_AT_ONCE_BYTES,
+            Input::Head(_) if !self.next_waits() => HELD_BYTES_MAX,
+            Input::Head(_) | Input::Unknown | Input::Next => HELD_BYTES_MAX - self.held.len(),
+        };
+        if most == 0 {
+            return Ok(Poll::Pending);
+        }
+        let before = buffer.filled().len();
+        let (tcp, room) = (Pin::new(&mut self.tcp), buffer.remaining());
+        let (came, due) = if most >= room && self.link.input().is_all_due() {
+            if tcp.poll_read(context, buffer)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            let came = &buffer.filled()[before..];
+            (came.len(), self.link.take(came))
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most.min(room)));
+            if tcp.poll_read(context, &mut part)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            let (came, due) = (part.filled().len(), self.take(part.filled()));
+            self.held.extend_from_slice(&part.filled()[due..]);
+            buffer.advance(due);
+            (came, due)
+        };
+        debug_assert!(due <= came);
+        self.in_a_row += came;
+        if came > 0 {
+            return Ok(Poll::Ready(()));
+        }
+        self.link.end();
+        // The end comes behind what is held.
+        Ok(if self.held.is_empty() { Poll::Ready(()) } else { Poll::Pending })
     }
 
     /// Writes the replacement of a refusal; ready when it is all written.
@@ -101,24 +185,26 @@ impl AsyncRead for ClientStream {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        if Pin::new(&mut self.tcp).poll_read(context, buffer)?.is_pending() {
-            self.in_a_row = 0;
-            ready!(self.head_is_late(context));
-            // To actix-http it is as if the client had closed; our answer goes out with our close.
-            let instead = refusal::too_slow(&self.link);
-            self.refusal = Some(Refusal { before: 0, instead, written: 0 });
-            return Poll::Ready(Ok(()));
-        }
-        match &buffer.filled()[before..] {
-            [] if buffer.remaining() > 0 => self.link.end(),
-            came => {
-                self.link.came(came);
-                let bytes = came.len();
-                self.in_a_row += bytes;
+        loop {
+            if self.give_held(buffer) {
+                return Poll::Ready(Ok(()));
+            }
+            let before = buffer.filled().len();
+            if self.read(context, buffer)?.is_pending() {
+                self.in_a_row = 0;
+                self.link.wait(context.waker());
+                ready!(self.head_is_late(context));
+                // To actix-http it is as if the client had closed; our answer goes out with our
+                // close.
+                let instead = refusal::too_slow(&self.link);
+                self.refusal = Some(Refusal { before: 0, instead, written: 0 });
+                return Poll::Ready(Ok(()));
+            }
+            // Nothing is given at the client's end, which says so.
+            if buffer.filled().len() > before || self.held.is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -150,6 +236,7 @@ impl AsyncWrite for ClientStream {
         self.seen = whole - written;
         if self.seen == 0 {
             self.link.wrote_all();
+            self.link.wake();
         }
         if let Some(refusal) = &mut self.refusal {
             refusal.before -= written;

@@ -15,7 +15,6 @@ use tokio::sync::SemaphorePermit;
 use super::parameters::header;
 use crate::edge::Edge;
 use crate::edge::admission::{Admission, Permit};
-use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::edge::patience::Patience;
 use crate::model::Block;
@@ -125,7 +124,7 @@ impl Body<'_> {
 /// `body-too-large`, `overloaded`, `request-timeout`, an encoding, or the connection broke.
 pub(super) async fn read<'e>(
     edge: &'e Edge,
-    (request, link): (&HttpRequest, &Link),
+    request: &HttpRequest,
     mut payload: Payload,
     wait: Wait<'e>,
 ) -> Result<Body<'e>, Problem> {
@@ -181,6 +180,5 @@ pub(super) async fn read<'e>(
         }
         bytes.extend_from_slice(&piece);
     }
-    link.body_read();
     Ok(Body { bytes: bytes.freeze(), coming, wait })
 }

@@ -37,8 +37,7 @@ pub async fn guard_request(
         return Ok(request.into_response(response).map_into_right_body().map_into_left_body());
     }
     let link = Link::of(request.request());
-    let has_body = |name| request.headers().contains_key(name);
-    link.begin(has_body(CONTENT_LENGTH) || has_body(TRANSFER_ENCODING));
+    link.begin(body_length(&request));
     let chunks = Chunks::of(&request);
     let version = request.version();
     let checked = match request.app_data::<Data<Edge>>() {
@@ -53,10 +52,21 @@ pub async fn guard_request(
         chunks.end_after(answered.response_mut());
     }
     finish(answered.response_mut(), version);
-    if answered.status() != StatusCode::SWITCHING_PROTOCOLS {
-        link.answered();
+    match answered.status() {
+        StatusCode::SWITCHING_PROTOCOLS => link.upgraded(),
+        _ => link.answered(),
     }
     Ok(answered.map_body(|head, body| pieces::marked(head.status, body, &link)))
+}
+
+/// What a request says of its body's length; none where it comes in chunks. actix-http has refused
+/// what is neither.
+fn body_length(request: &ServiceRequest) -> Option<u64> {
+    if request.headers().contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    Some(length.and_then(|length| length.trim().parse().ok()).unwrap_or(0))
 }
 
 /// Headers of every answer.

@@ -12,7 +12,6 @@ use super::parameters::{NoQuery, number, query};
 use super::topic_name;
 use crate::actors::directory::TopicHandle;
 use crate::edge::Edge;
-use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::edge::wire;
 use crate::model::{Gap, TopicName, TopicSettings, TopicSettingsChange};
@@ -60,7 +59,7 @@ pub(super) async fn replace(
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let name = topic_name(&path)?;
-    let body = body::read(&edge, (&request, &Link::of(&request)), payload, Wait::of(&edge)).await?;
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
     let change = settings_change(&body.bytes)?;
     // What is left out takes the broker's default for topics.
     let defaults = edge.topics.policy().defaults;
@@ -81,7 +80,7 @@ pub(super) async fn change(
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let name = topic_name(&path)?;
-    let body = body::read(&edge, (&request, &Link::of(&request)), payload, Wait::of(&edge)).await?;
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
     let change = settings_change(&body.bytes)?;
     let defaults = edge.topics.policy().defaults;
     check(&edge, &change.apply_to(defaults, defaults))?;
@@ -131,7 +130,7 @@ pub(super) async fn recover(
     _: NoQuery,
 ) -> Result<HttpResponse, Problem> {
     let topic = existing(&edge, &topic_name(&path)?)?;
-    let body = body::read(&edge, (&request, &Link::of(&request)), payload, Wait::of(&edge)).await?;
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
     let recover = match body.bytes.trim_ascii() {
         b"" => Recover::default(),
         given => wire::parse_object("body", given)?,

@@ -53,8 +53,7 @@ pub(super) async fn publish(
     if faults::fails(Seam::HandlerPublishing) {
         return Err(Problem::new(Code::Internal, "planned fault"));
     }
-    let link = Link::of(&request);
-    let body = body::read(&edge, (&request, &link), payload, Wait::of(&edge)).await?;
+    let body = body::read(&edge, &request, payload, Wait::of(&edge)).await?;
     let Collected { block, checked, one } = collect(&edge, &request, &name, &body.bytes)?;
     let stored = match body.admit(block).await? {
         Some(block) => {
@@ -71,7 +70,7 @@ pub(super) async fn publish(
     }
     let stored = stored.transpose()?.ok_or_else(collect::nothing)?;
     let part = stored.parts.first().ok_or_else(collect::nothing)?;
-    answer::one(&edge, part, until, (preference, link)).await
+    answer::one(&edge, part, until, (preference, Link::of(&request))).await
 }
 
 fn check_running(edge: &Edge) -> Result<(), Problem> {

@@ -12,7 +12,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::check_running;
 use super::collect::{self, Collected, collect};
 use crate::edge::Edge;
-use crate::edge::connections::Link;
 use crate::edge::error::{Code, Problem};
 use crate::edge::http::body::{self, Wait};
 use crate::edge::http::parameters::NoQuery;
@@ -100,15 +99,14 @@ async fn take(
     if !policy.auto_create && edge.topics.directory().topic(&name).is_none() {
         return Err(Problem::no_topic(&name));
     }
-    let body =
-        match body::read(edge, (request, &Link::of(request)), payload, Wait::none(edge)).await {
-            // The budget is spent: one-way messages may be lost.
-            Err(problem) if problem.code() == Code::Overloaded => {
-                account.refused(problem.code());
-                return Ok(None);
-            }
-            body => body?,
-        };
+    let body = match body::read(edge, request, payload, Wait::none(edge)).await {
+        // The budget is spent: one-way messages may be lost.
+        Err(problem) if problem.code() == Code::Overloaded => {
+            account.refused(problem.code());
+            return Ok(None);
+        }
+        body => body?,
+    };
     let Collected { block, checked, one } = collect(edge, request, &name, &body.bytes)?;
     drop(body);
     account.open(checked.len() as u64);
