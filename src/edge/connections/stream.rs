@@ -24,10 +24,13 @@ use super::refusal;
 
 /// After N bytes in a row actix-http has to process what it has; by itself it would read 128 KiB
 /// first, into a buffer that it doubles for them.
-const READ_IN_A_ROW_BYTES: usize = 64 * 1024;
+const FRAMES_IN_A_ROW_BYTES: usize = 64 * 1024;
+/// The same of bodies, which take several times as much memory until they are blocks.
+const BODY_IN_A_ROW_BYTES: usize = 16 * 1024;
 
-/// As much is read ahead of what is due, and at most so much of a head or of chunks at once.
-const HELD_BYTES_MAX: usize = 4 * 1024;
+/// As much is read ahead of what is due, and at most so much of a head or of chunks at once: of a
+/// buffer no more is touched than is used, since most connections are idle.
+const HELD_BYTES_MAX: usize = 1024;
 const CHUNKS_AT_ONCE_BYTES: usize = 16 * 1024;
 
 /// See the module.
@@ -180,7 +183,11 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.in_a_row >= READ_IN_A_ROW_BYTES {
+        let in_a_row_max = match self.link.input() {
+            Input::Frames => FRAMES_IN_A_ROW_BYTES,
+            _ => BODY_IN_A_ROW_BYTES,
+        };
+        if self.in_a_row >= in_a_row_max {
             self.in_a_row = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
