@@ -39,12 +39,12 @@
 //! loggers and topics have a thread of their own, where no flood of requests delays another topic's
 //! messages (on the edge's threads bystanders of a flood waited several times as long).
 //!
-//! **What a client can't do.** Every connection passes `edge::connections` (how many, from where;
-//! the kernel disconnects clients that read nothing), every request `edge::http::request_guard`
-//! (size of its head, `Host`, `Origin`), every frame the guard in `edge::ws`, every incoming byte
-//! `edge::admission`, and every outgoing byte `edge::outgoing`: answers are sent piece by piece,
-//! and between two pieces no part of them is held. Blocks that the tail cache no longer has are
-//! read from the journal, on another thread.
+//! **What a client can't do.** Every connection passes `edge::connections` (how many, from where,
+//! one request at a time; the kernel disconnects clients that read nothing), every request
+//! `edge::http::request_guard` (size of its head, `Host`, `Origin`), every frame the guard in
+//! `edge::ws`, every incoming byte `edge::admission`, and every outgoing byte `edge::outgoing`:
+//! answers are sent piece by piece, and between two pieces no part of them is held. Blocks that the
+//! tail cache no longer has are read from the journal, on another thread.
 //!
 //! **Why nothing acknowledged is lost or stored twice.** The oneshot travels with the block. An
 //! actor that dies drops it, which shows the sender that the block was never handed over; the

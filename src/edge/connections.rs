@@ -1,7 +1,7 @@
 //! The connections that are open: how many, from where, and how each is set up.
 //!
-//! `server` accepts them, `stream` and `refusal` sit between each and actix-http, and `link` is
-//! what the requests on a connection know of it.
+//! `server` accepts them, `stream`, `framing` and `refusal` sit between each and actix-http, and
+//! `link` is what the requests on a connection know of it.
 //!
 //! A connection over a limit is accepted, so that its request can be answered with the reason; one
 //! that sends no request is closed when the time for a request's head is up.

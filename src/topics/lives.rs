@@ -59,7 +59,7 @@ impl Default for Lives {
 }
 
 impl Lives {
-    /// Loads a value of state; false when it is none of these.
+    /// Loads a value of state; returns whether its key belongs to this part.
     ///
     /// # Errors
     /// It is malformed.

@@ -1,27 +1,27 @@
 //! Where a request ends among the bytes that a connection sends (RFC 9112 §6 and §7.1).
 //!
-//! actix-http parses all requests that are in its buffer, however many, and each waits there as a
-//! few KiB. So the stream gives it one request at a time, and has to know where each ends.
+//! actix-http parses every request in its buffer, and each one that waits takes a few KiB. So the
+//! stream gives it one request at a time, and needs to know where each ends.
 //!
-//! Invariant: bytes that follow no framing belong to the request at hand, so that actix-http sees
-//! and refuses them.
+//! Invariant: bytes with malformed framing count as part of the current request, so that actix-http
+//! receives and refuses them.
 
-/// The end of a head: an empty line behind its first line.
+/// A position in a head, which ends with an empty line after its first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Head {
-    /// Only line ends have come, which may stand before a request.
+    /// Before its first line; empty lines are ignored there.
     #[default]
     Before,
     /// Within a line.
     Line,
-    /// Behind a line's end.
+    /// After a line end.
     LineEnd,
-    /// Behind that and a CR.
+    /// After a line end and a CR.
     Return,
 }
 
 impl Head {
-    /// How many of the bytes belong to the head, and whether it ends with them.
+    /// Returns how many of the bytes belong to the head, and whether the head ends with them.
     pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (at, byte) in bytes.iter().enumerate() {
             *self = match (*self, byte) {
@@ -39,12 +39,12 @@ impl Head {
     }
 }
 
-/// The rest of a body.
+/// The part of a body that has not been received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// So many bytes.
+    /// Bytes left, by `Content-Length`.
     Length(u64),
-    /// Chunks.
+    /// Chunks, by `Transfer-Encoding`.
     Chunks(Chunks),
 }
 
@@ -53,27 +53,27 @@ pub(super) enum Body {
 pub(super) enum Chunks {
     /// Within a chunk's size.
     Size(u64),
-    /// Behind the size, within what is said beside it.
+    /// Within the extensions after a chunk's size.
     Extension(u64),
-    /// Within a chunk, which has so many bytes more.
+    /// Within a chunk's data, with this many bytes left.
     Data(u64),
-    /// Behind a chunk's bytes, before its line end.
+    /// After a chunk's data, before its line end.
     DataEnd,
-    /// Behind the last chunk; nothing stands on this line yet, or something does.
+    /// Within the trailers, on a line that is empty so far, or not.
     Trailer { empty: bool },
-    /// It has come whole.
+    /// The body is complete.
     End,
-    /// It is malformed.
+    /// The framing is malformed.
     Broken,
 }
 
 impl Body {
-    /// It has come whole.
-    pub(super) fn is_whole(&self) -> bool {
+    /// All of it has been received.
+    pub(super) fn is_complete(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunks(Chunks::End))
     }
 
-    /// How many of the bytes belong to it.
+    /// Returns how many of the bytes belong to it.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Length(left) => {
@@ -105,7 +105,7 @@ impl Chunks {
                     }
                 }
                 _ => {
-                    *self = self.behind(bytes[at]);
+                    *self = self.after(bytes[at]);
                     at += 1;
                 }
             }
@@ -113,8 +113,8 @@ impl Chunks {
         at
     }
 
-    /// The position behind a byte that is none of a chunk's own.
-    fn behind(self, byte: u8) -> Self {
+    /// The position after a byte of the framing.
+    fn after(self, byte: u8) -> Self {
         match (self, byte) {
             (Self::Size(size) | Self::Extension(size), b'\n') => match size {
                 0 => Self::Trailer { empty: true },
@@ -177,7 +177,7 @@ mod tests {
                 let first = body.take(&text[..cut]);
                 assert_eq!(first, cut.min(expected));
                 assert_eq!(body.take(&text[first..]), expected - first, "{cut}");
-                assert!(body.is_whole());
+                assert!(body.is_complete());
                 assert_eq!(body.take(b"more"), 0);
             }
         }
@@ -188,7 +188,7 @@ mod tests {
         for text in [&b"xyz\r\nabc"[..], b"3\r\nabcd\r\n", b"fffffffffffffffff\r\n"] {
             let mut body = Body::Chunks(Chunks::BEGIN);
             assert_eq!(body.take(text), text.len());
-            assert!(!body.is_whole());
+            assert!(!body.is_complete());
         }
     }
 }

@@ -32,38 +32,35 @@ struct State {
     ended: Cell<bool>,
     on_end: Notify,
     input: Cell<Input>,
-    /// Wakes the stream when other input is due.
+    /// Wakes the stream when held bytes may be due.
     waker: RefCell<Option<Waker>>,
     pieces: Cell<Pieces>,
     /// A request has come before.
     used: Cell<bool>,
-    /// Bytes received since the last request ended: the beginning of the next one's head.
+    /// The beginning of the current head, to say what is wrong with it.
     head: RefCell<Vec<u8>>,
 }
 
-/// What the next bytes of the client are.
+/// What the client's next bytes are part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// A request's head.
     Head(Head),
-    /// They have to wait: a head has been given to actix-http, and what follows it is not known
-    /// yet.
+    /// Not known yet, so they are held: actix-http has the head of a request and has not handed it
+    /// over.
     Unknown,
-    /// A body, of a request that has been answered already or has not.
-    Body(Body, Answered),
-    /// They have to wait until the request is answered.
+    /// A request's body. The request may have been answered already.
+    Body { body: Body, answered: bool },
+    /// The next request, which is held until the current one is answered.
     Next,
-    /// A WebSocket's.
+    /// Frames of a WebSocket.
     Frames,
 }
 
-/// Whether a request has been answered.
-type Answered = bool;
-
 impl Input {
-    /// Whatever comes is due, as far as its length is known.
+    /// No byte within the known length has to be held.
     pub(super) fn is_all_due(self) -> bool {
-        matches!(self, Self::Frames | Self::Body(Body::Length(_), _))
+        matches!(self, Self::Frames | Self::Body { body: Body::Length(_), .. })
     }
 }
 
@@ -145,12 +142,12 @@ impl Link {
         self.0.on_end.notify_waiters();
     }
 
-    /// What the next bytes are.
+    /// What the next bytes are part of.
     pub(super) fn input(&self) -> Input {
         self.0.input.get()
     }
 
-    /// How many of these bytes actix-http is to be given now.
+    /// Returns how many of these bytes actix-http may have now.
     pub(super) fn take(&self, bytes: &[u8]) -> usize {
         match self.0.input.get() {
             Input::Head(mut end) => {
@@ -159,7 +156,7 @@ impl Link {
                 self.0.input.set(if whole { Input::Unknown } else { Input::Head(end) });
                 taken
             }
-            Input::Body(mut body, answered) => {
+            Input::Body { mut body, answered } => {
                 let taken = body.take(bytes);
                 self.set_body(body, answered);
                 taken
@@ -169,9 +166,9 @@ impl Link {
         }
     }
 
-    fn set_body(&self, body: Body, answered: Answered) {
-        self.0.input.set(match (body.is_whole(), answered) {
-            (false, _) => Input::Body(body, answered),
+    fn set_body(&self, body: Body, answered: bool) {
+        self.0.input.set(match (body.is_complete(), answered) {
+            (false, _) => Input::Body { body, answered },
             (true, false) => Input::Next,
             (true, true) => Input::default(),
         });
@@ -183,7 +180,7 @@ impl Link {
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// The stream waits for other input to be due.
+    /// Has the stream woken when held bytes may be due.
     pub(super) fn wait(&self, waker: &Waker) {
         let mut waiting = self.0.waker.borrow_mut();
         if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(waker)) {
@@ -191,14 +188,13 @@ impl Link {
         }
     }
 
-    /// Other input may be due.
+    /// Held bytes may be due.
     pub(super) fn wake(&self) {
         let waiting = self.0.waker.borrow_mut().take();
         waiting.inspect(Waker::wake_by_ref);
     }
 
-    /// A request's head has been read. `length` is what it says of its body: none where that comes
-    /// in chunks.
+    /// A request's head has been read. `length` is its body's; `None` for a body in chunks.
     pub fn begin(&self, length: Option<u64>) {
         let body = length.map_or(Body::Chunks(Chunks::BEGIN), Body::Length);
         self.set_body(body, false);
@@ -215,7 +211,7 @@ impl Link {
     /// It is answered; another may come, if this one is complete.
     pub fn answered(&self) {
         match self.0.input.get() {
-            Input::Body(body, _) => self.set_body(body, true),
+            Input::Body { body, .. } => self.set_body(body, true),
             Input::Unknown | Input::Next => self.0.input.set(Input::default()),
             Input::Head(_) | Input::Frames => {}
         }
@@ -230,9 +226,8 @@ impl Link {
 
     /// The head of a request after the first has begun to arrive and is incomplete.
     pub(super) fn awaits_head(&self) -> bool {
-        let whole = |head: &[u8]| head.windows(4).any(|end| end == b"\r\n\r\n");
-        let head = self.0.head.borrow();
-        self.0.used.get() && !head.is_empty() && !whole(&head)
+        let begun = |input| matches!(input, Input::Head(head) if head != Head::default());
+        self.0.used.get() && begun(self.0.input.get())
     }
 
     /// The beginning of the head that could not be read.

@@ -1,8 +1,10 @@
 //! The stream between a client and actix-http: TCP, and what actix-http has no hook for.
 //!
-//! It notifies the connection's [`Link`] when the client has sent its last byte, and replaces
-//! answers that actix-http writes by itself, before any handler runs, with a problem object: those
-//! have a status and no body, and end the connection.
+//! It gives actix-http one request at a time (`framing`), and the next one when that is answered
+//! and written, so that a client that pipelines and reads nothing costs little. It notifies the
+//! connection's [`Link`] when the client has sent its last byte, and replaces answers that
+//! actix-http writes by itself, before any handler runs, with a problem object: those have a status
+//! and no body, and end the connection.
 //!
 //! Invariant: every other byte passes unchanged. An answer is replaced only where one certainly
 //! begins: at the beginning of a write, or behind complete answers, and never while an answer is
@@ -22,15 +24,16 @@ use super::framing::Body;
 use super::link::{Input, Link};
 use super::refusal;
 
-/// After N bytes in a row actix-http has to process what it has; by itself it would read 128 KiB
-/// first, into a buffer that it doubles for them.
+/// After this many bytes in a row actix-http has to process its input; by itself it would read
+/// 128 KiB first, into a buffer that it doubles for them.
 const FRAMES_IN_A_ROW_BYTES: usize = 64 * 1024;
-/// The same of bodies, which take several times as much memory until they are blocks.
+/// The same for bodies, which take several times their length until they are blocks.
 const BODY_IN_A_ROW_BYTES: usize = 16 * 1024;
 
-/// As much is read ahead of what is due, and at most so much of a head or of chunks at once: of a
-/// buffer no more is touched than is used, since most connections are idle.
+/// Most bytes that are held, and most bytes of a head that are read at once. Small, since reading
+/// touches that much of actix-http's buffer on every idle connection.
 const HELD_BYTES_MAX: usize = 1024;
+/// Most bytes of a body in chunks that are read at once.
 const CHUNKS_AT_ONCE_BYTES: usize = 16 * 1024;
 
 /// See the module.
@@ -39,7 +42,7 @@ pub struct ClientStream {
     link: Link,
     /// Bytes that were read one after another.
     in_a_row: usize,
-    /// Bytes that came and are not due yet, or are part of a head.
+    /// Bytes received that actix-http may not have yet.
     held: BytesMut,
     /// Bytes at the front of the output that were examined before.
     seen: usize,
@@ -100,12 +103,12 @@ impl ClientStream {
         self.seen > 0 && self.link.input() == Input::default()
     }
 
-    /// How many of these bytes actix-http is to be given now.
+    /// Returns how many of these bytes actix-http may have now.
     fn take(&self, bytes: &[u8]) -> usize {
         if self.next_waits() { 0 } else { self.link.take(bytes) }
     }
 
-    /// Gives what is held and due; whether there was any.
+    /// Passes on held bytes that are due; returns whether there were any.
     fn give_held(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let most = self.held.len().min(buffer.remaining());
         let due = self.take(&self.held[..most]);
@@ -117,7 +120,7 @@ impl ClientStream {
         due > 0
     }
 
-    /// Reads; what is not due yet is held. Nothing is read while much is held.
+    /// Reads, and holds bytes that are not due yet, up to [`HELD_BYTES_MAX`].
     fn read(
         &mut self,
         context: &mut Context<'_>,
@@ -125,8 +128,10 @@ impl ClientStream {
     ) -> io::Result<Poll<()>> {
         let most = match self.link.input() {
             Input::Frames => usize::MAX,
-            Input::Body(Body::Length(left), _) => usize::try_from(left).unwrap_or(usize::MAX),
-            Input::Body(Body::Chunks(_), _) => CHUNKS_AT_ONCE_BYTES,
+            Input::Body { body: Body::Length(left), .. } => {
+                usize::try_from(left).unwrap_or(usize::MAX)
+            }
+            Input::Body { body: Body::Chunks(_), .. } => CHUNKS_AT_ONCE_BYTES,
             Input::Head(_) if !self.next_waits() => HELD_BYTES_MAX,
             Input::Head(_) | Input::Unknown | Input::Next => HELD_BYTES_MAX - self.held.len(),
         };
@@ -157,7 +162,7 @@ impl ClientStream {
             return Ok(Poll::Ready(()));
         }
         self.link.end();
-        // The end comes behind what is held.
+        // The end is passed on after the held bytes.
         Ok(if self.held.is_empty() { Poll::Ready(()) } else { Poll::Pending })
     }
 
@@ -207,7 +212,7 @@ impl AsyncRead for ClientStream {
                 self.refusal = Some(Refusal { before: 0, instead, written: 0 });
                 return Poll::Ready(Ok(()));
             }
-            // Nothing is given at the client's end, which says so.
+            // No byte at all means the end of input.
             if buffer.filled().len() > before || self.held.is_empty() {
                 return Poll::Ready(Ok(()));
             }

@@ -59,8 +59,8 @@ pub async fn guard_request(
     Ok(answered.map_body(|head, body| pieces::marked(head.status, body, &link)))
 }
 
-/// What a request says of its body's length; none where it comes in chunks. actix-http has refused
-/// what is neither.
+/// The length of a request's body; `None` for a body in chunks. actix-http has refused malformed
+/// values.
 fn body_length(request: &ServiceRequest) -> Option<u64> {
     if request.headers().contains_key(TRANSFER_ENCODING) {
         return None;

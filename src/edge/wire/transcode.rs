@@ -93,8 +93,8 @@ impl ToJson<'_> {
 }
 
 /// Appends JSON text as the MessagePack value that is exactly equal; returns `None`, and appends
-/// nothing, if there is none (it is nested too deep, or holds a number that is neither integer nor
-/// double).
+/// nothing, if MessagePack has no such value (too deep a nesting, or a number that is neither
+/// integer nor double).
 pub(crate) fn append_json(out: &mut Vec<u8>, json: &[u8]) -> Option<()> {
     if !json_text::fits_messagepack(json) {
         return None;
